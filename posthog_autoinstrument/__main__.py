@@ -1,0 +1,7 @@
+"""`python -m posthog_autoinstrument` is `posthog-instrument`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,250 @@
+"""The agent of one process: makes the parts and joins them. The only module that knows both sides.
+
+host:      wake's finder -> hooks -> call sites and wire -> open calls
+delivery:  queue -> flusher -> event -> sink
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+from . import calls, config, event, guard, hooks, mend, providers, wake
+from ._version import __version__
+from .config import Config
+from .flusher import Flusher
+from .queue import Queue
+from .records import Sealable
+from .sinks import Event, Outcome, Sink
+from .sinks.local import LocalSink
+from .sinks.posthog import PostHogSink, after_fork_in_child, after_fork_in_parent, before_fork
+
+BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
+
+
+class NoSink:
+    """Where events go that nobody may have: nowhere. For a process woken without the launcher and without a token."""
+
+    name = "nowhere"
+    max_event_bytes = 1 << 40
+    max_batch_bytes = 1 << 40
+
+    def send(self, events: object, timeout_s: float) -> Outcome:
+        return Outcome("refused", "no POSTHOG_PROJECT_TOKEN is set")
+
+    def close(self) -> None:
+        pass
+
+
+class Agent:
+    """All state of the agent in one process."""
+
+    def __init__(self, settings: Config) -> None:
+        self.config = settings
+        self.before_send: BeforeSend | None = None
+        self._before_send_read = settings.before_send is None
+        self.providers = {provider.name: provider for provider in providers.load_providers()}
+        self.flusher = Flusher(
+            Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
+            self.build,
+            self.choose_sink,
+            shrink,
+            settings.flush_at,
+            settings.flush_interval_s,
+            settings.exit_timeout_s,
+        )
+        self.calls = [
+            calls.Calls(provider, settings, self.flusher.add, active=not settings.disabled)
+            for provider in self.providers.values()
+        ]
+        self.hooks = [hooks.Hooks(made.provider, made) for made in self.calls]
+
+    def install(self) -> None:
+        """Patch what is loaded, and what will be when it is."""
+        finder = wake.finder()
+        for hook in self.hooks:
+            for module in hook.modules():
+                finder.watch(module, hook.loaded)
+                if module in sys.modules:
+                    hook.loaded(module)
+            package = sys.modules.get(hook.provider.package)
+            if package is not None and not getattr(package.__spec__, "_initializing", False):
+                self.check_patched(hook)
+            finder.watch(hook.provider.package, self._package_loaded(hook))
+        atexit.register(self.close)
+        os.register_at_fork(
+            before=before_fork, after_in_parent=after_fork_in_parent, after_in_child=self.after_fork_in_child
+        )
+
+    def _package_loaded(self, hook: hooks.Hooks) -> Callable[[str], None]:
+        return lambda name: self.check_patched(hook)
+
+    def check_patched(self, hook: hooks.Hooks) -> None:
+        """Say so where an SDK has loaded and nothing in it is what we know: silence would look like no calls."""
+        wired = [point for point in hook.points if point.module == hook.provider.wire.base_module]
+        if not any(point.state == "matched" for point in wired) and self.config.main_process:
+            guard.say_once(
+                "unmatched",
+                f"nothing of {hook.provider.package} {_version_of(hook.provider.package)} could be patched: "
+                "no call is captured (posthog-instrument doctor tells more)",
+            )
+
+    def set_active(self, active: bool) -> None:
+        """Switch capture on or off; `posthog_*` arguments are taken out of calls either way."""
+        for made in self.calls:
+            made.active = active
+
+    # On the flusher's thread
+
+    def build(self, record: Sealable) -> Event | None:
+        """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised."""
+        call = record.seal()
+        if call is None:
+            return None
+        built: dict[str, Any] | None = event.build(call, self.providers[call.sdk], self.config.keep_media)
+        uuid = call.uuid
+        name = str(cast("dict[str, Any]", built)["event"])
+        hook = self._hook()
+        if hook is not None:
+            built = _sent_through(hook, cast("dict[str, Any]", built))
+            if built is None:
+                return None
+        return Event(uuid, name, mend.dumps(built))
+
+    def _hook(self) -> BeforeSend | None:
+        if not self._before_send_read:
+            self._before_send_read = True
+            self.before_send = self.before_send or guard.attempt(
+                f"load {self.config.before_send}", _load_hook, str(self.config.before_send)
+            )
+        return self.before_send
+
+    def choose_sink(self) -> Sink:
+        """Where this process's events go. Asked at the first flush, when a token set in code is known."""
+        if not self.config.local:
+            token, host = self.config.token, self.config.host
+            posthog = sys.modules.get("posthog")
+            if token is None and posthog is not None:
+                client = getattr(posthog, "default_client", None)
+                for found in (
+                    getattr(posthog, "project_api_key", None),
+                    getattr(posthog, "api_key", None),
+                    getattr(client, "api_key", None),
+                ):
+                    if isinstance(found, str) and found and not found.startswith("phx_"):
+                        token = found
+                        break
+                own_host = getattr(posthog, "host", None) or getattr(client, "raw_host", None)
+                if token is not None and not self.config.host_given and isinstance(own_host, str):
+                    host = config.parse_host(own_host) or host
+            if token is not None:
+                if guard.debug:
+                    guard.say(f"events go to {host}")
+                return PostHogSink(token, host, library=f"{event.LIBRARY}/{__version__}")
+        if self.config.local or self.config.launched:
+            if guard.debug:
+                guard.say(f"events go to {self.config.db_path}")
+            return LocalSink(self.config.db_path, event.summary, self.config.db_max_bytes)
+        return NoSink()
+
+    # The life of the process
+
+    def close(self) -> None:
+        """At exit: end what is open and deliver what is waiting, within the exit timeout."""
+        for made in self.calls:
+            guard.attempt("end open streams", made.finish_streams)
+        guard.attempt("deliver events at exit", self.flusher.close)
+
+    def after_fork_in_child(self) -> None:
+        """A forked child starts with an empty queue and no thread; the parent keeps what it captured."""
+        after_fork_in_child()
+        for made in self.calls:
+            made.streams.clear()
+        self.flusher.after_fork_in_child()
+
+
+def shrink(built: Event, max_bytes: int) -> Event | None:
+    """An event cut down to `max_bytes`, marked as truncated."""
+    import json
+
+    body = guard.attempt("cut an event down", mend.shrink, json.loads(built.body), max_bytes)
+    return Event(built.uuid, built.name, body) if body is not None else None
+
+
+def _load_hook(text: str) -> BeforeSend:
+    module, _, name = text.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return cast(BeforeSend, found)
+
+
+def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> dict[str, Any] | None:
+    """What the user's hook makes of an event. A hook that fails drops its event: it may be there to hide something."""
+    try_hook = guard.guarded("run before_send (its event is dropped)", None)(hook)
+    result = try_hook(built)
+    return result if isinstance(result, dict) else None
+
+
+def _version_of(package: str) -> str:
+    module = sys.modules.get(package)
+    return str(getattr(module, "__version__", "")) or "(unknown version)"
+
+
+_agent: Agent | None = None
+_starting = threading.RLock()
+
+
+def start(explicit: bool = False) -> Agent:
+    """The agent of this process, made and installed the first time. `explicit`: the program asked for it by hand."""
+    global _agent
+    with _starting:
+        if _agent is None:
+            settings = config.load()
+            made = Agent(settings)
+            # Woken by PYTHONPATH alone, nobody said where events should go: capture nothing.
+            if not explicit and not settings.launched and settings.token is None:
+                made.set_active(False)
+            made.install()
+            _agent = made
+            if not settings.launched:  # the launcher has said them already
+                for problem in settings.problems:
+                    guard.say_once(problem, problem)
+        elif explicit and not _agent.config.disabled:
+            _agent.set_active(True)
+        return _agent
+
+
+def instrument() -> None:
+    """Instrument this process by hand, where the launcher cannot. Before or after `import openai`; idempotent.
+
+    Also for clients that exist already. Never raises. Settings come from the environment as under the launcher;
+    without a token, in the environment or set in code on the `posthog` module, events are dropped.
+    """
+    guard.attempt("start", start, True)
+
+
+def flush(timeout_s: float | None = None) -> bool:
+    """Wait until every call captured so far has been delivered; False when `timeout_s` seconds ran out first.
+
+    For programs that are frozen or killed between jobs. Never raises; True where there is nothing to deliver.
+    """
+    if _agent is None:
+        return True
+    return guard.attempt("flush", _agent.flusher.flush, timeout_s) or False
+
+
+def configure(before_send: BeforeSend | None = None) -> None:
+    """Set in code what the environment cannot hold. `before_send(event)` is called with every event (a dict with
+    event, uuid, timestamp, distinct_id and properties) on the flusher's thread, and returns it, changed or not, or
+    None to drop it. Raises TypeError for something that cannot be called."""
+    if before_send is not None and not callable(before_send):
+        raise TypeError(f"configure: before_send must be callable, not {type(before_send).__name__}")
+    agent = start()
+    agent.before_send = before_send
+    agent._before_send_read = True

@@ -1,0 +1,105 @@
+"""The command line: `posthog-instrument`, its own words first, everything else a program to start."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import guard
+from .._version import __version__
+
+USAGE = """\
+usage: posthog-instrument [--local] [--debug] [run | --] COMMAND [ARGUMENT ...]
+       posthog-instrument demo | events | doctor [OPTION ...]
+"""
+
+HELP = f"""{USAGE}
+Start a Python program so that every OpenAI call in it, by whatever library,
+becomes an event in PostHog. The program's code is not changed.
+
+  posthog-instrument python app.py            a program and its arguments
+  posthog-instrument app.py                   a Python file, run by this Python
+  posthog-instrument -m package.module        a module, run by this Python
+  posthog-instrument gunicorn app:app         anything on PATH
+  posthog-instrument run demo                 a program that is named like one
+                                              of our own words (also: -- demo)
+
+options (before the command; what stands after it is the program's own):
+  --local        keep events in the local store, even with a PostHog token
+  --debug        say on standard error what the agent does
+  -h, --help     this text
+  -V, --version  the version
+
+our own words:
+  demo           run an example program against a bundled server, show its events
+  events         print what is in the local store
+  doctor         print settings, versions and patch points; check the host
+                 (each has a --help of its own)
+
+environment:
+  POSTHOG_PROJECT_TOKEN   your project token (phc_...); without it events stay
+                          in the local store
+  POSTHOG_HOST            where PostHog takes events (default: US cloud)
+  POSTHOG_PRIVACY_MODE    1: no prompts, answers and error texts in events
+  POSTHOG_AUTOINSTRUMENT_DISABLED
+                          1: capture nothing
+  all others              posthog-instrument doctor, or the README
+
+exit code: the program's own; 127 program not found, 126 not executable,
+2 for a wrong use of this command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point `posthog-instrument`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    local = debug = False
+    while arguments and arguments[0].startswith("-") and arguments[0] not in ("-m", "--"):
+        option = arguments.pop(0)
+        if option == "--local":
+            local = True
+        elif option == "--debug":
+            debug = True
+        elif option in ("-h", "--help"):
+            sys.stdout.write(HELP)
+            return 0
+        elif option in ("-V", "--version"):
+            sys.stdout.write(f"posthog-autoinstrument {__version__}\n")
+            return 0
+        else:
+            guard.say(f"unknown option {option} (options of the program stand after it)")
+            sys.stderr.write(USAGE)
+            return 2
+    if arguments and arguments[0] in ("demo", "events", "doctor"):
+        return _own_word(arguments[0], arguments[1:], local, debug)
+    if arguments and arguments[0] in ("run", "--"):
+        del arguments[0]
+    if not arguments or (arguments[0] == "-m" and len(arguments) == 1):
+        sys.stderr.write(USAGE)
+        return 2
+    from . import launcher
+
+    return launcher.launch(arguments, local, debug)
+
+
+def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
+    from .. import config, event
+
+    environ = dict(os.environ)
+    if local:
+        environ["POSTHOG_AUTOINSTRUMENT_LOCAL"] = "1"
+    if debug:
+        environ["POSTHOG_AUTOINSTRUMENT_DEBUG"] = "1"
+    settings = config.load(environ)
+    if word == "events":
+        from . import events
+
+        return events.main(arguments, path=settings.db_path, summarise=event.summary, stdout=sys.stdout)
+    if word == "demo":
+        from . import demo
+
+        return demo.main(arguments, settings)
+    from . import doctor
+
+    return doctor.main(arguments, settings)

@@ -1,0 +1,340 @@
+"""`posthog-instrument events`: what the local store holds, as a table or as JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..store import Store, StoreError
+from ..summary import Summary
+
+DEFAULT_LAST = 20
+WIDE = 120
+"""From this many columns on the first words of input and output stand in the event's own line."""
+
+_KINDS = {"generation": "gen", "embedding": "emb", "feedback": "fback"}
+_GAP = "  "
+_MIN_TEXT = 20
+
+
+def main(
+    argv: list[str],
+    *,
+    path: str | os.PathLike[str],
+    summarise: Callable[[dict[str, Any]], Summary],
+    stdout: TextIO,
+    stderr: TextIO,
+) -> int:
+    """Run the command and return its exit code: 1 when there is nothing to show or it cannot be read.
+
+    `path` is the store unless `--db` names another. Wrong arguments end in argparse's message and SystemExit(2).
+    """
+    options = _parser().parse_args(argv)
+    path = Path(options.db or path)
+    if not path.exists() and not path.is_symlink():
+        print(f"no events yet: {path} does not exist (run a program with `posthog-instrument --local ...`)", file=stderr)
+        return 1
+    try:
+        with Store(path) as store:
+            trace = _trace(store, options.trace)
+            last = options.last
+            if last is None and not options.json and trace is None:
+                last = DEFAULT_LAST
+            events = store.read(last=last, trace_id=trace)
+            if options.json:
+                shown = _print_json(events, stdout)
+            else:
+                summaries = [summarise(event) for event in events]
+                print_table(summaries, shutil.get_terminal_size((80, 24)).columns, stdout)
+                shown = len(summaries)
+        stdout.flush()
+    except StoreError as error:
+        print(clean(str(error)), file=stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (`head`) has what it wanted. What is still buffered must not fail again when Python exits.
+        _detach(stdout)
+        return 0
+    if not shown:
+        print(f"no events in {path}", file=stderr)
+    return 0
+
+
+def print_table(summaries: Iterable[Summary], width: int, stdout: TextIO) -> None:
+    """Print one row an event for a terminal of `width` columns; below `WIDE` its first words follow in a second line."""
+    rows = [_Row(summary) for summary in summaries]
+    if not rows:
+        return
+    wide = width >= WIDE
+    columns = [column for column in _COLUMNS if wide or not column.wide_only]
+    columns = [column for column in columns if not column.optional or any(column.cell(row) for row in rows)]
+    cells = [[column.cell(row) for column in columns] for row in rows]
+    widths = _widths(columns, cells, width - (2 * (_MIN_TEXT + len(_GAP)) if wide else 0))
+    text_width = (width - sum(widths) - len(_GAP) * (len(widths) + 1)) // 2
+
+    head = _join([column.title for column in columns], columns, widths)
+    _write(stdout, head + (_GAP + _pad("INPUT", text_width) + _GAP + "OUTPUT" if wide else ""))
+    day = date.today()
+    for row, line in zip(rows, cells, strict=True):
+        if row.day is not None and row.day != day:
+            day = row.day
+            _write(stdout, f"-- {day.isoformat()} --")
+        text = _join(line, columns, widths)
+        if wide:
+            text += _GAP + _pad(row.input, text_width) + _GAP + _pad(row.error or row.output, text_width)
+        _write(stdout, text)
+        if not wide:
+            for words in row.lines(width - 2):
+                _write(stdout, "  " + words)
+
+
+class _Row:
+    """A summary as text that is safe to print."""
+
+    def __init__(self, summary: Summary) -> None:
+        when = _local(summary.time)
+        self.day = when.date() if when else None
+        self.time = when.strftime("%H:%M:%S") if when else "?"
+        self.kind = _KINDS.get(summary.kind, clean(summary.kind)[:6])
+        self.model = clean(summary.model or "-")
+        self.tokens = _tokens(summary.input_tokens, summary.output_tokens)
+        self.latency = _seconds(summary.latency_s)
+        self.ttft = _seconds(summary.ttft_s) if summary.ttft_s is not None else ""
+        self.cost = f"${summary.cost_usd:.6f}" if summary.cost_usd is not None else ""
+        self.status = _status(summary)
+        self.user = "(anon)" if summary.anonymous else clean(summary.user or "-")
+        self.trace = clean(summary.trace or "-")
+        self.session = clean(summary.session or "")
+        is_call = summary.kind in ("generation", "embedding")
+        self.private = is_call and summary.input_text is None
+        self.input = clean("(private)" if self.private else summary.input_text or "")
+        private_output = self.private and summary.kind == "generation"
+        self.output = clean(summary.output_text or ("(private)" if private_output and not summary.is_error else ""))
+        self.error = clean(f"error: {summary.error or 'no message'}") if summary.is_error else ""
+
+    def lines(self, width: int) -> list[str]:
+        """The indented lines below the row: first words of input and output, then the error."""
+        both = bool(self.input and self.output) and not self.error
+        share = (width - len("in:  / out: ")) // 2 if both else width - len("in: ")
+        # What one side does not need the other may have.
+        spare = max(0, share - _width(self.output)) if both else 0
+        first = _cut(self.input, share + spare)
+        lines = [self.output] if self.private and self.input == self.output else []
+        if not lines and self.input:
+            lines = [f"in: {first} / out: {self.output}" if both else f"in: {first}"]
+        elif not lines and self.output and not self.error:
+            lines = [f"out: {self.output}"]
+        return [_cut(line, width) for line in [*lines, *([self.error] if self.error else [])]]
+
+
+class _Column:
+    """A column of the table. `least` is how narrow it may become; None: as wide as its cells."""
+
+    def __init__(
+        self,
+        title: str,
+        cell: Callable[[_Row], str],
+        least: int | None = None,
+        right: bool = False,
+        wide_only: bool = False,
+        keep_end: bool = False,
+    ) -> None:
+        self.title = title
+        self.cell = cell
+        self.least = least
+        self.right = right
+        self.wide_only = self.optional = wide_only
+        self.keep_end = keep_end
+
+
+_COLUMNS = (
+    _Column("TIME", lambda row: row.time),
+    _Column("KIND", lambda row: row.kind),
+    _Column("MODEL", lambda row: row.model, least=10),
+    _Column("TOKENS", lambda row: row.tokens, right=True),
+    _Column("LATENCY", lambda row: row.latency, right=True),
+    _Column("TTFT", lambda row: row.ttft, right=True, wide_only=True),
+    _Column("COST", lambda row: row.cost, right=True, wide_only=True),
+    _Column("STATUS", lambda row: row.status),
+    _Column("USER", lambda row: row.user, least=6),
+    # The end of an id tells traces apart: UUIDs of version 7 begin with the time.
+    _Column("TRACE", lambda row: row.trace, least=8, keep_end=True),
+    _Column("SESSION", lambda row: row.session, least=8, wide_only=True, keep_end=True),
+)
+_MOST = {"MODEL": 30, "USER": 24, "TRACE": 13, "SESSION": 13}
+"""No column gets wider than this, in columns of the terminal."""
+
+
+def _widths(columns: list[_Column], cells: list[list[str]], room: int) -> list[int]:
+    """How wide each column is; the widest of the flexible ones give way until all fit into `room`."""
+    widths = [
+        min(max(_width(line[index]) for line in [[c.title for c in columns], *cells]), _MOST.get(column.title, 99))
+        for index, column in enumerate(columns)
+    ]
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
+    while excess > 0:
+        slack = {i: widths[i] - column.least for i, column in enumerate(columns) if column.least is not None}
+        widest = max(slack, key=slack.__getitem__)
+        if slack[widest] <= 0:
+            break
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _join(cells: list[str], columns: list[_Column], widths: list[int]) -> str:
+    padded = [
+        _pad(cell, width, right=column.right, keep_end=column.keep_end)
+        for cell, column, width in zip(cells, columns, widths, strict=True)
+    ]
+    return _GAP.join(padded)
+
+
+def _tokens(given: int | None, made: int | None) -> str:
+    if given is None and made is None:
+        return "-"
+    return f"{'?' if given is None else given}→{'-' if made is None else made}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}s" if value < 100 else f"{value:.0f}s"
+
+
+def _status(summary: Summary) -> str:
+    if summary.status:
+        return str(summary.status)
+    return "error" if summary.is_error else "-"
+
+
+def _local(timestamp: str) -> datetime | None:
+    """The ISO 8601 time in the time zone of this machine."""
+    try:
+        when = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))  # Python 3.10 does not read "Z"
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone()
+
+
+# --- text on a terminal ---
+
+
+def clean(text: str) -> str:
+    """One line without anything a terminal obeys: control characters, escape sequences, direction marks."""
+    if text.isascii() and text.isprintable():
+        return text
+    kept = (" " if char.isspace() else char for char in text if char.isspace() or not _is_control(char))
+    return " ".join("".join(kept).split())
+
+
+def _is_control(char: str) -> bool:
+    if char == "\u200d":  # joins the parts of one emoji
+        return False
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+def _width(text: str) -> int:
+    """Columns that the text takes on a terminal."""
+    return len(text) if text.isascii() else sum(map(_char_width, text))
+
+
+def _char_width(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _cut(text: str, width: int, keep_end: bool = False) -> str:
+    """At most `width` columns of the text, with an ellipsis where something is missing."""
+    # Every second character may be wide, none is narrower than nothing: look at a bounded part only.
+    if len(text) <= width * 4 and _width(text) <= width:
+        return text
+    room, kept = width - 1, []
+    for char in reversed(text) if keep_end else text:
+        room -= _char_width(char)
+        if room < 0:
+            break
+        kept.append(char)
+    return "…" + "".join(reversed(kept)) if keep_end else "".join(kept) + "…"
+
+
+def _pad(text: str, width: int, right: bool = False, keep_end: bool = False) -> str:
+    text = _cut(text, width, keep_end)
+    blanks = " " * (width - _width(text))
+    return blanks + text if right else text + blanks
+
+
+def _write(stdout: TextIO, line: str) -> None:
+    encoding = getattr(stdout, "encoding", None) or "utf-8"
+    line = line.rstrip()
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:
+        line = line.replace("→", ">").replace("…", "~").encode(encoding, "replace").decode(encoding)
+    stdout.write(line + "\n")
+
+
+# --- the command ---
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="posthog-instrument events", description="Show the events in the local store, oldest first."
+    )
+    parser.add_argument(
+        "--last",
+        type=_positive,
+        metavar="N",
+        help=f"only the newest N (default: {DEFAULT_LAST}; with --trace or --json all)",
+    )
+    parser.add_argument("--trace", metavar="ID", help="only this trace; the end of its id, as the table shows it, will do")
+    parser.add_argument("--json", action="store_true", help="whole events, one JSON object a line")
+    parser.add_argument("--db", metavar="PATH", help="another store file")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of events (1, 2, ...)")
+    return number
+
+
+def _trace(store: Store, wanted: str | None) -> str | None:
+    """The whole id of the trace that was asked for."""
+    if wanted is None:
+        return None
+    found = store.traces_ending(wanted.lstrip("…"))
+    if not found:
+        raise StoreError(f"no trace {wanted} in {store.path}")
+    if len(found) > 1:
+        raise StoreError(f"{len(found)} traces end with {wanted}: {', '.join(found[:5])}")
+    return found[0]
+
+
+def _print_json(events: Iterable[dict[str, Any]], stdout: TextIO) -> int:
+    shown = 0
+    for event in events:
+        # ASCII: control characters of any kind come out as escapes, on terminals of any encoding.
+        stdout.write(json.dumps(event).replace("\x7f", "\\u007f") + "\n")
+        shown += 1
+    return shown
+
+
+def _detach(stdout: TextIO) -> None:
+    """Point a broken standard output at nothing."""
+    try:
+        number = stdout.fileno()
+    except (OSError, ValueError):  # not a file
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)

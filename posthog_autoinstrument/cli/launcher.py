@@ -1,0 +1,88 @@
+"""Start a program under the agent: our folder in front of PYTHONPATH, then `exec`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+import sitecustomize_template
+
+from .. import config, guard
+
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+
+
+def command_line(command: Sequence[str]) -> list[str]:
+    """The program and arguments to start: a Python file that is not executable, and `-m`, go to this interpreter."""
+    first = command[0]
+    if first == "-m":
+        return [sys.executable, *command]
+    if first.endswith((".py", ".pyz", ".pyw")) and os.path.isfile(first) and not os.access(first, os.X_OK):
+        return [sys.executable, *command]
+    return list(command)
+
+
+def environment(environ: dict[str, str], local: bool, debug: bool) -> dict[str, str]:
+    """The environment of the program: `environ` with our folder first on PYTHONPATH and the launcher's marks."""
+    folder = os.path.dirname(os.path.abspath(sitecustomize_template.__file__))
+    entries = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry != folder]
+    if entries == [""]:
+        entries = []
+    changed = {**environ, "PYTHONPATH": os.pathsep.join([folder, *entries]), config.LAUNCHED: str(os.getpid())}
+    if local:
+        changed["POSTHOG_AUTOINSTRUMENT_LOCAL"] = "1"
+    if debug:
+        changed["POSTHOG_AUTOINSTRUMENT_DEBUG"] = "1"
+    return changed
+
+
+def launch(command: Sequence[str], local: bool = False, debug: bool = False) -> int:
+    """Replace this process by the program (POSIX), or run it and return its exit code (Windows).
+
+    Returns 127 when it is not found and 126 when it cannot be executed, after one line on stderr.
+    """
+    environ = environment(dict(os.environ), local, debug)
+    settings = config.load(environ)
+    arguments = command_line(command)
+    program = shutil.which(arguments[0])
+    if program is None:
+        return _refuse(arguments[0])
+    for problem in settings.problems:
+        guard.say(problem)
+    if not settings.disabled and (settings.local or settings.token is None):
+        guard.say(f"calls are kept in {settings.db_path} (no PostHog token is used); see them: posthog-instrument events")
+    if os.name == "nt":
+        return _run_and_wait(program, arguments, environ)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(program, arguments, environ)
+    except OSError as error:
+        guard.say(f"cannot execute {arguments[0]}: {error.strerror}")
+        return NOT_EXECUTABLE
+
+
+def _refuse(name: str) -> int:
+    if os.path.isdir(name):
+        guard.say(f"cannot execute {name}: it is a directory")
+        return NOT_EXECUTABLE
+    if os.path.dirname(name) and os.path.exists(name):
+        guard.say(f"cannot execute {name}: permission denied (a Python file? then: python {name})")
+        return NOT_EXECUTABLE
+    guard.say(f"program not found: {name}")
+    return NOT_FOUND
+
+
+def _run_and_wait(program: str, arguments: Sequence[str], environ: dict[str, str]) -> int:
+    """Windows has no exec that keeps the process: its `os.exec*` returns to the shell at once with code 0."""
+    import subprocess
+
+    with subprocess.Popen([program, *arguments[1:]], env=environ) as child:
+        while True:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:
+                continue  # the child got it too, and decides

@@ -1,0 +1,285 @@
+"""Settings: one table, read once from the environment. README and `doctor` print the same table.
+
+A value that does not parse is answered by one line that names the variable, the value and what is accepted; the
+default is used. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import guard
+
+US_HOST = "https://us.i.posthog.com"
+EU_HOST = "https://eu.i.posthog.com"
+
+# Set by the launcher for the processes it starts; not settings.
+LAUNCHED = "POSTHOG_AUTOINSTRUMENT_LAUNCHED"
+"""Process id of the launcher, which is the main program's own after exec."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One environment variable. `parse` returns the value or raises ValueError with what is accepted."""
+
+    field: str
+    variable: str
+    default: Any
+    accepts: str
+    help: str
+    parse: Callable[[str], Any]
+    aliases: tuple[str, ...] = ()
+    secret: bool = False
+
+
+def _flag(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in ("1", "true", "yes", "on"):
+        return True
+    if lowered in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def _token(text: str) -> str:
+    token = text.strip().strip("'\"")
+    if token.startswith("phx_") or not token or any(character.isspace() for character in token):
+        raise ValueError
+    return token
+
+
+def _host(text: str) -> str:
+    """The ingestion host for what users paste: the app's address, a bare host name, a trailing slash."""
+    host = text.strip().strip("'\"").rstrip("/")
+    if "://" not in host:
+        host = "https://" + host
+    scheme, _, rest = host.partition("://")
+    if scheme not in ("http", "https") or not rest or any(character.isspace() for character in rest):
+        raise ValueError
+    if rest in ("app.posthog.com", "us.posthog.com", "posthog.com", "www.posthog.com"):
+        return US_HOST
+    if rest == "eu.posthog.com":
+        return EU_HOST
+    return host
+
+
+def _hook(text: str) -> str:
+    module, separator, name = text.strip().partition(":")
+    if not separator or not module or not name:
+        raise ValueError
+    return text.strip()
+
+
+def _text(text: str) -> str | None:
+    return text.strip() or None
+
+
+FLAG = "1 or 0"
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "token", "POSTHOG_PROJECT_TOKEN", None, "a project token (phc_...), not a personal key (phx_...)",
+        "Your PostHog project token. Without it a launched program's events stay in the local store.",
+        _token, aliases=("POSTHOG_PROJECT_API_KEY", "POSTHOG_API_KEY"), secret=True,
+    ),
+    Setting(
+        "host", "POSTHOG_HOST", US_HOST, "an http(s) address", "Where PostHog takes events.", _host,
+        aliases=("POSTHOG_API_URL",),
+    ),
+    Setting(
+        "privacy_mode", "POSTHOG_PRIVACY_MODE", False, FLAG,
+        "Leave prompts, answers, tool definitions and error messages out of every event.", _flag,
+    ),
+    Setting(
+        "distinct_id", "POSTHOG_DISTINCT_ID", None, "text", "The user of calls for which nothing else names one.", _text
+    ),
+    Setting(
+        "disabled", "POSTHOG_AUTOINSTRUMENT_DISABLED", False, FLAG,
+        "Capture nothing. `posthog_*` arguments are still taken out of calls.", _flag,
+    ),
+    Setting(
+        "local", "POSTHOG_AUTOINSTRUMENT_LOCAL", False, FLAG,
+        "Keep events in the local store even with a token (`posthog-instrument --local`).", _flag,
+    ),
+    Setting(
+        "db", "POSTHOG_AUTOINSTRUMENT_DB", None, "a file path",
+        "The local store. Default: events.db in the user's state directory.", _text,
+    ),
+    Setting(
+        "db_max_bytes", "POSTHOG_AUTOINSTRUMENT_DB_MAX_BYTES", 512 * 1024 * 1024, "a whole number of at least 1048576",
+        "Size at which the local store drops its oldest events.", _whole(1_048_576, 2**50),
+    ),
+    Setting(
+        "properties", "POSTHOG_AUTOINSTRUMENT_PROPERTIES", {}, "a JSON object",
+        "Properties for every event of the process.", _json_object,
+    ),
+    Setting(
+        "groups", "POSTHOG_AUTOINSTRUMENT_GROUPS", {}, "a JSON object", "Groups for every event of the process.",
+        _json_object,
+    ),
+    Setting(
+        "provider", "POSTHOG_AUTOINSTRUMENT_PROVIDER", None, "text",
+        "Provider name for every event, where the base URL does not tell (a proxy of your own).", _text,
+    ),
+    Setting(
+        "keep_media", "POSTHOG_AUTOINSTRUMENT_KEEP_MEDIA", False, FLAG,
+        "Keep base64 images, audio and files in events instead of a placeholder.", _flag,
+    ),
+    Setting(
+        "before_send", "POSTHOG_AUTOINSTRUMENT_BEFORE_SEND", None, "module:function",
+        "Function called with every event (a dict) before it is sent; returns the event, or None to drop it.", _hook,
+    ),
+    Setting(
+        "flush_at", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT", 100, "a whole number from 1 to 10000",
+        "Events waiting that make the flusher send at once.", _whole(1, 10_000),
+    ),
+    Setting(
+        "flush_interval_s", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S", 2.0, "seconds from 0.01 to 3600",
+        "Longest time an event waits before it is sent.", _number(0.01, 3600),
+    ),
+    Setting(
+        "exit_timeout_s", "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S", 3.0, "seconds from 0 to 300",
+        "Longest time the end of the program waits for events to be sent.", _number(0, 300),
+    ),
+    Setting(
+        "queue_max_events", "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS", 10_000, "a whole number from 1 to 1000000",
+        "Events that may wait; what comes on top is dropped and counted.", _whole(1, 1_000_000),
+    ),
+    Setting(
+        "queue_max_bytes", "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_BYTES", 64 * 1024 * 1024,
+        "a whole number of at least 65536", "Bytes of captured content that may wait.", _whole(65_536, 2**40),
+    ),
+    Setting(
+        "debug", "POSTHOG_AUTOINSTRUMENT_DEBUG", False, FLAG,
+        "Say on standard error what the agent does (`posthog-instrument --debug`).", _flag,
+    ),
+    Setting(
+        "raise_errors", "POSTHOG_AUTOINSTRUMENT_RAISE", False, FLAG,
+        "Raise the agent's own failures into the program. For the agent's tests.", _flag,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved settings of one process. Field names are those of `SETTINGS`."""
+
+    token: str | None = None
+    host: str = US_HOST
+    privacy_mode: bool = False
+    distinct_id: str | None = None
+    disabled: bool = False
+    local: bool = False
+    db: str | None = None
+    db_max_bytes: int = 512 * 1024 * 1024
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    provider: str | None = None
+    keep_media: bool = False
+    before_send: str | None = None
+    flush_at: int = 100
+    flush_interval_s: float = 2.0
+    exit_timeout_s: float = 3.0
+    queue_max_events: int = 10_000
+    queue_max_bytes: int = 64 * 1024 * 1024
+    debug: bool = False
+    raise_errors: bool = False
+
+    host_given: bool = False
+    """The host was set in the environment, not defaulted."""
+    launched: bool = False
+    """This process was started by `posthog-instrument`, directly or as a descendant."""
+    main_process: bool = True
+    """This process is the launched program itself, not one of its children: the one that may write to stderr."""
+    problems: tuple[str, ...] = ()
+    """One line for each value that was not accepted."""
+
+    @property
+    def db_path(self) -> str:
+        """Where the local store is."""
+        return self.db or default_db_path(os.environ)
+
+
+def default_db_path(environ: Mapping[str, str]) -> str:
+    """`events.db` in the user's state directory, by the platform's custom."""
+    home = os.path.expanduser("~")
+    if sys.platform == "win32":
+        state = environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
+    elif sys.platform == "darwin":
+        state = os.path.join(home, "Library", "Application Support")
+    else:
+        state = environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
+    return os.path.join(state, "posthog-autoinstrument", "events.db")
+
+
+def parse_host(text: str) -> str | None:
+    """A host that the program set in code, as `POSTHOG_HOST` would be read; None where it is not an address."""
+    try:
+        return _host(text)
+    except ValueError:
+        return None
+
+
+def mask(secret: str) -> str:
+    """A secret as it may be shown: its first characters only."""
+    return secret[:8] + "..." if len(secret) > 12 else "..."
+
+
+def load(environ: Mapping[str, str] | None = None) -> Config:
+    """Read every setting from `environ` (default: the process's own). Also sets how `guard` behaves."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for setting in SETTINGS:
+        for variable in (setting.variable, *setting.aliases):
+            text = environ.get(variable, "")
+            if not text.strip():
+                continue
+            try:
+                values[setting.field] = setting.parse(text)
+                break
+            except ValueError:
+                shown = mask(text) if setting.secret else repr(text[:80])
+                problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); it is left out")
+    launched = environ.get(LAUNCHED, "")
+    config = Config(
+        **values,
+        host_given="host" in values,
+        launched=bool(launched),
+        main_process=not launched or launched in (str(os.getpid()), str(os.getppid()) if os.name == "nt" else ""),
+        problems=tuple(problems),
+    )
+    guard.loud = config.raise_errors
+    guard.debug = config.debug
+    return config

@@ -1,0 +1,352 @@
+"""Who asked, in which trace: the context of calls.
+
+One immutable value in one ContextVar, read once when a call starts. What the user gave is serialised here, on the
+user's thread, so that later mutation changes nothing and no host object travels to the flusher.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from . import guard, jsonsafe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OVERRIDES = frozenset(
+    (
+        "posthog_distinct_id",
+        "posthog_trace_id",
+        "posthog_properties",
+        "posthog_groups",
+        "posthog_privacy_mode",
+        "posthog_provider_override",
+    )
+)
+"""The per-call arguments of PostHog's own wrapper, accepted by every patched method."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What one source says about a call. None is "says nothing". Properties and groups are key -> JSON text."""
+
+    distinct_id: str | None = None
+    trace_id: str | None = None
+    session_id: str | None = None
+    """Groups traces into a conversation (`$ai_session_id` in PostHog)."""
+    replay_session_id: str | None = None
+    """The browser session of posthog-js (`$session_id`), which links the session replay."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    privacy_mode: bool | None = None
+    parent_id: str | None = None
+    span_name: str | None = None
+    provider: str | None = None
+
+
+NOTHING = Fields()
+
+
+@dataclass(frozen=True)
+class Context:
+    """The fields in force inside a `posthog_context` block, inner ones already merged over outer ones."""
+
+    fields: Fields
+    outer: Context | None
+    scope: object
+    """The `posthog_context` that opened it."""
+
+
+CONTEXT: ContextVar[Context | None] = ContextVar("posthog_autoinstrument_context", default=None)
+
+
+def merge(first: Fields, second: Fields) -> Fields:
+    """`first` over `second`, field by field; properties and groups are united; the most private setting wins."""
+    if second is NOTHING:
+        return first
+    if first is NOTHING:
+        return second
+    return Fields(
+        first.distinct_id or second.distinct_id,
+        first.trace_id or second.trace_id,
+        first.session_id or second.session_id,
+        first.replay_session_id or second.replay_session_id,
+        {**second.properties, **first.properties} if first.properties else second.properties,
+        {**second.groups, **first.groups} if first.groups else second.groups,
+        second.privacy_mode if first.privacy_mode is None else first.privacy_mode,
+        first.parent_id or second.parent_id,
+        first.span_name or second.span_name,
+        first.provider or second.provider,
+    )
+
+
+def new_trace_id() -> str:
+    """A fresh random trace id: a UUID version 4 as text. `uuid` is not imported: 7 ms at start-up."""
+    return uuid_text(os.urandom(16), version=4)
+
+
+def uuid_text(octets: bytes, version: int) -> str:
+    """16 bytes as the text of a UUID of that version (RFC 9562), its version and variant bits set."""
+    value = int.from_bytes(octets, "big")
+    value = value & ~(0xF << 76) | version << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
+    """A mapping of the user's as key -> JSON text. A value that cannot be serialised becomes its repr."""
+    return {
+        key if isinstance(key, str) else guard.describe(key): (
+            guard.attempt("serialise a property", jsonsafe.dumps, value) or '"<not serialisable>"'
+        )
+        for key, value in values.items()
+    }
+
+
+def _checked_text(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"posthog_context: {name} must be a string, not {type(value).__name__}")
+    return value or None
+
+
+def _checked_mapping(name: str, value: object) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"posthog_context: {name} must be a mapping, not {type(value).__name__}")
+    return value
+
+
+class posthog_context:  # noqa: N801 - reads as a statement: `with posthog_context(...)`
+    """Name the user and the trace of every call made inside. Context manager and decorator, sync and async.
+
+    `distinct_id` is PostHog's person; without one, events are anonymous. `trace_id` groups the calls of one request
+    or turn; without one, an outermost block starts a fresh trace. `session_id` groups traces into a conversation.
+    `properties` and `groups` go on every event; inner blocks win, key by key. `privacy_mode=True` leaves prompts and
+    answers out. `parent_id` and `span_name` place the calls in a tree of spans.
+
+    One object may be entered many times, in any thread or task. Decorates functions, coroutine functions, generators
+    and asynchronous generators. Raises TypeError for an id that is not a string, properties or groups that are not a
+    mapping, or a privacy mode that is not a bool.
+    """
+
+    def __init__(
+        self,
+        distinct_id: str | None = None,
+        trace_id: str | None = None,
+        session_id: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        groups: Mapping[str, Any] | None = None,
+        privacy_mode: bool | None = None,
+        parent_id: str | None = None,
+        span_name: str | None = None,
+    ) -> None:
+        self._distinct_id = _checked_text("distinct_id", distinct_id)
+        self._trace_id = _checked_text("trace_id", trace_id)
+        self._session_id = _checked_text("session_id", session_id)
+        self._properties = _checked_mapping("properties", properties)
+        self._groups = _checked_mapping("groups", groups)
+        if privacy_mode is not None and not isinstance(privacy_mode, bool):
+            raise TypeError(f"posthog_context: privacy_mode must be a bool, not {type(privacy_mode).__name__}")
+        self._privacy_mode = privacy_mode
+        self._parent_id = _checked_text("parent_id", parent_id)
+        self._span_name = _checked_text("span_name", span_name)
+
+    def _opened(self) -> Context:
+        outer = CONTEXT.get()
+        inherited = outer.fields if outer is not None else NOTHING
+        return Context(
+            merge(
+                Fields(
+                    self._distinct_id,
+                    self._trace_id or inherited.trace_id or new_trace_id(),
+                    self._session_id,
+                    None,
+                    serialised(self._properties),
+                    serialised(self._groups),
+                    self._privacy_mode,
+                    self._parent_id,
+                    self._span_name,
+                ),
+                inherited,
+            ),
+            outer,
+            self,
+        )
+
+    def _close(self) -> None:
+        # By scope, not by token: a token cannot be reset in another Context, which is where frameworks that finish a
+        # request in a second task would leave us ("was created in a different Context" at every stream).
+        context = CONTEXT.get()
+        while context is not None and context.scope is not self:
+            context = context.outer
+        if context is not None:
+            CONTEXT.set(context.outer)
+
+    def __enter__(self) -> posthog_context:
+        CONTEXT.set(self._opened())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    async def __aenter__(self) -> posthog_context:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def __call__(self, function: F) -> F:
+        """Decorate `function`: each call of it runs inside a block of its own."""
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            async def in_context_asyncgen(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+                context = self._opened()
+                inner = function(*args, **kwargs)
+                step: Callable[[], Any] = inner.__anext__
+                try:
+                    while True:
+                        before = CONTEXT.get()
+                        CONTEXT.set(context)
+                        try:
+                            item = await step()
+                        except StopAsyncIteration:
+                            return
+                        finally:
+                            CONTEXT.set(before)
+                        sent = yield item
+                        step = functools.partial(inner.asend, sent)
+                finally:
+                    await inner.aclose()
+
+            return cast(F, in_context_asyncgen)
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def in_context_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+                return (yield from _Steps(self._opened(), function(*args, **kwargs)))
+
+            return cast(F, in_context_generator)
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def in_context_coroutine(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+            return cast(F, in_context_coroutine)
+
+        @functools.wraps(function)
+        def in_context(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return cast(F, in_context)
+
+
+class _Steps(Generator[Any, Any, Any]):
+    """A generator whose body runs inside a context while its consumer, between two steps, does not."""
+
+    def __init__(self, context: Context, inner: Generator[Any, Any, Any]) -> None:
+        self._context = context
+        self._inner = inner
+
+    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        before = CONTEXT.get()
+        CONTEXT.set(self._context)
+        try:
+            return step(*args)
+        finally:
+            CONTEXT.set(before)
+
+    def send(self, value: Any) -> Any:
+        return self._step(self._inner.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._step(self._inner.throw, *error)
+
+    def close(self) -> None:
+        self._step(self._inner.close)
+
+
+def current_trace_id() -> str | None:
+    """The trace that calls made here belong to; None outside of any `posthog_context`."""
+    context = CONTEXT.get()
+    return context.fields.trace_id if context is not None else None
+
+
+def fields_of_overrides(overrides: Mapping[str, Any]) -> Fields:
+    """The per-call `posthog_*` arguments of one call. Odd types are mended, never an error: the call must go out."""
+
+    def text(name: str) -> str | None:
+        value = overrides.get(name)
+        return None if value is None else value if isinstance(value, str) else str(value)
+
+    def mapping(name: str) -> dict[str, str]:
+        value = overrides.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            guard.say_once(name, f"{name} must be a mapping, not {type(value).__name__}; it is left out")
+            return {}
+        return serialised(value)
+
+    privacy = overrides.get("posthog_privacy_mode")
+    return Fields(
+        distinct_id=text("posthog_distinct_id"),
+        trace_id=text("posthog_trace_id"),
+        properties=mapping("posthog_properties"),
+        groups=mapping("posthog_groups"),
+        privacy_mode=True if privacy else None,
+        provider=text("posthog_provider_override"),
+    )
+
+
+def fields_of_posthog_sdk() -> Fields:
+    """What the posthog package's own context says, where the program has loaded it (posthog 7: `posthog.contexts`).
+
+    Read when a call starts, on the caller's thread. The package's `privacy_mode` (module or default client) counts;
+    False there says nothing, so that the most private setting of all wins.
+    """
+    contexts = sys.modules.get("posthog.contexts")
+    posthog = sys.modules.get("posthog")
+    if posthog is None:
+        return NOTHING
+    client = getattr(posthog, "default_client", None)
+    private = getattr(posthog, "privacy_mode", False) or getattr(client, "privacy_mode", False)
+    read_user = getattr(contexts, "get_context_distinct_id", None)
+    read_session = getattr(contexts, "get_context_session_id", None)
+    read_tags = getattr(contexts, "get_tags", None)
+    user = read_user() if read_user is not None else None
+    session = read_session() if read_session is not None else None
+    tags = read_tags() if read_tags is not None else None
+    if not (user or session or tags or private):
+        return NOTHING
+    return Fields(
+        distinct_id=str(user) if user else None,
+        replay_session_id=str(session) if session else None,
+        properties=serialised(tags) if tags else {},
+        privacy_mode=True if private else None,
+    )
+
+
+def disabled_by_posthog_sdk() -> bool:
+    """The program switched the posthog package off: our events are its events too."""
+    posthog = sys.modules.get("posthog")
+    if posthog is None:
+        return False
+    client = getattr(posthog, "default_client", None)
+    return bool(getattr(posthog, "disabled", False) or getattr(client, "disabled", False))

@@ -1,0 +1,305 @@
+"""PostHog's events: from a recorded call and its generation to the `$ai_` properties PostHog documents.
+
+The only module that spells those names. Values and shapes are those of PostHog's own wrapper (`posthog.ai.openai`,
+posthog 7.91.1) for every call it captures too; the differences that are wanted are listed in the differential test.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from typing import Any
+
+from . import guard, mend, redact
+from ._version import __version__
+from .generation import Failure, Generation, Usage
+from .providers import Provider
+from .records import Call, Error
+from .summary import Summary
+
+LIBRARY = "posthog-autoinstrument"
+
+_TOKEN_PROPERTIES = frozenset(
+    (
+        "$ai_input_tokens",
+        "$ai_output_tokens",
+        "$ai_cache_read_input_tokens",
+        "$ai_cache_creation_input_tokens",
+        "$ai_cache_creation_5m_input_tokens",
+        "$ai_cache_creation_1h_input_tokens",
+        "$ai_total_tokens",
+        "$ai_reasoning_tokens",
+    )
+)
+"""Token counts that a program may pass as properties; then they are the program's, not the SDK's."""
+
+Event = dict[str, Any]
+"""event, uuid, timestamp (ISO 8601, UTC), distinct_id, properties."""
+
+
+def build(call: Call, provider: Provider, keep_media: bool = False) -> Event:
+    """The event of one call. Each part is made on its own: a part that fails leaves the others in place."""
+    endpoint = provider.endpoint(call.endpoint)
+    generation = Generation()
+    if endpoint is not None:
+        generation = (
+            guard.attempt("read an answer", endpoint.read, call.request, call.response, call.chunks) or generation
+        )
+    is_embedding = endpoint is not None and endpoint.kind == "embedding"
+    properties: dict[str, Any] = {
+        "$ai_lib": LIBRARY,
+        "$ai_lib_version": __version__,
+        "$lib": LIBRARY,
+        "$lib_version": __version__,
+        "$geoip_disable": True,
+        "$is_server": True,
+    }
+    parts = (
+        ("name the call", lambda: _facts(call, generation, provider)),
+        ("write the content", lambda: _content(call, generation, is_embedding, keep_media)),
+        ("write the tokens", lambda: _tokens(generation.usage, call.stream, is_embedding)),
+        ("write the timings", lambda: _timings(call, generation)),
+        ("write the identity", lambda: _identity(call)),
+        ("write the properties", lambda: _own_properties(call)),
+        ("write the error", lambda: _error(call, generation)),
+    )
+    for step, part in parts:
+        properties.update(guard.attempt(step, part) or {})
+    properties["$ai_tokens_source"] = (
+        "passthrough" if not _TOKEN_PROPERTIES.isdisjoint(call.identity.properties) else "sdk"
+    )
+    identity = call.identity
+    return {
+        "event": "$ai_embedding" if is_embedding else "$ai_generation",
+        "uuid": call.uuid,
+        "timestamp": datetime.datetime.fromtimestamp(call.ended_at, datetime.timezone.utc).isoformat(),
+        "distinct_id": mend.clip_id(identity.distinct_id or identity.trace_id),
+        "properties": properties,
+    }
+
+
+def _facts(call: Call, generation: Generation, provider: Provider) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "$ai_provider": call.identity.provider or provider.provider_of(call.client, call.base_url),
+        "$ai_model": generation.model or call.model,
+        "$ai_model_parameters": {
+            **generation.parameters,
+            **({"service_tier": generation.service_tier} if generation.service_tier is not None else {}),
+        },
+        "$ai_http_status": _status(call, generation),
+        "$ai_stream": call.stream,
+        "$ai_base_url": redact.redact_url(call.base_url),
+        "$ai_request_url": redact.redact_url(call.request_url),
+        "$ai_span_id": call.span_id,
+        "$ai_trace_id": mend.clip_id(call.identity.trace_id),
+    }
+    if generation.service_tier is not None:
+        found["$ai_service_tier"] = generation.service_tier
+    if generation.stop_reason is not None:
+        found["$ai_stop_reason"] = generation.stop_reason
+    cost = generation.cost_usd if generation.cost_usd is not None else call.cost_usd
+    if cost is not None:
+        found["$ai_total_cost_usd"] = cost
+        found["$ai_cost_passthrough"] = True
+    return found
+
+
+def _status(call: Call, generation: Generation) -> int:
+    """200 and the like; 0 for an error that is no HTTP answer, as PostHog's wrapper has it."""
+    if call.error is not None:
+        return call.error.status or 0
+    if generation.failure is not None and generation.failure.raised:
+        return 0
+    return call.status or 0
+
+
+def _content(call: Call, generation: Generation, is_embedding: bool, keep_media: bool) -> dict[str, Any]:
+    private = call.identity.privacy_mode
+    found: dict[str, Any] = {"$ai_input": None if private else redact.redact_media(generation.input, keep_media)}
+    if not is_embedding:
+        found["$ai_output_choices"] = None if private else redact.redact_media(generation.output or [], keep_media)
+    if generation.instructions is not None:
+        found["$ai_instructions"] = None if private else generation.instructions
+    if generation.tools:
+        found["$ai_tools"] = None if private else redact.redact_tools(generation.tools)
+    return found
+
+
+def _tokens(usage: Usage, stream: bool, is_embedding: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("input_tokens", "output_tokens"):
+        value = getattr(usage, name)
+        if value is not None:
+            found[f"$ai_{name}"] = value
+    for name in (
+        "audio_input_tokens",
+        "audio_output_tokens",
+        "image_input_tokens",
+        "image_output_tokens",
+        "text_output_tokens",
+        "cache_read_audio_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+        "reasoning_tokens",
+        "web_search_count",
+    ):
+        value = getattr(usage, name)
+        if value:
+            found[f"$ai_{name}"] = value
+    if usage.raw is not None and not is_embedding:
+        found["$ai_usage"] = usage.raw
+    if is_embedding:
+        return found
+    if stream and found:
+        # The wrapper writes these two for streams even when they are 0, and leaves them out otherwise.
+        found.setdefault("$ai_cache_read_input_tokens", 0)
+        found.setdefault("$ai_reasoning_tokens", 0)
+    # OpenAI-shaped usage includes cached tokens in the input. PostHog's server would guess by the model's name, and
+    # bill Claude behind an OpenAI-compatible endpoint twice for its cache.
+    found["$ai_cache_reporting_exclusive"] = False
+    return found
+
+
+def _timings(call: Call, generation: Generation) -> dict[str, Any]:
+    found: dict[str, Any] = {"$ai_latency": call.duration_s}
+    first = generation.first_output_chunk
+    if call.stream and first is not None and first < len(call.chunk_offsets_s):
+        found["$ai_time_to_first_token"] = call.chunk_offsets_s[first]
+    return found
+
+
+def _identity(call: Call) -> dict[str, Any]:
+    identity = call.identity
+    found: dict[str, Any] = {}
+    for name, value in (
+        ("$ai_session_id", identity.session_id),
+        ("$session_id", identity.replay_session_id),
+        ("$ai_parent_id", identity.parent_id),
+        ("$ai_span_name", identity.span_name),
+    ):
+        if value is not None:
+            found[name] = mend.clip_id(value, 1_000)
+    if identity.groups:
+        found["$groups"] = {key: json.loads(text) for key, text in identity.groups.items()}
+    if identity.distinct_id is None:
+        found["$process_person_profile"] = False
+    return found
+
+
+def _own_properties(call: Call) -> dict[str, Any]:
+    return {key: json.loads(text) for key, text in call.identity.properties.items()}
+
+
+def _error(call: Call, generation: Generation) -> dict[str, Any]:
+    error, failure = call.error, generation.failure
+    if error is None and failure is None and (call.status or 0) < 400:
+        return {}
+    if call.end == "cancelled":
+        text = "cancelled"
+    elif call.identity.privacy_mode:
+        text = _error_summary(error, failure, call)
+    elif error is not None:
+        text = error.message or error.name
+    else:
+        text = (failure.message if failure is not None else None) or f"HTTP status {call.status}"
+    return {"$ai_is_error": True, "$ai_error": redact.redact_keys(text)}
+
+
+# What may stand in an error of a private call: words of a provider's own vocabulary, never prose. The rules of
+# posthog 7.91.1 (posthog/ai/utils.py), which the JS SDK shares.
+_CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
+_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
+_REQUEST = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+
+def _matching(value: str | None, grammar: re.Pattern[str]) -> str | None:
+    return value if value is not None and grammar.fullmatch(value) else None
+
+
+def _error_summary(error: Error | None, failure: Failure | None, call: Call) -> str:
+    """`RateLimitError: 429 rate_limit_exceeded requests param=x request_id=req_1 (caused by ReadTimeout)`."""
+    summary = _matching(error.name if error is not None else "APIError", _CLASS) or "Exception"
+    status = error.status if error is not None else call.status if (call.status or 0) >= 400 else None
+    if status is not None and 100 <= status <= 599:
+        summary += f": {status}"
+    codes: dict[str, None] = {}
+    params: list[str] = []
+    for source in (error, failure):
+        if source is not None:
+            for value in (source.code, source.type):
+                code = _matching(value, _CODE)
+                if code is not None:
+                    codes[code] = None
+            param = _matching(source.param, _PARAM)
+            if param is not None:
+                params.append(param)
+    summary += "".join(f" {code}" for code in codes)
+    if params:
+        summary += f" param={params[0]}"
+    request_id = _matching(error.request_id if error is not None else call.request_id, _REQUEST)
+    if request_id is not None:
+        summary += f" request_id={request_id}"
+    causes = [_matching(name, _CLASS) or "Exception" for name in error.causes] if error is not None else []
+    if causes:
+        summary += f" (caused by {', '.join(causes)})"
+    return summary
+
+
+KINDS = {
+    "$ai_generation": "generation",
+    "$ai_embedding": "embedding",
+    "$ai_span": "span",
+    "$ai_trace": "trace",
+    "$ai_feedback": "feedback",
+    "$ai_metric": "metric",
+}
+
+
+def summary(event: Event) -> Summary:
+    """The facts of an event that the local store indexes and the `events` command shows."""
+    properties = event.get("properties") or {}
+    return Summary(
+        time=str(event.get("timestamp", "")),
+        kind=KINDS.get(str(event.get("event")), str(event.get("event"))),
+        model=properties.get("$ai_model"),
+        provider=properties.get("$ai_provider"),
+        input_tokens=properties.get("$ai_input_tokens"),
+        output_tokens=properties.get("$ai_output_tokens"),
+        latency_s=properties.get("$ai_latency"),
+        ttft_s=properties.get("$ai_time_to_first_token"),
+        status=properties.get("$ai_http_status"),
+        is_error=bool(properties.get("$ai_is_error")),
+        error=properties.get("$ai_error"),
+        user=event.get("distinct_id"),
+        trace=properties.get("$ai_trace_id"),
+        session=properties.get("$ai_session_id"),
+        anonymous=properties.get("$process_person_profile") is False,
+        input_text=_words(properties.get("$ai_input"), last=True),
+        output_text=_words(properties.get("$ai_output_choices"), last=False),
+        cost_usd=properties.get("$ai_total_cost_usd"),
+    )
+
+
+def _words(content: Any, last: bool) -> str | None:
+    """The first words of an input (of its last message: the rest is history) or of an output."""
+    if content is None or isinstance(content, str):
+        return content
+    if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
+        message = content[-1] if last else content[0]
+        inner = message.get("content", message.get("output", message.get("arguments")))
+        if isinstance(inner, list):
+            return " ".join(filter(None, map(_part_words, inner))) or None
+        return inner if isinstance(inner, str) else None if inner is None else json.dumps(inner)
+    return json.dumps(content)[:500] if content else None
+
+
+def _part_words(part: Any) -> str | None:
+    if not isinstance(part, dict):
+        return str(part)
+    function = part.get("function")
+    if isinstance(function, dict):
+        return f"{function.get('name')}({function.get('arguments')})"
+    text = part.get("text") or part.get("refusal") or part.get("transcript")
+    return text if isinstance(text, str) else f"[{part.get('type')}]"

@@ -1,0 +1,288 @@
+"""The flusher: one daemon thread that turns finished calls into events and delivers them.
+
+Started by the first captured call, never at exit and never in a finaliser. At exit the program waits for it, bounded.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import random
+import sys
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from . import guard
+from .queue import Marker, Queue
+from .records import Sealable
+from .sinks import Event, Sink
+
+FIRST_RETRY_S = 0.5
+MAX_RETRY_S = 30.0
+RETRY_BUDGET_S = 900.0
+"""How long one batch is retried. PostHog's deploys and brown-outs are minutes; the queue holds what comes meanwhile."""
+SEND_TIMEOUT_S = 15.0
+REPORT_EVERY_S = 60.0
+
+
+class Flusher:
+    """Takes records from `queue`, builds events with `build` and gives them to the sink, in batches.
+
+    `build` returns None for a record that makes no event. `choose_sink` is called at the first batch: only then is a
+    token known that the program sets in code. `shrink` cuts an event down to a number of bytes, or returns None.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        build: Callable[[Sealable], Event | None],
+        choose_sink: Callable[[], Sink],
+        shrink: Callable[[Event, int], Event | None],
+        flush_at: int,
+        flush_interval_s: float,
+        exit_timeout_s: float,
+    ) -> None:
+        self.queue = queue
+        self._build = build
+        self._choose_sink = choose_sink
+        self._shrink = shrink
+        self._flush_at = flush_at
+        self._flush_interval_s = flush_interval_s
+        self._exit_timeout_s = exit_timeout_s
+        self.sink: Sink | None = None
+        self.delivered = 0
+        self.lost: dict[str, int] = {}
+        self.possibly_resent = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._thread: threading.Thread | None = None
+        self._starting = _thread.allocate_lock()
+        self._pumping = _thread.allocate_lock()
+        self._halt = _thread.allocate_lock()  # released to end a wait between two attempts
+        self._halt.acquire()
+        self._deadline: float | None = None
+        self._exiting = False
+        self._refused = ""
+        self._batch: list[Event] = []
+        self._in_hand = 0
+        self._reported_at = 0.0
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's thread, locks and events; the sink notices the new process by itself."""
+        self.queue.reset()
+        self.delivered = self.possibly_resent = 0
+        self.lost = {}
+        self._reset()
+
+    # On the host's threads
+
+    def add(self, record: Sealable, late: bool) -> None:
+        """Hand over a finished record. `late`: from a finaliser, where no thread may be started."""
+        if self._pid != os.getpid():
+            self.after_fork_in_child()  # forked without Python's hooks (uWSGI)
+        self.queue.add(record)
+        if self._thread is None and not late:
+            self.start()
+        if self._exiting and not late:
+            self._pump_here(max(0.0, (self._deadline or 0.0) - monotonic()))
+
+    def start(self) -> None:
+        """Start the thread, once in this process. Where none can be started, exit sends inline."""
+        if self._exiting or not self._starting.acquire(blocking=False):
+            return
+        thread = threading.Thread(target=self._run, name="posthog-autoinstrument-flusher", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is shutting down, or no more threads
+            return
+        self._thread = thread
+        guard.attempt("register with multiprocessing", self._register_with_multiprocessing)
+
+    def _register_with_multiprocessing(self) -> None:
+        """A forked multiprocessing child ends with `os._exit` after its own finalisers: `atexit` never runs there."""
+        util = sys.modules.get("multiprocessing.util")
+        process = sys.modules.get("multiprocessing.process")
+        if util is not None and process is not None and process.parent_process() is not None:
+            util.Finalize(None, self.close, exitpriority=0)
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything added so far has been delivered or dropped; False when `timeout_s` ran out first."""
+        if self._pid != os.getpid():
+            self.after_fork_in_child()
+        if not len(self.queue) and not self._in_hand:
+            return True
+        self.start()
+        if self._thread is None or not self._thread.is_alive():
+            return self._pump_here(SEND_TIMEOUT_S if timeout_s is None else timeout_s)
+        marker = self.queue.mark()
+        return marker.reached.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+
+    def close(self) -> None:
+        """At exit: deliver what is waiting, for at most the exit timeout; say what could not be delivered."""
+        if self._pid != os.getpid() or self._exiting:
+            return
+        self._exiting = True
+        self._deadline = monotonic() + self._exit_timeout_s
+        if len(self.queue) or self._in_hand:
+            thread = self._thread
+            if thread is not None and thread.is_alive():
+                marker = self.queue.mark()
+                guard.quietly(self._halt.release)
+                try:
+                    marker.reached.acquire(timeout=self._exit_timeout_s)
+                except KeyboardInterrupt:
+                    pass  # the user does not want to wait
+            else:
+                self._pump_here(self._exit_timeout_s)
+        self._report(final=True)
+
+    def _pump_here(self, timeout_s: float) -> bool:
+        """Deliver in the calling thread, where there is no flusher thread to do it."""
+        if not self._pumping.acquire(timeout=max(0.0, timeout_s)):
+            return False
+        try:
+            deadline = self._deadline
+            self._deadline = monotonic() + timeout_s if deadline is None else deadline
+            guard.attempt("deliver events", self._pump)
+            self._deadline = deadline
+        finally:
+            self._pumping.release()
+        return not len(self.queue) and not self._in_hand
+
+    # On the flusher's thread
+
+    def _run(self) -> None:
+        while True:
+            self.queue.wait(self._flush_interval_s)
+            with self._pumping:
+                guard.attempt("deliver events", self._pump)
+            guard.attempt("report losses", self._report)
+            if self._exiting and not len(self.queue):
+                return
+
+    def _pump(self) -> None:
+        """Build and deliver until the queue is empty."""
+        while True:
+            item = self.queue.take()
+            if isinstance(item, Marker):
+                self._send_batch()
+                item.reached.release()
+            elif item is None:
+                self._send_batch()
+                return
+            else:
+                self._in_hand += 1
+                event = guard.attempt("build an event", self._build, item)
+                if event is None:
+                    self._in_hand -= 1
+                    continue
+                self._batch.append(event)
+                if len(self._batch) >= self._flush_at:
+                    self._send_batch()
+
+    def _send_batch(self) -> None:
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        try:
+            if self.sink is None:
+                self.sink = self._choose_sink()
+            waiting = self._portions(self.sink, batch)
+            waiting.reverse()
+            while waiting:
+                self._deliver(self.sink, waiting)
+        finally:
+            self._in_hand -= len(batch)
+        self._report()
+
+    def _portions(self, sink: Sink, batch: list[Event]) -> list[list[Event]]:
+        """The batch in portions under the sink's size limit."""
+        portions: list[list[Event]] = [[]]
+        size = 0
+        for event in batch:
+            if len(event.body) > sink.max_event_bytes:
+                event = self._shrink(event, sink.max_event_bytes) or event
+            if portions[-1] and size + len(event.body) > sink.max_batch_bytes:
+                portions.append([])
+                size = 0
+            portions[-1].append(event)
+            size += len(event.body) + 1
+        return portions
+
+    def _deliver(self, sink: Sink, waiting: list[list[Event]]) -> None:
+        """Settle the last portion of `waiting`: deliver it, drop it, or put smaller portions in its place."""
+        portion = waiting.pop()
+        if self._refused:
+            self._lose(len(portion), self._refused)
+            return
+        started = monotonic()
+        attempt = 0
+        while True:
+            outcome = sink.send(portion, self._timeout_s())
+            if outcome.kind == "delivered":
+                self.delivered += len(portion)
+                return
+            if outcome.kind == "refused":
+                self._refused = outcome.detail or "refused"
+                guard.say_once("refused", f"{outcome.detail}; no more events are sent")
+                self._lose(len(portion), self._refused)
+                return
+            if outcome.kind in ("too_large", "rejected") and len(portion) > 1:
+                half = len(portion) // 2
+                waiting.append(portion[half:])
+                waiting.append(portion[:half])
+                return
+            if outcome.kind == "too_large":
+                smaller = self._shrink(portion[0], min(sink.max_event_bytes, len(portion[0].body) * 3 // 4))
+                if smaller is None or len(smaller.body) >= len(portion[0].body):
+                    self._lose(1, "too large")
+                    return
+                portion = [smaller]
+                continue
+            if outcome.kind == "rejected":
+                guard.say_once("rejected", f"one event was dropped: {outcome.detail}")
+                self._lose(1, "rejected")
+                return
+            if outcome.fate_unknown:
+                self.possibly_resent += len(portion)
+            attempt += 1
+            wait_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)) * random.uniform(0.5, 1.0)
+            if outcome.retry_after_s is not None:
+                wait_s = outcome.retry_after_s
+            if guard.debug:
+                guard.say(f"{outcome.detail}; trying again in {wait_s:.1f} s")
+            if self._deadline is not None and monotonic() + wait_s >= self._deadline:
+                self._lose(len(portion), outcome.detail or "not delivered before exit")
+                return
+            if monotonic() + wait_s - started > RETRY_BUDGET_S:
+                self._lose(len(portion), outcome.detail or "not delivered")
+                return
+            if wait_s > 0 and self._halt.acquire(timeout=wait_s):
+                attempt = 0  # the program is ending: once more, now
+
+    def _timeout_s(self) -> float:
+        if self._deadline is None:
+            return SEND_TIMEOUT_S
+        return max(0.1, min(SEND_TIMEOUT_S, self._deadline - monotonic()))
+
+    def _lose(self, count: int, reason: str) -> None:
+        self.lost[reason] = self.lost.get(reason, 0) + count
+
+    def _report(self, final: bool = False) -> None:
+        """Say what was lost, at most once a minute and once at the end."""
+        if not final and monotonic() - self._reported_at < REPORT_EVERY_S:
+            return
+        full = self.queue.take_dropped()
+        if full:
+            self._lose(full, "queue full")
+        left = self.queue.waiting() + self._in_hand if final else 0
+        if left:
+            self._lose(left, "not delivered before exit")
+        if self.lost:
+            self._reported_at = monotonic()
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.lost.items())
+            guard.say(f"{sum(self.lost.values())} events were lost ({reasons})")
+            self.lost = {}

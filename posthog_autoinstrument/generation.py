@@ -1,0 +1,64 @@
+"""What a provider's reader understood of one call: plain data, no provider types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Usage:
+    """Token counts of one call. `None` is "the provider did not say"; 0 is "it said none"."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    image_input_tokens: int | None = None
+    image_output_tokens: int | None = None
+    text_output_tokens: int | None = None
+    cache_read_audio_tokens: int | None = None
+    web_search_count: int | None = None
+    raw: dict[str, Any] | None = None
+    """The provider's own usage object, unchanged."""
+
+
+@dataclass
+class Failure:
+    """An error the answer itself carried: an error body, a failed response, an error event inside a stream."""
+
+    message: str | None = None
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+    raised: bool = False
+    """The SDK raises an exception for it, although the HTTP status was 200."""
+
+
+@dataclass
+class Generation:
+    """One call as the provider's documentation would describe it.
+
+    `input` is a list of `{"role", "content", ...}` messages, or for embeddings the input as it was sent (a string, a
+    list of strings, or token ids). `output` is a list of `{"role": str, "content": [{"type": ...}, ...]}`, one entry a
+    choice; `None` where there is no such thing (embeddings). Content is not redacted yet: base64 media is in it.
+    """
+
+    model: str | None = None
+    input: Any = None
+    output: list[dict[str, Any]] | None = None
+    instructions: Any = None
+    tools: list[Any] | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    stop_reason: str | None = None
+    service_tier: str | None = None
+    failure: Failure | None = None
+    response_id: str | None = None
+    cost_usd: float | None = None
+    """A total cost that the provider itself reported, in US dollars."""
+    first_output_chunk: int | None = None
+    """Index of the first streamed chunk that carried output of the model (text, tool call, refusal, audio)."""

@@ -1,0 +1,102 @@
+"""Our own failures: quiet in production, counted, said once, and loud in our tests.
+
+This is the only module with a broad `except`. Whatever goes wrong in the agent, the host program gets its own result.
+Nothing here takes a lock or writes through `sys.stderr`: it may run in a finaliser, in a forked child or at exit.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PREFIX = "posthog-autoinstrument: "
+
+loud = False
+"""Set by `config` from POSTHOG_AUTOINSTRUMENT_RAISE: failures are raised into the host program. For our tests."""
+debug = False
+"""Set by `config` from POSTHOG_AUTOINSTRUMENT_DEBUG: every failure is said, with its place."""
+
+failures: dict[str, int] = {}
+"""How often each step failed in this process."""
+
+_said: set[str] = set()
+
+
+def say(line: str) -> None:
+    """Write one line to the standard error file descriptor. Never raises, takes no lock."""
+    try:
+        os.write(2, (PREFIX + line + "\n").encode("utf-8", "replace"))
+    except OSError:
+        pass
+
+
+def say_once(key: str, line: str) -> None:
+    """`say` it, unless something was said under this key in this process."""
+    if key not in _said:
+        _said.add(key)
+        say(line)
+
+
+def report(step: str, error: BaseException) -> None:
+    """Count a failure of ours and say the first one of each step. Raises it where `loud` is set."""
+    if loud:
+        raise error
+    failures[step] = failures.get(step, 0) + 1
+    if debug or failures[step] == 1:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
+        # The message of the error is left out: it may quote a payload.
+        say(f"could not {step} ({type(error).__name__}{place}); the program is not affected")
+
+
+def guarded(step: str, fallback: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate one step of ours: when it fails, report it under `step` and return `fallback`."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                report(step, error)
+                return fallback
+
+        return run
+
+    return decorate
+
+
+def attempt(step: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Call `function` as a guarded step; None when it fails."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        report(step, error)
+        return None
+
+
+def quietly(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Call code that is not ours and may fail for its own reasons (a `__repr__`, another SDK): None when it does."""
+    try:
+        return function(*args, **kwargs)
+    except Exception:
+        if debug:
+            say(f"ignored {sys.exc_info()[1]!r:.200}")
+        return None
+
+
+def describe(value: object, limit: int = 2_000) -> str:
+    """The bounded `repr` of a host's object, or the name of its type where even that fails."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+    return text if len(text) <= limit else text[:limit] + "..."

@@ -1,0 +1,72 @@
+"""Which module of an SDK is patched when it loads: from a provider's data to patches in place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+
+from . import guard, sites, wire
+from .calls import Calls
+from .providers import Provider
+
+
+@dataclass
+class Point:
+    """One method that should be patched, as `doctor` shows it."""
+
+    module: str
+    cls: str
+    method: str
+    state: str = "not loaded"
+    """not loaded, matched, or not matched (the module is there, the method is not)."""
+
+
+@dataclass
+class Hooks:
+    """The patch points of one provider. Made by the agent; told of each module when it has loaded."""
+
+    provider: Provider
+    calls: Calls
+    points: list[Point] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        wired = self.provider.wire
+        for cls in (wired.sync_client, wired.async_client):
+            self.points += [Point(wired.base_module, cls, name) for name in ("request", "_process_response")]
+        for cls in (wired.sync_stream, wired.async_stream):
+            self.points.append(Point(wired.streaming_module, cls, "_iter_events"))
+        for site in self.provider.sites:
+            self.points += [Point(site.module, site.cls, name) for name in (*site.methods, *site.streams)]
+
+    def modules(self) -> list[str]:
+        """The modules to be told of, each once."""
+        return list(dict.fromkeys(point.module for point in self.points))
+
+    def loaded(self, name: str) -> None:
+        """Patch what stands in the module `name`, which has just loaded. Idempotent, never raises."""
+        module = sys.modules.get(name)
+        if module is not None:
+            for cls, patch in self._patches(name):
+                guard.attempt(f"patch {name}.{cls}", self._apply, module, cls, patch)
+
+    def _patches(self, name: str) -> Iterator[tuple[str, Callable[[type], list[str]]]]:
+        wired = self.provider.wire
+        if name == wired.base_module:
+            for cls in (wired.sync_client, wired.async_client):
+                yield cls, lambda found: wire.patch_client(found, self.calls)
+        if name == wired.streaming_module:
+            yield wired.sync_stream, lambda found: wire.patch_stream(found, is_async=False)
+            yield wired.async_stream, lambda found: wire.patch_stream(found, is_async=True)
+        for site in self.provider.sites:
+            if site.module == name:
+                yield site.cls, lambda found, site=site: sites.patch_site(found, site, self.calls)  # type: ignore[misc]
+
+    def _apply(self, module: ModuleType, cls: str, patch: Callable[[type], list[str]]) -> None:
+        # The module's own dict: newer versions resolve names lazily, and asking would import what the program has not.
+        found = vars(module).get(cls)
+        patched = patch(found) if isinstance(found, type) else []
+        for point in self.points:
+            if point.module == module.__name__ and point.cls == cls:
+                point.state = "matched" if point.method in patched else "not matched"

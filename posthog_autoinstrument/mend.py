@@ -1,0 +1,272 @@
+"""JSON that PostHog takes: one bad value must not refuse a batch, one big string must not lose an event.
+
+Everything here is pure, works on values of any depth without recursion and never changes what it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .guard import guarded
+
+MAX_DEPTH = 96
+"""Levels of nesting that are kept. capture parses with serde_json, which gives up at 128 and refuses the whole request
+(its `recursion_limit`); the batch around an event takes 4 of those, the rest is margin."""
+
+CIRCULAR = "[circular]"
+TOO_DEEP = "[nested too deeply]"
+TRUNCATED = "posthog_autoinstrument_truncated"
+"""Property of events that `shrink` cut."""
+
+_MAX_NUMBER = 10**308
+"""Larger integers are out of the range of a double, which serde_json answers with a parse error."""
+_MIN_CUT_BYTES = 256
+"""Strings shorter than this are not worth cutting: whole properties go instead."""
+_MARKER_BYTES = len('"... [99999999999 characters truncated] ..."')
+_STDLIB_TEXT = ("datetime", "decimal", "uuid")
+"""Modules whose values are written as `str()` says; no `__str__` of the host program runs here."""
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160)))
+
+Visit = Callable[[Any, "str | None", "dict[Any, Any] | None", "str | None"], Any]
+"""`(value, key, owner, owner_key) -> value`: `owner` is the nearest dict around the value, `key` the key in it that led
+to the value (lists are looked through), `owner_key` the same for the owner."""
+
+
+class _Frame:
+    """A dict or list that is being walked, and its copy once something in it had to change."""
+
+    __slots__ = ("copy", "depth", "entered", "ident", "key", "node", "owner", "owner_key", "slot", "up")
+
+    def __init__(self, node: Any, ident: int, up: _Frame | None, slot: Any, place: tuple[Any, Any, Any]) -> None:
+        self.node = node
+        self.ident = ident
+        self.up = up
+        self.slot = slot
+        self.key, self.owner, self.owner_key = place
+        self.depth: int = 1 if up is None else up.depth + 1
+        self.copy: Any = None
+        self.entered = False
+
+    def write(self, slot: Any, value: Any) -> None:
+        """Set one item in the copy; the containers around are copied first, as far as they are not yet."""
+        missing: list[_Frame] = []
+        frame: _Frame | None = self
+        while frame is not None and frame.copy is None:
+            missing.append(frame)
+            frame = frame.up
+        for frame in reversed(missing):
+            frame.copy = dict(frame.node) if isinstance(frame.node, dict) else list(frame.node)
+            if frame.up is not None:
+                frame.up.copy[frame.slot] = frame.copy
+        self.copy[slot] = value
+
+
+def rewrite(value: Any, visit: Visit, max_depth: int = 1_000_000) -> Any:
+    """Replace every value inside `value` by what `visit` returns for it; only what changes is copied.
+
+    A container returned by `visit` is walked too. Cycles and what is deeper than `max_depth` become a short text.
+    """
+    new = visit(value, None, None, None)
+    if not isinstance(new, (dict, list, tuple)):
+        return new
+    root = _Frame(new, id(value), None, None, (None, None, None))
+    stack, path = [root], set[int]()
+    while stack:
+        frame = stack[-1]
+        if frame.entered:
+            stack.pop()
+            path.discard(frame.ident)
+            continue
+        frame.entered = True
+        path.add(frame.ident)
+        node = frame.node
+        if not isinstance(node, dict) and _is_plain_numbers(node):
+            continue
+        for slot, child in node.items() if isinstance(node, dict) else enumerate(node):
+            place = (slot, node, frame.key) if isinstance(node, dict) else (frame.key, frame.owner, frame.owner_key)
+            new = visit(child, *place)
+            if isinstance(new, (dict, list, tuple)):
+                if id(child) in path:
+                    new = CIRCULAR
+                elif frame.depth >= max_depth:
+                    new = TOO_DEEP
+                elif new:
+                    stack.append(_Frame(new, id(child), frame, slot, place))
+            if new is not child:
+                frame.write(slot, new)
+    return root.node if root.copy is None else root.copy
+
+
+def _is_plain_numbers(node: Iterable[Any]) -> bool:
+    """Token ids and vectors: long lists that are settled without a Python call for each number."""
+    kinds = set(map(type, node))
+    if kinds == {int}:
+        return -_MAX_NUMBER <= min(node) and max(node) <= _MAX_NUMBER
+    return kinds == {float} and all(map(math.isfinite, node))
+
+
+def mend(value: Any) -> Any:
+    """The same value, safe as JSON for PostHog; the very same object when nothing had to change.
+
+    NaN and infinities become None, lone surrogates U+FFFD, bytes and foreign objects a short text, keys strings, sets
+    lists, cycles and nesting below `MAX_DEPTH` levels a short text. Tuples stay: `json` writes them as lists.
+    """
+    return rewrite(value, _mend_one, MAX_DEPTH)
+
+
+def _mend_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
+    if value is None or isinstance(value, (bool, list, tuple)):
+        return value
+    if isinstance(value, str):
+        return value if _is_utf8(value) else _well_formed(value)
+    if isinstance(value, dict):
+        if all(isinstance(name, str) and _is_utf8(name) for name in value):
+            return value
+        return {_mend_key(name): item for name, item in value.items()}
+    if isinstance(value, int):
+        return value if -_MAX_NUMBER <= value <= _MAX_NUMBER else "[number out of range]"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"[{len(value)} bytes]"
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if type(value).__module__ in _STDLIB_TEXT:
+        return str(value)
+    return f"[{type(value).__name__}]"
+
+
+def _mend_key(name: Any) -> str:
+    if isinstance(name, str):
+        return _well_formed(name)
+    if name is None or isinstance(name, (bool, float)):
+        return json.dumps(name)
+    mended = _mend_one(name, None, None, None)
+    return str(mended) if isinstance(mended, (int, str)) else f"[{type(name).__name__}]"
+
+
+def _is_utf8(text: str) -> bool:
+    if text.isascii():  # a flag of the object: no look at its characters
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _well_formed(text: str) -> str:
+    """Surrogate pairs joined into their character, lone ones replaced by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+@guarded("write JSON", b"null")
+def dumps(value: Any) -> bytes:
+    """`value` as compact JSON in UTF-8, mended where needed. Never raises."""
+    return _write(mend(value))
+
+
+def _write(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def clip_id(text: object, limit: int = 200) -> str | None:
+    """An id as PostHog takes it: a string without control characters, at most `limit` characters; None when empty.
+
+    Numbers become their text; anything else that is not a string is None. capture cuts distinct ids at 200 characters.
+    """
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        text = str(text)
+    if not isinstance(text, str):
+        return None
+    text = text[: limit * 4].translate(_CONTROL).strip()[:limit].strip()
+    return (text if _is_utf8(text) else _well_formed(text)) or None
+
+
+def shrink(event: dict[str, Any], max_bytes: int) -> bytes:
+    """The event as JSON of at most `max_bytes` (4096 or more).
+
+    When it is larger, its longest strings lose their middle; a property that would still be too large then (a list of a
+    million numbers) goes as a whole, largest first. An event that was cut says so in its property `TRUNCATED`.
+    """
+    body = dumps(event)
+    if len(body) <= max_bytes:
+        return body
+    event = mend(event)
+    properties = event.get("properties")
+    properties = {**properties, TRUNCATED: True} if isinstance(properties, dict) else {TRUNCATED: True}
+    # Every property is written once here; everything below is arithmetic on these sizes.
+    sizes = {name: len(_write({name: value})) - 1 for name, value in properties.items()}
+    strings = {name: _string_sizes(value) for name, value in properties.items()}
+    rigid = {name: size - sum(text - _MIN_CUT_BYTES for text in strings[name]) for name, size in sizes.items()}
+    room = max_bytes - len(_write({**event, "properties": {}}))
+    left = sum(rigid.values())
+    for name in sorted(rigid, key=rigid.__getitem__, reverse=True):
+        if left <= room:
+            break
+        if name != TRUNCATED:
+            del properties[name], sizes[name], strings[name]
+            left -= rigid[name]
+    level = _cut_level([size for found in strings.values() for size in found], sum(sizes.values()) - room)
+    cut = rewrite(properties, lambda value, *place: _cut_string(value, level))
+    body = _write({**event, "properties": cut})
+    if len(body) <= max_bytes:
+        return body
+    # The fields beside the properties are too large: ids that nobody clipped.
+    fields = {name: event.get(name) for name in ("event", "uuid", "timestamp", "distinct_id")}
+    clipped = {name: _fit(value, 800, tail=False) for name, value in fields.items() if isinstance(value, str)}
+    return _write({**clipped, "properties": {TRUNCATED: True}})
+
+
+def _string_sizes(value: Any) -> list[int]:
+    """Bytes as JSON of every string in `value` that is worth cutting."""
+    sizes: list[int] = []
+
+    def look(item: Any, *place: Any) -> Any:
+        # A character takes at most 6 bytes, so the short ones need no encoding.
+        if isinstance(item, str) and len(item) * 6 > _MIN_CUT_BYTES:
+            size = len(_write(item))
+            if size > _MIN_CUT_BYTES:
+                sizes.append(size)
+        return item
+
+    rewrite(value, look)
+    return sizes
+
+
+def _cut_level(sizes: list[int], excess: int) -> int:
+    """The size in bytes to which all longer strings must be cut to save `excess` bytes; never below the minimum."""
+    sizes = sorted(sizes, reverse=True)
+    total = 0
+    for count, size in enumerate(sizes, 1):
+        total += size
+        next_size = sizes[count] if count < len(sizes) else _MIN_CUT_BYTES
+        if total - count * next_size >= excess:
+            return max(_MIN_CUT_BYTES, (total - excess) // count)
+    return _MIN_CUT_BYTES
+
+
+def _cut_string(value: Any, level: int) -> Any:
+    if not isinstance(value, str) or len(value) * 6 <= level or len(_write(value)) <= level:
+        return value
+    room = level - _MARKER_BYTES
+    head = _fit(value, room * 2 // 3, tail=False)
+    tail = _fit(value[len(head) :], room // 3, tail=True)
+    return f"{head}... [{len(value) - len(head) - len(tail)} characters truncated] ...{tail}"
+
+
+def _fit(text: str, max_bytes: int, tail: bool) -> str:
+    """The longest beginning (or end) that takes at most `max_bytes` as JSON, give or take an eighth."""
+    count = min(len(text), max_bytes)
+    while count > 0:
+        piece = text[-count:] if tail else text[:count]
+        size = len(_write(piece)) - 2
+        if size <= max_bytes:
+            return piece
+        # At least an eighth less each time: on text whose escapes are all in one place the ratio alone creeps.
+        count = min(count * max_bytes // size, count - count // 8 - 1)
+    return ""
+

@@ -1,0 +1,86 @@
+"""Providers: for each SDK one file with its patch points, its endpoints and the pure readers of what it sends.
+
+Adding one is adding a file; `docs/adding-a-provider.md` walks through it and `tests/providers/contract.py` checks it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..generation import Generation
+
+Reader = Callable[[bytes | None, bytes | None, Sequence[str] | None], Generation]
+"""`(request body, response body, texts of the SSE events) -> Generation`. Pure; runs on the flusher's thread.
+
+Any of the three may be None (a multipart request, an answer that never came, a call that did not stream), cut short or
+not JSON at all; a reader says what it can and does not raise for bad content."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A path of the provider's HTTP API that is captured, and who reads it."""
+
+    name: str
+    path: str
+    """The path after the client's base URL, as the SDK gives it to its transport: `/chat/completions`."""
+    kind: Literal["generation", "embedding"]
+    read: Reader
+    bulky: bool = False
+    """The answer is mostly vectors, pictures or sound: only its head and tail are kept on the host's thread."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Methods of one SDK class that start a call.
+
+    `module` is where the class is defined, `cls` the synchronous or asynchronous class, `methods` the names to wrap.
+    `streams` names the methods that return a stream manager and call another method later.
+    """
+
+    module: str
+    cls: str
+    endpoint: str
+    methods: tuple[str, ...]
+    is_async: bool = False
+    streams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Where the SDK's transport is patched: its client base module and its stream module."""
+
+    base_module: str
+    sync_client: str
+    async_client: str
+    streaming_module: str
+    sync_stream: str
+    async_stream: str
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One SDK: everything the agent knows about it."""
+
+    name: str
+    """What events call it, unless the client or its base URL says otherwise."""
+    package: str
+    """The top-level package whose import wakes the agent."""
+    wire: Wire
+    sites: tuple[Site, ...]
+    endpoints: tuple[Endpoint, ...]
+    provider_of: Callable[[str, str], str]
+    """`(client class name, base URL) -> provider name` for events. Pure."""
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """The endpoint called `name`, or None."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.name == name), None)
+
+
+def load_providers() -> tuple[Provider, ...]:
+    """Every provider found in this package, by file name order. Each file defines `PROVIDER`."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(importlib.import_module(f"{__name__}.{name}").PROVIDER for name in names)

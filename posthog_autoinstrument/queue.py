@@ -1,0 +1,100 @@
+"""Finished calls on their way to the flusher: bounded in count and in bytes, without a lock.
+
+`add` runs on the host's threads and in finalisers, where taking a lock that the same thread already holds would hang
+the program. So it appends to a deque and releases a binary semaphore, both atomic in C and reentrant.
+"""
+
+from __future__ import annotations
+
+import _thread
+from collections import deque
+
+from . import guard
+from .records import Sealable
+
+OVERHEAD = 1_000
+"""Bytes counted for a record beside its content."""
+
+
+class Marker:
+    """Travels through the queue behind what was added before it; `reached` is released when it comes out."""
+
+    def __init__(self) -> None:
+        self.reached = _thread.allocate_lock()
+        self.reached.acquire()
+
+
+class Queue:
+    """A bounded queue of finished records with one reader. What does not fit is dropped and counted."""
+
+    def __init__(self, max_events: int, max_bytes: int, wake_at: int) -> None:
+        self._items: deque[Sealable | Marker] = deque()
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._wake_at = wake_at
+        # Added to by host threads, subtracted from by the reader. `+=` on an attribute is not interrupted between its
+        # load and its store in CPython 3.10 to 3.13 (no eval-breaker check there); `take` puts it right when empty.
+        self._bytes = 0
+        self.dropped = 0
+        self._wake = _thread.allocate_lock()
+        self._wake.acquire()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, record: Sealable) -> bool:
+        """Add a record; False where it was dropped because the queue is full. Never blocks."""
+        size = record.size + OVERHEAD
+        waiting = len(self._items)
+        # A record larger than the whole bound still passes an empty queue: dropping it would lose it for ever.
+        if waiting >= self._max_events or (waiting and self._bytes + size > self._max_bytes):
+            self.dropped += 1
+            return False
+        self._bytes += size
+        self._items.append(record)
+        if waiting + 1 >= self._wake_at:
+            self.wake()
+        return True
+
+    def mark(self) -> Marker:
+        """Add a marker and wake the reader."""
+        marker = Marker()
+        self._items.append(marker)
+        self.wake()
+        return marker
+
+    def wake(self) -> None:
+        """End the reader's `wait`. May be called from anywhere."""
+        try:
+            self._wake.release()
+        except RuntimeError:
+            pass  # awake already
+
+    def wait(self, timeout_s: float) -> None:
+        """For the reader: sleep until woken, `timeout_s` seconds at most."""
+        self._wake.acquire(timeout=timeout_s)
+
+    def take(self) -> Sealable | Marker | None:
+        """For the reader: the oldest item, or None."""
+        try:
+            item = self._items.popleft()
+        except IndexError:
+            self._bytes = 0
+            return None
+        if not isinstance(item, Marker):
+            self._bytes -= item.size + OVERHEAD
+        return item
+
+    def waiting(self) -> int:
+        """How many records wait."""
+        return sum(not isinstance(item, Marker) for item in list(self._items))
+
+    def take_dropped(self) -> int:
+        """How many were dropped since the last time this was asked."""
+        dropped, self.dropped = self.dropped, 0
+        return dropped
+
+    def reset(self) -> None:
+        """In a forked child: forget everything. The parent has it; locks may be held by threads that are not here."""
+        guard.quietly(self._items.clear)
+        self.__init__(self._max_events, self._max_bytes, self._wake_at)  # type: ignore[misc]

@@ -1,0 +1,181 @@
+"""Reading JSON that may be anything at all: what is not as documented counts as absent. Pure; never raises.
+
+For the readers in `providers`: they take bytes and texts off the wire apart with these functions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .generation import Failure
+
+MAX_ERROR_CHARS = 4096
+"""How much of an answer that is not JSON (a proxy's HTML page) is kept as the message of the error."""
+
+EDGE_BYTES = 4096
+"""Of a bulky answer the host's thread keeps so many bytes at each end; members are looked for there only."""
+
+
+def parse(text: bytes | str | None) -> Any:
+    """The JSON value, or None where there is none: no text, cut short, not UTF-8, nested too deeply."""
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # bad JSON, bad UTF-8 and integers of over 4300 digits are ValueErrors
+        return None
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """`value` when it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """`value` when it is an array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: Any) -> str | None:
+    """`value` when it is a string with something in it, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def as_index(value: Any, missing: int) -> int:
+    """`value` when it can be a position in a list, else `missing`."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else missing
+
+
+def as_count(value: Any) -> int | None:
+    """`value` when it is a whole number of something that a float can hold, else None."""
+    amount = as_amount(value)
+    return int(amount) if amount is not None and amount.is_integer() and amount < 2**53 else None
+
+
+def as_amount(value: Any) -> float | None:
+    """`value` when it is a number that can be a price, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        amount = float(value)
+    except OverflowError:
+        return None
+    return amount if math.isfinite(amount) and amount >= 0 else None
+
+
+def first_count(*values: Any) -> int | None:
+    """The first of `values` that is a count."""
+    return next((count for count in map(as_count, values) if count is not None), None)
+
+
+def in_words(value: Any) -> str | None:
+    """`value` as a string: as it is, or its JSON. None for null."""
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return None
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Pieces of one string put together; where one of them is something else (arguments as an object), the last."""
+    strings = [part for part in parts if isinstance(part, str)]
+    return "".join(strings) if len(strings) == len(parts) else parts[-1]
+
+
+def without_nulls(value: Any) -> Any:
+    """`value` with the null members of every object in it left out, as the SDK's `model_dump(exclude_none=True)`."""
+    try:
+        return _without_nulls(value)
+    except RecursionError:
+        return value
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [_without_nulls(member) for member in value]
+    return value
+
+
+def read_failure(body: Any, answer_key: str) -> Failure | None:
+    """What an error body says, None for an answer (which has the member `answer_key`) and for what is neither.
+
+    `{"error": {"message", "type", "param", "code"}}` is OpenAI's; others answer with `{"error": "text"}`, with a list
+    of one such object (Google), or flat: `{"detail": ...}` (FastAPI), `{"message": ..., "code": ...}` (Azure, vLLM).
+    """
+    body = body[0] if isinstance(body, list) and body else body
+    if not isinstance(body, dict):
+        return None
+    error = body.get("error")
+    if error and isinstance(error, dict):
+        return failure_of(error)
+    if error:
+        return Failure(message=in_words(error), code=in_words(body.get("code")))
+    if answer_key not in body and ("message" in body or "detail" in body):
+        return failure_of(body)
+    return None
+
+
+def failure_of(error: Mapping[str, Any]) -> Failure:
+    """The failure that one error object describes."""
+    return Failure(
+        message=in_words(error.get("message")) or in_words(error.get("detail")),
+        code=in_words(error.get("code")),
+        type=in_words(error.get("type")),
+        param=in_words(error.get("param")),
+    )
+
+
+def read_failure_text(body: bytes | None) -> Failure | None:
+    """The failure of an answer that is neither JSON (perhaps cut short) nor an event stream: its text."""
+    text = (body or b"")[: 4 * MAX_ERROR_CHARS].decode("utf-8", "replace").strip()
+    if not text or text.startswith(("{", "[", '"', "data:", "event:")):
+        return None
+    return None if parse(text) is not None or text == "null" else Failure(message=text[:MAX_ERROR_CHARS])
+
+
+def read_events(texts: Sequence[str]) -> tuple[list[tuple[int, dict[str, Any]]], Failure | None]:
+    """The events of a stream with their positions in `texts`, and what made the SDK raise before its end.
+
+    As `openai._streaming.Stream.__stream__` (1.0.0 to 3.54.0) reads them: "[DONE]" ends the stream; a text that is not
+    JSON and an event with an `error` member raise.
+    """
+    events: list[tuple[int, dict[str, Any]]] = []
+    for index, text in enumerate(texts):
+        if text.startswith("[DONE]"):
+            break
+        try:
+            event = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            return events, Failure(message=str(error), raised=True)
+        if isinstance(event, dict):
+            failure = read_failure(event, "error") if event.get("error") else None
+            if failure is not None:
+                failure.raised = True
+                return events, failure
+            events.append((index, event))
+    return events, None
+
+
+def find_member(body: bytes, name: str) -> Any:
+    """The value of the member `name` of an object too bulky to parse, or of which only the two ends are left.
+
+    Looks at both ends, and takes the last that parses. Right only where `name` cannot occur inside the bulk itself, as
+    in numbers and base64.
+    """
+    decoder = json.JSONDecoder()
+    for end in (body[-EDGE_BYTES:], body[:EDGE_BYTES]):
+        edge = end.decode("utf-8", "replace")
+        for match in reversed(list(re.finditer(rf'"{re.escape(name)}"\s*:\s*', edge))):
+            try:
+                return decoder.raw_decode(edge, match.end())[0]
+            except (ValueError, RecursionError):
+                continue
+    return None

@@ -1,0 +1,136 @@
+"""Records: what leaves the host's side. Plain data, serialisable to bytes, free of host and SDK objects."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol
+
+End = Literal["complete", "closed", "abandoned", "failed", "cancelled"]
+"""complete: the answer ended. closed: the program closed the stream early. abandoned: it dropped it. failed: an
+exception left the SDK. cancelled: the task was cancelled."""
+
+
+@dataclass(frozen=True)
+class Error:
+    """The exception that left the SDK, as text: the exception object keeps the host's frames alive."""
+
+    name: str
+    message: str
+    status: int | None = None
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+    request_id: str | None = None
+    causes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asked, in which trace. Everything is resolved; properties and groups are key -> JSON text."""
+
+    distinct_id: str | None
+    trace_id: str
+    session_id: str | None = None
+    replay_session_id: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    privacy_mode: bool = False
+    parent_id: str | None = None
+    span_name: str | None = None
+    provider: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One logical SDK call, retries included.
+
+    `request` and `response` are the bodies as they went over the wire (the response decompressed); `chunks` are the
+    `data:` texts of a stream's events and `chunk_offsets_s` when each came, in seconds after the start. Times are epoch
+    seconds. `cut` is the number of bytes of a bulky answer that were left out between the response's head and tail.
+    """
+
+    sdk: str
+    endpoint: str
+    uuid: str
+    span_id: str
+    client: str
+    base_url: str
+    request_url: str
+    ended_at: float
+    duration_s: float
+    end: End
+    stream: bool
+    identity: Identity
+    status: int | None = None
+    request_id: str | None = None
+    error: Error | None = None
+    model: str | None = None
+    """Of a call that never reached the wire; otherwise the bodies say it."""
+    cost_usd: float | None = None
+    """A cost that a response header reported."""
+    request: bytes | None = None
+    response: bytes | None = None
+    chunks: tuple[str, ...] | None = None
+    chunk_offsets_s: tuple[float, ...] = ()
+    cut: int = 0
+
+    def to_bytes(self) -> bytes:
+        """This record as bytes: a JSON head and the bodies, length-prefixed, with a checksum."""
+        head: dict[str, Any] = {
+            item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("request", "response")
+        }
+        head["identity"] = vars(self.identity)
+        head["error"] = vars(self.error) if self.error else None
+        parts = [json.dumps(head, separators=(",", ":"), default=dict).encode("utf-8")]
+        parts += [part if part is not None else b"" for part in (self.request, self.response)]
+        present = (self.request is not None) | (self.response is not None) << 1
+        body = b"".join(parts)
+        return _HEAD.pack(_MAGIC, 1, present, *(len(part) for part in parts), zlib.crc32(body)) + body
+
+
+_MAGIC = b"PHAC"
+_HEAD = struct.Struct("<4sBBQQQI")
+
+
+def call_from_bytes(data: bytes) -> Call:
+    """The record that `Call.to_bytes` wrote. Raises ValueError for anything else."""
+    if len(data) < _HEAD.size:
+        raise ValueError("not a record: too short")
+    magic, version, present, *lengths, checksum = _HEAD.unpack_from(data)
+    body = data[_HEAD.size :]
+    if magic != _MAGIC or version != 1:
+        raise ValueError("not a record of a known version")
+    if len(body) != sum(lengths) or zlib.crc32(body) != checksum:
+        raise ValueError("a damaged record")
+    head_length, request_length, _ = lengths
+    head = json.loads(body[:head_length])
+    head["identity"] = Identity(**head["identity"])
+    if head["error"]:
+        head["error"] = Error(**{**head["error"], "causes": tuple(head["error"]["causes"])})
+    head["chunks"] = None if head["chunks"] is None else tuple(head["chunks"])
+    head["chunk_offsets_s"] = tuple(head["chunk_offsets_s"])
+    request_end = head_length + request_length
+    return Call(
+        **head,
+        request=body[head_length:request_end] if present & 1 else None,
+        response=body[request_end:] if present & 2 else None,
+    )
+
+
+Record = Call
+"""Everything that travels from the host's side to the flusher. Spans, feedback and metrics join it."""
+
+
+class Sealable(Protocol):
+    """A finished record still made of references; sealing it, on the flusher's thread, makes the record."""
+
+    size: int
+    """Bytes of content it holds, for the queue's bound."""
+
+    def seal(self) -> Record | None:
+        """The record, or None where it must not be recorded after all."""
+        ...

@@ -1,0 +1,201 @@
+"""What never leaves the process: pictures and sound, credentials of tools, keys in URLs and messages.
+
+The rules and the placeholder texts for media are those of PostHog's own wrapper (posthog 7.91.1,
+`posthog/ai/sanitization.py`), so that both say the same about the same call. Where this module goes further, it says so.
+Pure; never changes what it is given.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .guard import guarded
+from .mend import rewrite
+
+REDACTED = "[REDACTED]"
+
+# --- media ---
+
+_DATA_URL = re.compile(r"data:([^;,]{0,200})(?:;[^;,]{0,200}){0,8};base64,", re.IGNORECASE)
+"""The wrapper's, and also with parameters (`data:audio/wav;codecs=1;base64,`) or without a type."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]+={0,2}\s*")
+"""Both alphabets; unlike the wrapper's also with the line breaks of MIME."""
+_MIN_BASE64 = 200
+"""Shorter strings under a media key are names and ids."""
+
+_MEDIA_KEYS = frozenset(
+    "data image_url imageUrl video_url videoUrl audio audio_data audioData inline_data inlineData file_data fileData"
+    # The image endpoints' answers, which the wrapper does not see.
+    " b64_json partial_image_b64".split()
+)
+_URL_OWNERS = frozenset(("image_url", "imageUrl", "video_url", "videoUrl"))
+"""`{"image_url": {"url": ...}}`: the inner `url` is media only below one of these."""
+_MIME_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "format")
+_WORDS = ("image", "video", "audio")
+_FORMATS = {
+    **dict.fromkeys(("wav", "mp3", "pcm16", "pcm", "flac", "opus", "aac", "ogg", "m4a"), "audio"),
+    **dict.fromkeys(("mp4", "mov", "webm", "avi", "mkv"), "video"),
+    **dict.fromkeys(("png", "jpg", "jpeg", "gif", "webp", "bmp", "svg"), "image"),
+}
+
+
+def redact_media(value: Any, keep: bool = False) -> Any:
+    """The JSON value with base64 media replaced by `[base64 image redacted]` and the like; as it is with `keep`."""
+    return value if keep else rewrite(value, _redact_one)
+
+
+def _redact_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
+    if isinstance(value, bytes):
+        return _placeholder(_hint(owner))
+    if not isinstance(value, str):
+        return value
+    if value[:5].lower() == "data:":
+        match = _DATA_URL.match(value)
+        if match:
+            return _placeholder(match[1])
+    if key == "data" and owner is not None and owner.get("type") == "audio":
+        # Spoken output, also when it is short.
+        return _placeholder(_hint(owner)) if value and _BASE64.fullmatch(value) else value
+    if len(value) < _MIN_BASE64 or not _holds_media(key, owner, owner_key) or not _BASE64.fullmatch(value):
+        return value
+    return _placeholder(_hint(owner))
+
+
+def _holds_media(key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> bool:
+    if key == "url":
+        return owner_key in _URL_OWNERS
+    if key == "result":  # a tool's result is text unless the tool draws
+        return owner is not None and owner.get("type") == "image_generation_call"
+    return key in _MEDIA_KEYS
+
+
+def _hint(owner: dict[Any, Any] | None) -> str | None:
+    """The media type that the dict around the data names, or its `type`."""
+    if owner is None:
+        return None
+    for key in _MIME_KEYS:
+        if isinstance(owner.get(key), str):
+            return str(owner[key])
+    kind = owner.get("type")
+    return kind if kind in _WORDS else None
+
+
+def _placeholder(mime: str | None) -> str:
+    return f"[base64 {_word(mime)} redacted]"
+
+
+def _word(mime: str | None) -> str:
+    if not mime:
+        return "image"
+    if "/" in mime:
+        family = mime.partition("/")[0]
+        return family if family in _WORDS else "file"
+    lowered = mime.lower()
+    return lowered if lowered in _WORDS else _FORMATS.get(lowered, "file")
+
+
+# --- tools ---
+
+
+def redact_tools(tools: Any) -> Any:
+    """Tool definitions without the `headers` and `authorization` of MCP servers, and without keys in their URL."""
+    if not isinstance(tools, (list, tuple)):
+        return tools
+    redacted = [_redact_tool(tool) for tool in tools]
+    return tools if all(new is old for new, old in zip(redacted, tools, strict=True)) else redacted
+
+
+def _redact_tool(tool: Any) -> Any:
+    if not isinstance(tool, dict) or tool.get("type") != "mcp":
+        return tool
+    copy = dict(tool)
+    for key in ("headers", "authorization"):
+        if copy.get(key) is not None:
+            copy[key] = REDACTED
+    if isinstance(copy.get("server_url"), str):  # some servers put the key into it; the wrapper lets it through
+        copy["server_url"] = redact_url(copy["server_url"])
+    return copy
+
+
+# --- keys ---
+
+_KEY = (
+    r"(?:sk-[A-Za-z0-9_\-]{8,}"  # OpenAI, Anthropic, OpenRouter, LiteLLM, DeepSeek
+    r"|ph[cxsar]_[A-Za-z0-9_\-]{8,}"  # PostHog
+    r"|AIza[A-Za-z0-9_\-]{16,}"  # Google
+    r"|(?:gsk|hf|r8|ghp|gho|ghs)_[A-Za-z0-9]{16,}|github_pat_\w{16,}"  # Groq, Hugging Face, Replicate, GitHub
+    r"|(?:xai|pplx|nvapi|fw|csk)-[A-Za-z0-9_\-]{16,}"  # xAI, Perplexity, NVIDIA, Fireworks, Cerebras
+    r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"  # AWS
+    r"|eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?)"  # a JSON web token
+)
+_UNMASKED = r"(?![A-Za-z0-9_\-*])"
+"""A key with stars in it was masked by whoever wrote the message and helps to find the right one."""
+
+_KEY_IN_TEXT = re.compile(rf"(?<![A-Za-z0-9]){_KEY}{_UNMASKED}")
+_BEARER = re.compile(
+    # Not the prose of OpenAI's own 401: "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)".
+    rf"\b((?:bearer|basic)\s+)(?!(?:auth|token|scheme|your|or\b|and\b)\w*)[A-Za-z0-9._~+/=\-]{{6,}}{_UNMASKED}",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(
+    r"((?:api[-_]?key|access[-_]?token|secret|password)[\"']?\s*[:=]\s*[\"']?)[A-Za-z0-9._~+/=\-]{8,}" + _UNMASKED,
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"(://)[^/\s@\"']+@")
+
+
+def redact_keys(text: str) -> str:
+    """An error message without the API keys it quotes; keys that are already masked with stars stay."""
+    text = _USERINFO.sub(r"\1", text)
+    text = _KEY_IN_TEXT.sub(REDACTED, text)
+    text = _BEARER.sub(rf"\1{REDACTED}", text)
+    return _NAMED.sub(rf"\1{REDACTED}", text)
+
+
+# --- URLs ---
+
+_OPEN_QUERY = frozenset(("api-version", "api_version", "model", "stream", "limit", "order", "starting_after"))
+"""Query parameters whose values are shown; all others may be secrets."""
+_OBJECT_ID = re.compile(r"(?:resp|chatcmpl|cmpl|conv|file|batch|thread|run|asst|msg|vs|ftjob)[-_][A-Za-z0-9]+")
+"""Ids of OpenAI's objects are long and random but open nothing."""
+_KEY_PART = re.compile(_KEY)
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_RUN = re.compile(r"[A-Za-z0-9]{20,}")
+_CLASS_CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[a-z0-9])|(?<=[0-9])(?=[A-Za-z])")
+
+
+@guarded("redact a URL", REDACTED)
+def redact_url(url: str) -> str:
+    """The URL without userinfo and fragment, its query values and key-like path parts redacted. Never raises."""
+    try:
+        scheme, netloc, path, query, _ = urlsplit(url)
+    except ValueError:  # "Invalid IPv6 URL"
+        return REDACTED
+    path = "/".join(REDACTED if _is_key_like(unquote(part)) else part for part in path.split("/"))
+    host = netloc.rpartition("@")[2]
+    shown = f"{scheme}:" if scheme else ""
+    shown += f"//{host}" if netloc else ""
+    return shown + path + (f"?{'&'.join(map(_redact_parameter, query.split('&')))}" if query else "")
+
+
+def _redact_parameter(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    if _is_key_like(unquote(name)) or (not equals and len(name) > 20):
+        name = REDACTED
+    if value and (name.lower() not in _OPEN_QUERY or _is_key_like(unquote(value))):
+        value = REDACTED
+    return name + equals + value
+
+
+def _is_key_like(part: str) -> bool:
+    if _OBJECT_ID.fullmatch(part):
+        return False
+    if _KEY_PART.search(part) or _UUID.search(part):
+        return True
+    # Deployment and model names have separators and words; a key is one long run with digits all over it.
+    if any(sum(map(str.isdigit, run)) >= 2 and not run.isdigit() for run in _RUN.findall(part)):
+        return True
+    letters = re.sub(r"[^A-Za-z0-9]", "", part)
+    return len(letters) >= 28 and len(_CLASS_CHANGE.findall(letters)) >= 0.45 * len(letters)

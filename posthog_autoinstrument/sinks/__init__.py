@@ -1,0 +1,48 @@
+"""Sinks: where finished events go. PostHog's HTTP API, or the local store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+
+class Event(NamedTuple):
+    """A finished event: what is sent and resent, byte for byte."""
+
+    uuid: str
+    name: str
+    body: bytes
+    """The event as one JSON object in UTF-8: event, uuid, timestamp, distinct_id, properties."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one attempt to deliver a batch."""
+
+    kind: Literal["delivered", "retry", "too_large", "rejected", "refused"]
+    """delivered: taken. retry: not now, try the same bytes again. too_large: the batch or one event in it is over a
+    size limit. rejected: some event in it is malformed. refused: nothing will be taken from us (token, quota)."""
+    detail: str = ""
+    """For the log: status and what it means. Never content of an event."""
+    retry_after_s: float | None = None
+    """What the server asked for, seconds from now."""
+    fate_unknown: bool = False
+    """With "retry": the server may have taken the batch although we were not told."""
+
+
+class Sink(Protocol):
+    """A destination. Used by one thread at a time; owns its connections and reopens them after a fork."""
+
+    name: str
+    max_event_bytes: int
+    """Events larger than this are cut down before they are added to a batch. May shrink when the endpoint changes."""
+    max_batch_bytes: int
+
+    def send(self, events: Sequence[Event], timeout_s: float) -> Outcome:
+        """Try once to deliver `events`, giving up after about `timeout_s` seconds. Never raises."""
+        ...
+
+    def close(self) -> None:
+        """Let connections go. Never raises."""
+        ...

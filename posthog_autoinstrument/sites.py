@@ -1,0 +1,220 @@
+"""The call sites: public SDK methods wrapped with wrapt. They read the user's context when a method is called, take
+the `posthog_*` arguments out, and hand the open call to the wire through a claim.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import wrapt
+
+from . import guard
+from .calls import CARRIED, CLAIM, SUPPRESSED, Calls, Intent, OpenCall
+from .context import OVERRIDES
+from .providers import Site
+from .wire import MARK, reset
+
+_INTENT = "_posthog_autoinstrument_intent"
+
+
+class _BoundSite(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
+    """A bound method that still pickles and copies: wrapt's proxies refuse to (wrapt 1.16 to 2.5)."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        instance = self._self_instance
+        return getattr, (instance if instance is not None else self._self_parent._self_site_class, self.__name__)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        instance = self._self_instance
+        return self if instance is None else getattr(copy.deepcopy(instance, memo), self.__name__)
+
+
+class SiteWrapper(wrapt.FunctionWrapper):  # type: ignore[misc]
+    """A wrapped method of an SDK class. Looks like the function it wraps to `inspect`, `typing`, `mock` and `pickle`."""
+
+    __bound_function_wrapper__ = _BoundSite
+
+    def __init__(self, wrapped: Any, wrapper: Any, owner: type) -> None:
+        super().__init__(wrapped, wrapper)
+        self._self_site_class = owner
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return getattr, (self._self_site_class, self.__name__)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+def patch_site(cls: type, site: Site, calls: Calls) -> list[str]:
+    """Wrap the methods of one SDK class, each once; the names of those that are wrapped afterwards."""
+    patched = []
+    for name in (*site.methods, *site.streams):
+        original = cls.__dict__.get(name)
+        if original is None or not callable(original):
+            continue
+        if not isinstance(original, SiteWrapper):
+            # A method that the SDK marks deprecated warns at its caller's line, which would be ours: the wire sees it.
+            if hasattr(original, "__deprecated__"):
+                continue
+            setattr(cls, name, SiteWrapper(original, _wrapper(name, site, calls), cls))
+        patched.append(name)
+    return patched
+
+
+def _wrapper(name: str, site: Site, calls: Calls) -> Callable[..., Any]:
+    if name in site.streams:
+        return functools.partial(_stream, calls)
+    return functools.partial(_async_call if site.is_async else _call, calls, site.endpoint)
+
+
+def _taken(kwargs: dict[str, Any]) -> dict[str, Any] | None:
+    """The `posthog_*` arguments, taken out of `kwargs`."""
+    if OVERRIDES.isdisjoint(kwargs):
+        return None
+    return {name: kwargs.pop(name) for name in OVERRIDES if name in kwargs}
+
+
+def _call(
+    calls: Calls, endpoint: str, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]
+) -> Any:
+    call = calls.open(instance, endpoint, _taken(kwargs), kwargs.get("model"))
+    if call is None:
+        return wrapped(*args, **kwargs)
+    token = CLAIM.set(call)
+    returned = False
+    try:
+        result = wrapped(*args, **kwargs)
+        returned = True
+        return result
+    finally:
+        CLAIM.reset(token)
+        if not call.claimed:
+            _end_unclaimed(call, returned)
+
+
+def _end_unclaimed(call: OpenCall, returned: bool) -> None:
+    """The method came back without a request on the wire: a fake below it, or arguments it refused."""
+    if call is SUPPRESSED:
+        return
+    if returned:
+        call.finish("complete")
+    else:
+        call.fail(sys.exc_info()[1])
+
+
+def _async_call(
+    calls: Calls, endpoint: str, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]
+) -> Any:
+    call = calls.open(instance, endpoint, _taken(kwargs), kwargs.get("model"))
+    if call is None:
+        return wrapped(*args, **kwargs)
+    returned = False
+    try:
+        # Now, not when awaited: arguments that do not fit raise where the program called.
+        awaitable = wrapped(*args, **kwargs)
+        returned = True
+    finally:
+        if not returned:
+            _end_unclaimed(call, False)
+    if not isinstance(awaitable, Coroutine):
+        return _claimed_awaitable(call, awaitable)
+    driver = _drive(call, _Unstarted(awaitable))
+    driver.__name__ = awaitable.__name__
+    driver.__qualname__ = awaitable.__qualname__
+    return driver
+
+
+def _claimed_awaitable(call: OpenCall, awaitable: Any) -> Any:
+    """A mock returned something else than a coroutine: it goes to the program as it is."""
+    _end_unclaimed(call, True)
+    return awaitable
+
+
+class _Unstarted:
+    """Holds the SDK's coroutine until ours starts; closes it where ours is never awaited.
+
+    Python warns "was never awaited" for each unstarted coroutine: without us for one, so with us for one too.
+    """
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine: Coroutine[Any, Any, Any] | None = coroutine
+
+    def take(self) -> Coroutine[Any, Any, Any]:
+        coroutine = self.coroutine
+        assert coroutine is not None
+        self.coroutine = None
+        return coroutine
+
+    def __del__(self) -> None:
+        if self.coroutine is not None:
+            self.coroutine.close()
+
+
+async def _drive(call: OpenCall, unstarted: _Unstarted) -> Any:
+    """Await the SDK's coroutine with the claim set in the frame that awaits it.
+
+    Set by the plain function above, four creates under `asyncio.gather` would all claim the last call.
+    """
+    token = CLAIM.set(call)
+    returned = False
+    try:
+        result = await unstarted.take()
+        returned = True
+        return result
+    finally:
+        reset(CLAIM, token)
+        if not call.claimed:
+            _end_unclaimed(call, returned)
+
+
+def _stream(calls: Calls, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """`.stream()` returns a manager that calls `create` later (sync) or has called it already (async)."""
+    overrides = _taken(kwargs)
+    if not calls.active:
+        return wrapped(*args, **kwargs)
+    intent = guard.attempt("read the context", Intent, overrides)
+    token = CARRIED.set(intent)
+    try:
+        manager = wrapped(*args, **kwargs)
+    finally:
+        CARRIED.reset(token)
+    if intent is not None:
+        guard.attempt("prepare a stream manager", _carry, manager, intent)
+    return manager
+
+
+def _carry(manager: Any, intent: Intent) -> None:
+    """Leave what the program said on the manager, and have its class give it to the `create` it calls on entering."""
+    cls = type(manager)
+    if "__enter__" in cls.__dict__:
+        if not getattr(cls.__dict__["__enter__"], MARK, False):
+            cls.__enter__ = _tap_enter(cls.__dict__["__enter__"])
+        manager.__dict__[_INTENT] = intent
+
+
+def _tap_enter(wrapped: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(wrapped)
+    def __enter__(self: Any) -> Any:  # noqa: N807 - it stands for that method
+        intent = self.__dict__.pop(_INTENT, None)
+        if intent is None:
+            return wrapped(self)
+        token = CARRIED.set(intent)
+        try:
+            return wrapped(self)
+        finally:
+            CARRIED.reset(token)
+
+    setattr(__enter__, MARK, True)
+    return __enter__

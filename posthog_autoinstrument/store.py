@@ -1,0 +1,349 @@
+"""The local store: events in one SQLite file, for people who have no PostHog project yet. The only user of sqlite3.
+
+Several processes may write at once (WAL, immediate transactions). The file is private to its user and bounded in size.
+
+A connection must not live across a fork: SQLite keeps its locks per process and file, so a child that opens the file
+while it has inherited a connection believes that it holds locks which only its parent holds, and the parent's last
+close then removes the write-ahead log under the child ("How To Corrupt An SQLite Database File", 2.6). So a `Store` is
+opened for one batch or one listing and closed again (0.5 ms), and forks wait for that: see `before_fork`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+DEFAULT_MAX_BYTES = 512 * 1024 * 1024
+DEFAULT_MAX_AGE_DAYS = 30
+
+_APPLICATION_ID = 0x50484149
+"""Tells our files from other programs' SQLite files: "PHAI"."""
+
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE events (
+            uuid TEXT PRIMARY KEY,
+            timestamp TEXT NOT NULL,
+            epoch REAL NOT NULL,
+            event TEXT NOT NULL,
+            distinct_id TEXT,
+            trace_id TEXT,
+            model TEXT,
+            is_error INTEGER NOT NULL,
+            body TEXT NOT NULL
+        )""",
+        "CREATE INDEX events_epoch ON events (epoch)",
+        "CREATE INDEX events_trace_id ON events (trace_id)",
+    ),
+)
+"""Statements of each version; `PRAGMA user_version` counts the ones that ran. Only ever add to the end."""
+
+_TRANSIENT = ("locked", "busy", "full", "disk i/o error", "interrupted")
+"""Words of SQLite's messages for what may be better later (`sqlite_errorcode` needs Python 3.11)."""
+
+
+class StoreError(Exception):
+    """The store cannot be used; the message names the file and says why. `transient`: it may work later."""
+
+    def __init__(self, message: str, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class Row(NamedTuple):
+    """One event as it is stored."""
+
+    uuid: str
+    timestamp: str
+    """ISO 8601, UTC."""
+    epoch: float
+    """The same time in seconds since 1970."""
+    event: str
+    distinct_id: str | None
+    trace_id: str | None
+    model: str | None
+    is_error: bool
+    body: str
+    """The whole event as JSON."""
+
+
+# --- where ---
+
+
+def default_path(state_home: str | None, home: str, platform: str = sys.platform) -> Path:
+    """Where the store is when nobody says otherwise. Pure.
+
+    `state_home` is the value of XDG_STATE_HOME (on Windows of LOCALAPPDATA), `home` the user's home directory.
+    """
+    if state_home and os.path.isabs(state_home):  # the XDG specification: relative paths are to be ignored
+        base = Path(state_home)
+    elif platform == "darwin":
+        base = Path(home, "Library", "Application Support")
+    elif platform == "win32":
+        base = Path(home, "AppData", "Local")
+    else:
+        base = Path(home, ".local", "state")
+    return base / "posthog-autoinstrument" / "events.db"
+
+
+# --- forks ---
+
+_open_lock = threading.RLock()
+"""Held while this process has a `Store` open."""
+_fork_holder: int | None = None
+
+
+def before_fork(timeout_s: float = 2.0) -> None:
+    """For `os.register_at_fork(before=)`: wait until no other thread has a store open, at most `timeout_s`."""
+    global _fork_holder
+    if _open_lock.acquire(timeout=timeout_s):
+        _fork_holder = threading.get_ident()
+
+
+def after_fork_in_parent() -> None:
+    """For `os.register_at_fork(after_in_parent=)`."""
+    global _fork_holder
+    if _fork_holder == threading.get_ident():
+        _fork_holder = None
+        _open_lock.release()
+
+
+def after_fork_in_child() -> None:
+    """For `os.register_at_fork(after_in_child=)`: whoever held the lock does not exist here."""
+    global _open_lock, _fork_holder
+    _open_lock = threading.RLock()
+    _fork_holder = None
+
+
+# --- the store ---
+
+
+class Store:
+    """One open store file. A context manager; every method and the constructor raise `StoreError` and nothing else.
+
+    The file and its directory are made when they are missing. `timeout_s` is how long to wait for other processes.
+    Used by the thread that opened it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], timeout_s: float = 5.0) -> None:
+        self.path = Path(path)
+        self._pid = os.getpid()
+        self._lock = _open_lock
+        if not self._lock.acquire(timeout=timeout_s):
+            raise StoreError(f"{self.path} is in use by another thread", transient=True)
+        self._connection: sqlite3.Connection | None = None
+        try:
+            _prepare(self.path)
+            self._connection = sqlite3.connect(self.path, timeout=timeout_s, isolation_level=None)
+            self._set_up(timeout_s)
+        except (sqlite3.Error, StoreError, OSError) as error:
+            self.close()
+            raise self._explain(error) from None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go. Never raises; closing twice is fine."""
+        lock, self._lock = self._lock, None  # type: ignore[assignment]
+        if lock is None:
+            return
+        connection, self._connection = self._connection, None
+        if self._pid != os.getpid():
+            # Not even closed in a forked child, see above; the list of nobody keeps it from being collected.
+            _inherited.append(connection)
+            return
+        try:
+            if connection is not None:
+                connection.close()
+        except sqlite3.Error:
+            pass
+        lock.release()
+
+    def add(self, rows: Sequence[Row]) -> int:
+        """Store the rows in one transaction and return how many were new; a uuid that is known already stays as is."""
+        statement = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        try:
+            with _Immediate(self._db):
+                before = self._db.total_changes
+                self._db.executemany(statement, rows)
+                return self._db.total_changes - before
+        except sqlite3.Error as error:
+            raise self._explain(error) from None
+
+    def read(
+        self, last: int | None = None, trace_id: str | None = None, after: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Whole events, oldest first: the newest `last`, of one trace, after a time in epoch seconds."""
+        conditions = {"trace_id = ?": trace_id, "epoch > ?": after}
+        given = {condition: value for condition, value in conditions.items() if value is not None}
+        where = f"WHERE {' AND '.join(given)}" if given else ""
+        newest = f"SELECT epoch, rowid AS number, body FROM events {where} ORDER BY epoch DESC, rowid DESC LIMIT ?"
+        values = [*given.values(), -1 if last is None else last]
+        try:
+            for (body,) in self._db.execute(f"SELECT body FROM ({newest}) ORDER BY epoch, number", values):
+                event = json.loads(body)
+                if isinstance(event, dict):
+                    yield event
+        except sqlite3.Error as error:
+            raise self._explain(error) from None
+        except ValueError as error:
+            raise StoreError(f"{self.path} holds an event that is not JSON ({error})") from None
+
+    def traces_ending(self, text: str) -> list[str]:
+        """The trace ids that end with `text`; only `text` itself where there is such a trace."""
+        query = "SELECT DISTINCT trace_id FROM events WHERE substr(trace_id, -length(?)) = ? LIMIT 100"
+        try:
+            found = [trace for (trace,) in self._db.execute(query, (text, text))]
+        except sqlite3.Error as error:
+            raise self._explain(error) from None
+        return [text] if text in found else found
+
+    def count(self) -> int:
+        """How many events there are."""
+        return self._number("SELECT count(*) FROM events")
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something. A read of the file's header."""
+        pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
+        return pages * self._number("PRAGMA page_size")
+
+    def prune(self, max_bytes: int = DEFAULT_MAX_BYTES, max_age_days: float = DEFAULT_MAX_AGE_DAYS) -> int:
+        """Delete what is too old, then the oldest until a tenth of `max_bytes` is free; return how many went.
+
+        The file itself becomes smaller too.
+        """
+        try:
+            with _Immediate(self._db):
+                oldest = time.time() - max_age_days * 86_400
+                deleted = self._db.execute("DELETE FROM events WHERE epoch < ?", (oldest,)).rowcount
+                while self.used_bytes() > max_bytes:
+                    # Bodies differ in size, so this goes by estimates and looks again.
+                    excess = 1 - 0.9 * max_bytes / self.used_bytes()
+                    share = max(1, int(self.count() * excess))
+                    gone = self._db.execute(
+                        "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events ORDER BY epoch, rowid LIMIT ?)",
+                        (share,),
+                    ).rowcount
+                    if gone == 0:
+                        break
+                    deleted += gone
+            if deleted:
+                self._db.execute("PRAGMA incremental_vacuum").fetchall()
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise self._explain(error) from None
+        return deleted
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None or self._pid != os.getpid():
+            raise StoreError(f"{self.path} is not open in this process")
+        return self._connection
+
+    def _number(self, query: str) -> int:
+        try:
+            return int(self._db.execute(query).fetchone()[0])
+        except sqlite3.Error as error:
+            raise self._explain(error) from None
+
+    def _set_up(self, timeout_s: float) -> None:
+        version = self._number("PRAGMA user_version")
+        if version > len(_MIGRATIONS):
+            raise StoreError(
+                f"{self.path} was written by a newer version (its format is {version}, this version knows "
+                f"{len(_MIGRATIONS)}): upgrade posthog-autoinstrument or choose another file"
+            )
+        foreign = self._number("PRAGMA application_id") != _APPLICATION_ID
+        if foreign and self._number("SELECT count(*) FROM sqlite_master"):
+            raise StoreError(f"{self.path} is another program's database: choose another file")
+        if foreign:
+            # Before there is anything in the file, and before WAL writes its first page: later it has no effect.
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        self._use_wal(timeout_s)
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute(f"PRAGMA journal_size_limit = {4 * 1024 * 1024}")
+        if version < len(_MIGRATIONS):
+            self._migrate()
+
+    def _use_wal(self, timeout_s: float) -> None:
+        """Switch to WAL. SQLite does not wait for other processes here, so two first users have to try again."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
+    def _migrate(self) -> None:
+        with _Immediate(self._db):
+            # Read again: another process may have been first.
+            for version in range(self._number("PRAGMA user_version"), len(_MIGRATIONS)):
+                for statement in _MIGRATIONS[version]:
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {version + 1}")
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+    def _explain(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, OSError):
+            return StoreError(f"cannot use {self.path}: {error.strerror or error}")
+        words = str(error)
+        if "not a database" in words or "malformed" in words:
+            return StoreError(f"{self.path} is not a (sound) SQLite database: move it away or choose another file")
+        return StoreError(f"cannot use {self.path}: {words}", any(word in words.lower() for word in _TRANSIENT))
+
+
+_inherited: list[object] = []
+"""Connections of a parent process, kept from being closed in this one."""
+
+
+class _Immediate:
+    """A transaction that takes the write lock at its start, so that it waits there and not in its middle."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._connection.execute("COMMIT")
+        elif self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _prepare(path: Path) -> None:
+    """Make the directory (0700) and the file (0600) where they are missing; refuse what is not a plain file."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:  # by another process, just now
+            pass
+        found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreError(f"{path} is a symbolic link: name the file itself")
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path} is not a file")
+    if os.name == "posix" and found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        path.chmod(0o600)

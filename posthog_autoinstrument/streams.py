@@ -1,0 +1,239 @@
+"""Taps on answers that are read after the call returned: SSE events, and bodies that the program reads itself.
+
+Two signals make one end: the SDK's event decoder (texts, errors, exhaustion) and the response's byte stream (closing,
+abandonment, raw readers). Nothing is held, changed or delayed; finalisers only append to the queue.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from time import perf_counter
+from typing import Any
+
+from . import guard
+from .calls import RAW_LIMIT, OpenCall
+
+
+class _Bytes:
+    """A response's byte stream, forwarded. Mixed with the transport library's own ABCs by `_kind_of`."""
+
+    def __init__(self, inner: Any, call: OpenCall) -> None:
+        self.posthog_inner = inner
+        self.posthog_call = call
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("posthog_"):
+            raise AttributeError(name)
+        return getattr(self.posthog_inner, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        call = self.posthog_call
+        if call.texts is not None or call.ended is not None or call.raw is not None:
+            return iter(self.posthog_inner)
+        return _collected(self.posthog_inner, call)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        call = self.posthog_call
+        if call.texts is not None or call.ended is not None or call.raw is not None:
+            return self.posthog_inner.__aiter__()  # type: ignore[no-any-return]
+        return _AsyncCollected(self.posthog_inner, call)
+
+    def close(self) -> None:
+        try:
+            self.posthog_inner.close()
+        finally:
+            _closed(self.posthog_call)
+
+    async def aclose(self) -> None:
+        try:
+            await self.posthog_inner.aclose()
+        finally:
+            _closed(self.posthog_call)
+
+    def __del__(self) -> None:
+        call = self.__dict__.get("posthog_call")
+        if call is not None and call.ended is None:
+            call.finish("abandoned", late=True)
+
+
+_kinds: dict[tuple[type, ...], type] = {}
+
+
+def _kind_of(inner: Any) -> type:
+    """A subclass of `_Bytes` that is also what the transport checks for.
+
+    httpx and httpx2 insist on their own `SyncByteStream` or `AsyncByteStream`; both may be in one process, and
+    importing either would change what openai 3 does. So the bases are found by name among the stream's own.
+    """
+    bases = tuple(base for base in type(inner).__mro__ if base.__name__ in ("SyncByteStream", "AsyncByteStream"))
+    kind = _kinds.get(bases)
+    if kind is None:
+        kind = _kinds[bases] = type(type(inner).__name__, (_Bytes, *bases), {})
+    return kind
+
+
+@guard.guarded("watch a response", None)
+def watch(response: Any, call: OpenCall) -> None:
+    """Put a tap on the byte stream of `response`, whose body the program has yet to read."""
+    inner = response.stream
+    response.stream = _kind_of(inner)(inner, call)
+    call.calls.streams.add(call)
+
+
+@guard.guarded("end a stream", None)
+def _closed(call: OpenCall) -> None:
+    error = sys.exc_info()[1]
+    if isinstance(error, GeneratorExit) or type(error).__name__ == "CancelledError":
+        call.fail(error)
+    elif call.raw is not None and call.raw_ended:
+        call.finish("complete")
+    else:
+        call.finish("closed")
+
+
+@guard.guarded("keep a piece of a body", None)
+def _keep(call: OpenCall, piece: Any) -> None:
+    if call.raw is not None and call.raw_size < RAW_LIMIT:
+        call.raw.append(piece)
+        call.raw_size += len(piece)
+
+
+def _collected(inner: Any, call: OpenCall) -> Iterator[bytes]:
+    call.raw = []
+    ended = False
+    try:
+        for piece in inner:
+            _keep(call, piece)
+            yield piece
+        ended = call.raw_ended = True
+    finally:
+        if not ended:
+            call.fail(sys.exc_info()[1])
+
+
+class _AsyncCollected:
+    """The asynchronous twin of `_collected`. A class: one more async generator is one more for the loop to finalise."""
+
+    def __init__(self, inner: Any, call: OpenCall) -> None:
+        call.raw = []
+        self._call = call
+        self._pieces = inner.__aiter__()
+
+    def __aiter__(self) -> _AsyncCollected:
+        return self
+
+    async def __anext__(self) -> bytes:
+        came = False
+        try:
+            piece: bytes = await self._pieces.__anext__()
+            came = True
+        finally:
+            if not came:
+                _broke_off(self._call, raw=True)
+        _keep(self._call, piece)
+        return piece
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pieces, name)
+
+
+@guard.guarded("end a stream", None)
+def _broke_off(call: OpenCall, raw: bool = False) -> None:
+    """The exception in flight ended the reading of an asynchronous stream."""
+    error = sys.exc_info()[1]
+    if isinstance(error, StopAsyncIteration):
+        if raw:
+            call.raw_ended = True
+        else:
+            call.finish("complete")
+    else:
+        call.fail(error)
+
+
+def _call_of(stream: Any) -> OpenCall | None:
+    """The call whose answer an SDK stream object reads."""
+    tap = getattr(getattr(stream, "response", None), "stream", None)
+    return tap.posthog_call if isinstance(tap, _Bytes) else None
+
+
+def tap_events(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
+    """Wrap `Stream._iter_events`: the decoded events of one answer, before the SDK parses them."""
+
+    @functools.wraps(wrapped)
+    def _iter_events(self: Any) -> Iterator[Any]:
+        call = guard.quietly(_call_of, self)
+        if call is None or call.ended is not None or call.texts is not None:
+            return wrapped(self)
+        call.texts = []
+        return _events(wrapped(self), call, call.texts, call.offsets)
+
+    return _iter_events
+
+
+def _events(inner: Iterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> Iterator[Any]:
+    ended = False
+    try:
+        for event in inner:
+            text = event.data
+            offsets.append(perf_counter())
+            texts.append(text)
+            # openai 1.0 never closes the response: the marker is the only end it gives.
+            if text[:6] == "[DONE]":
+                call.finish("complete")
+            yield event
+        ended = True
+    finally:
+        if call.ended is None:
+            if ended:
+                call.finish("complete")
+            else:
+                call.fail(sys.exc_info()[1])
+
+
+def tap_async_events(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[Any], AsyncIterator[Any]]:
+    """Wrap `AsyncStream._iter_events`."""
+
+    @functools.wraps(wrapped)
+    def _iter_events(self: Any) -> AsyncIterator[Any]:
+        call = guard.quietly(_call_of, self)
+        if call is None or call.ended is not None or call.texts is not None:
+            return wrapped(self)
+        call.texts = []
+        return _AsyncEvents(wrapped(self), call, call.texts, call.offsets)
+
+    return _iter_events
+
+
+class _AsyncEvents:
+    """The asynchronous twin of `_events`."""
+
+    __slots__ = ("_call", "_inner", "_offsets", "_texts")
+
+    def __init__(self, inner: AsyncIterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> None:
+        self._inner = inner
+        self._call = call
+        self._texts = texts
+        self._offsets = offsets
+
+    def __aiter__(self) -> _AsyncEvents:
+        return self
+
+    async def __anext__(self) -> Any:
+        came = False
+        try:
+            event = await self._inner.__anext__()
+            came = True
+        finally:
+            if not came:
+                _broke_off(self._call)
+        text = event.data
+        self._offsets.append(perf_counter())
+        self._texts.append(text)
+        if text[:6] == "[DONE]":
+            self._call.finish("complete")
+        return event
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

@@ -1,0 +1,146 @@
+"""The tap on the SDK's transport: every logical call passes it exactly once, retries inside.
+
+`SyncAPIClient.request` and `AsyncAPIClient.request` are called once per logical call in openai 1.0.0 to 3.54.0, for
+every endpoint and shape; `_process_response` sees the HTTP response of every shape; `Stream._iter_events` the decoded
+events of every stream. Plain functions, not proxies: they cost 0.2 us instead of 0.65, pickle and copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from typing import Any
+
+from . import guard, streams
+from .calls import CURRENT, Calls, OpenCall
+
+MARK = "_posthog_autoinstrument"
+"""Set on every function of ours that stands in an SDK class."""
+
+
+def patch_client(cls: type, calls: Calls) -> list[str]:
+    """Tap a client base class; the names of the methods that carry the tap afterwards."""
+    methods = {
+        "request": _tap_async_request if _is_async(cls, "request") else _tap_request,
+        "_process_response": _tap_async_response if _is_async(cls, "_process_response") else _tap_response,
+    }
+    return [name for name, tap in methods.items() if patch(cls, name, functools.partial(tap, calls=calls))]
+
+
+def patch_stream(cls: type, is_async: bool) -> list[str]:
+    """Tap a stream class; the names of the methods that carry the tap afterwards."""
+    tap = streams.tap_async_events if is_async else streams.tap_events
+    return ["_iter_events"] if patch(cls, "_iter_events", tap) else []
+
+
+def patch(cls: type, name: str, tap: Callable[[Any], Any]) -> bool:
+    """Replace `cls.name` by `tap` of it, once; say whether the tap is in place."""
+    # Not getattr: a base class's tap would hide that this class overrides the method. But `_process_response` of
+    # openai 1.0 is inherited by both clients, so an inherited function is tapped on the subclass.
+    original = cls.__dict__.get(name) or getattr(cls, name, None)
+    if original is None or not callable(original):
+        return False
+    if getattr(original, MARK, False):
+        return True
+    replacement = tap(original)
+    setattr(replacement, MARK, True)
+    setattr(cls, name, replacement)
+    return True
+
+
+def _is_async(cls: type, name: str) -> bool:
+    return inspect.iscoroutinefunction(getattr(cls, name, None))
+
+
+def _tap_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = calls.claim(self, args[1] if len(args) > 1 else kwargs.get("options"))
+        if call is None and CURRENT.get() is None:
+            return wrapped(self, *args, **kwargs)
+        # Also for a request of no interest inside another (a token provider's): its answer is not the outer call's.
+        token = CURRENT.set(call)
+        returned = False
+        try:
+            result = wrapped(self, *args, **kwargs)
+            returned = True
+            return result
+        finally:
+            CURRENT.reset(token)
+            if call is not None:
+                _left(call, returned)
+
+    return request
+
+
+def _tap_async_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = calls.claim(self, args[1] if len(args) > 1 else kwargs.get("options"))
+        if call is None and CURRENT.get() is None:
+            return await wrapped(self, *args, **kwargs)
+        token = CURRENT.set(call)
+        returned = False
+        try:
+            result = await wrapped(self, *args, **kwargs)
+            returned = True
+            return result
+        finally:
+            reset(CURRENT, token)
+            if call is not None:
+                _left(call, returned)
+
+    return request
+
+
+def reset(variable: ContextVar[Any], token: Token[Any]) -> None:
+    """Reset a context variable in a coroutine. One closed by the garbage collector runs in a foreign Context, where
+    there is nothing to reset and `ContextVar.reset` raises ValueError."""
+    try:
+        variable.reset(token)
+    except ValueError:
+        pass
+
+
+def _left(call: OpenCall, returned: bool) -> None:
+    """The SDK's request returned, or an exception is leaving it."""
+    if not returned:
+        call.fail(sys.exc_info()[1])
+    elif not call.unread:
+        call.finish("complete")
+
+
+def _tap_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = CURRENT.get()
+        if call is not None:
+            _answered(call, kwargs)
+        return wrapped(self, *args, **kwargs)
+
+    return _process_response
+
+
+def _tap_async_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    async def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = CURRENT.get()
+        if call is not None:
+            _answered(call, kwargs)
+        return await wrapped(self, *args, **kwargs)
+
+    return _process_response
+
+
+@guard.guarded("read an answer", None)
+def _answered(call: OpenCall, kwargs: dict[str, Any]) -> None:
+    response = kwargs["response"]
+    stream = bool(kwargs.get("stream"))
+    in_memory = call.answered(response, stream)
+    # A streamed answer is watched even if it is in memory (a mock transport): its events find the call by the tap.
+    if stream or not in_memory:
+        call.unread = True
+        streams.watch(response, call)

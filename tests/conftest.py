@@ -1,0 +1,145 @@
+"""Fixtures: the bundled servers, an instrumented test process, and programs run under the launcher.
+
+The test process itself is instrumented once, by hand, before anything imports openai; its events go to one recording
+server for the whole session, and each test reads those of its own trace.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
+
+TOKEN = "phc_test_token_of_the_test_suite"
+
+_posthog = PostHogServer()
+for _name in [name for name in os.environ if name.startswith(("POSTHOG_", "OPENAI_"))]:
+    del os.environ[_name]
+os.environ.update(
+    {
+        "POSTHOG_PROJECT_TOKEN": TOKEN,
+        "POSTHOG_HOST": _posthog.url,
+        "POSTHOG_AUTOINSTRUMENT_RAISE": "1",
+        "OPENAI_API_KEY": "sk-test",
+    }
+)
+
+import posthog_autoinstrument.auto  # noqa: E402, F401 - instruments this process
+
+
+def wait_until(predicate: Callable[[], Any], message: str, timeout_s: float = 15.0) -> Any:
+    """The first true value of `predicate()`; AssertionError with `message` when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = predicate()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(message)
+
+
+@dataclass
+class Ran:
+    """A finished program: its exit code, output, and the events that PostHog got from it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture
+def openai_server() -> Iterator[OpenAIServer]:
+    with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture
+def posthog_server() -> Iterator[PostHogServer]:
+    """A recording server of this test's own, for programs it starts."""
+    with PostHogServer() as server:
+        yield server
+
+
+@pytest.fixture
+def trace() -> Iterator[str]:
+    """The trace id of everything the test process calls in this test."""
+    from posthog_autoinstrument import posthog_context
+
+    with posthog_context() as _:
+        from posthog_autoinstrument import current_trace_id
+
+        yield str(current_trace_id())
+
+
+@pytest.fixture
+def captured(trace: str) -> Callable[..., list[dict[str, Any]]]:
+    """`captured(n)`: the events of this test so far, after making sure that there are exactly `n`."""
+
+    def read(count: int | None = None) -> list[dict[str, Any]]:
+        assert posthog_autoinstrument.flush(10), "the flusher did not finish"
+        found = [event for event in _posthog.events if event["properties"].get("$ai_trace_id") == trace]
+        if count is not None:
+            assert len(found) == count, [event["event"] for event in found]
+        return found
+
+    return read
+
+
+@pytest.fixture
+def client(openai_server: OpenAIServer) -> Iterator[Any]:
+    import openai
+
+    with openai.OpenAI(base_url=openai_server.base_url, api_key="sk-test") as made:
+        yield made
+
+
+def environment(openai_server: OpenAIServer, posthog_server: PostHogServer | None, **extra: str) -> dict[str, str]:
+    """The environment of a program under test: the bundled servers, and nothing of the test process's settings."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("POSTHOG_", "OPENAI_"))}
+    environ.update({"OPENAI_BASE_URL": openai_server.base_url, "OPENAI_API_KEY": "sk-test"})
+    if posthog_server is not None:
+        environ.update({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
+    environ.update(extra)
+    return environ
+
+
+@pytest.fixture
+def run_program(
+    tmp_path: Path, openai_server: OpenAIServer, posthog_server: PostHogServer
+) -> Callable[..., Ran]:
+    """Run Python source as a program of its own: `run_program(source, launched=True, args=(), env={}, token=True)`."""
+
+    def run(
+        source: str,
+        launched: bool = True,
+        args: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+        token: bool = True,
+        name: str = "program.py",
+        timeout_s: float = 60.0,
+    ) -> Ran:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(source))
+        command = [sys.executable, str(path), *args]
+        if launched:
+            command = [sys.executable, "-m", "posthog_autoinstrument", *command]
+        environ = environment(openai_server, posthog_server if token else None, **(env or {}))
+        environ.setdefault("POSTHOG_AUTOINSTRUMENT_DB", str(tmp_path / "state" / "events.db"))
+        before = len(posthog_server.events)
+        done = subprocess.run(
+            command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        return Ran(done.returncode, done.stdout, done.stderr, posthog_server.events[before:])
+
+    return run
