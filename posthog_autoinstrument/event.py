@@ -137,7 +137,6 @@ def _tokens(usage: Usage, stream: bool, is_embedding: bool) -> dict[str, Any]:
         "audio_output_tokens",
         "image_input_tokens",
         "image_output_tokens",
-        "text_output_tokens",
         "cache_read_audio_tokens",
         "cache_creation_input_tokens",
         "cache_read_input_tokens",
@@ -147,6 +146,9 @@ def _tokens(usage: Usage, stream: bool, is_embedding: bool) -> dict[str, Any]:
         value = getattr(usage, name)
         if value:
             found[f"$ai_{name}"] = value
+    # PostHog prices text output by itself as output minus audio and images; a count of our own matters beside those.
+    if usage.text_output_tokens is not None and (usage.audio_output_tokens or usage.image_output_tokens):
+        found["$ai_text_output_tokens"] = usage.text_output_tokens
     if usage.raw is not None and not is_embedding:
         found["$ai_usage"] = usage.raw
     if is_embedding:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from .guard import guarded
@@ -100,11 +100,11 @@ def rewrite(value: Any, visit: Visit, max_depth: int = 1_000_000) -> Any:
     return root.node if root.copy is None else root.copy
 
 
-def _is_plain_numbers(node: Iterable[Any]) -> bool:
+def _is_plain_numbers(node: list[Any] | tuple[Any, ...]) -> bool:
     """Token ids and vectors: long lists that are settled without a Python call for each number."""
     kinds = set(map(type, node))
     if kinds == {int}:
-        return -_MAX_NUMBER <= min(node) and max(node) <= _MAX_NUMBER
+        return bool(min(node) >= -_MAX_NUMBER and max(node) <= _MAX_NUMBER)
     return kinds == {float} and all(map(math.isfinite, node))
 
 
@@ -269,4 +269,3 @@ def _fit(text: str, max_bytes: int, tail: bool) -> str:
         # At least an eighth less each time: on text whose escapes are all in one place the ratio alone creeps.
         count = min(count * max_bytes // size, count - count // 8 - 1)
     return ""
-

@@ -1,8 +1,8 @@
 """What never leaves the process: pictures and sound, credentials of tools, keys in URLs and messages.
 
 The rules and the placeholder texts for media are those of PostHog's own wrapper (posthog 7.91.1,
-`posthog/ai/sanitization.py`), so that both say the same about the same call. Where this module goes further, it says so.
-Pure; never changes what it is given.
+`posthog/ai/sanitization.py`), so that both say the same about the same call. Where this
+module goes further, it says so. Pure; never changes what it is given.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _MIN_BASE64 = 200
 """Shorter strings under a media key are names and ids."""
 
 _MEDIA_KEYS = frozenset(
-    "data image_url imageUrl video_url videoUrl audio audio_data audioData inline_data inlineData file_data fileData"
-    # The image endpoints' answers, which the wrapper does not see.
-    " b64_json partial_image_b64".split()
+    ("data", "image_url", "imageUrl", "video_url", "videoUrl", "audio", "audio_data", "audioData")
+    + ("inline_data", "inlineData", "file_data", "fileData")
+    + ("b64_json", "partial_image_b64")  # answers of the image endpoints, which the wrapper does not see
 )
 _URL_OWNERS = frozenset(("image_url", "imageUrl", "video_url", "videoUrl"))
 """`{"image_url": {"url": ...}}`: the inner `url` is media only below one of these."""

@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from time import perf_counter
+from types import FrameType
 from typing import Any
 
 from . import guard
@@ -84,6 +85,8 @@ def watch(response: Any, call: OpenCall) -> None:
 
 @guard.guarded("end a stream", None)
 def _closed(call: OpenCall) -> None:
+    if call.texts is not None and _is_being_read(call):
+        return  # by the transport, at the end or on an error: the reader of events is told next
     error = sys.exc_info()[1]
     if isinstance(error, GeneratorExit) or type(error).__name__ == "CancelledError":
         call.fail(error)
@@ -91,6 +94,16 @@ def _closed(call: OpenCall) -> None:
         call.finish("complete")
     else:
         call.finish("closed")
+
+
+def _is_being_read(call: OpenCall) -> bool:
+    """Whether this thread is inside the tap on the call's events, waiting for the next one."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in _READING and frame.f_locals.get("call") is call:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @guard.guarded("keep a piece of a body", None)
@@ -221,19 +234,23 @@ class _AsyncEvents:
         return self
 
     async def __anext__(self) -> Any:
+        call = self._call
         came = False
         try:
             event = await self._inner.__anext__()
             came = True
         finally:
             if not came:
-                _broke_off(self._call)
+                _broke_off(call)
         text = event.data
         self._offsets.append(perf_counter())
         self._texts.append(text)
         if text[:6] == "[DONE]":
-            self._call.finish("complete")
+            call.finish("complete")
         return event
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+_READING = (_events.__code__, _AsyncEvents.__anext__.__code__)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timezone
@@ -16,8 +17,8 @@ from ..store import Store, StoreError
 from ..summary import Summary
 
 DEFAULT_LAST = 20
-WIDE = 120
-"""From this many columns on the first words of input and output stand in the event's own line."""
+WIDE = 150
+"""From this many columns on there are more columns, and input and output stand in the event's own line."""
 
 _KINDS = {"generation": "gen", "embedding": "emb", "feedback": "fback"}
 _GAP = "  "
@@ -30,16 +31,18 @@ def main(
     path: str | os.PathLike[str],
     summarise: Callable[[dict[str, Any]], Summary],
     stdout: TextIO,
-    stderr: TextIO,
+    stderr: TextIO | None = None,
 ) -> int:
     """Run the command and return its exit code: 1 when there is nothing to show or it cannot be read.
 
     `path` is the store unless `--db` names another. Wrong arguments end in argparse's message and SystemExit(2).
     """
+    stderr = stderr or sys.stderr
     options = _parser().parse_args(argv)
     path = Path(options.db or path)
     if not path.exists() and not path.is_symlink():
-        print(f"no events yet: {path} does not exist (run a program with `posthog-instrument --local ...`)", file=stderr)
+        advice = "run a program with `posthog-instrument --local ...` first"
+        print(f"no events yet: {path} does not exist ({advice})", file=stderr)
         return 1
     try:
         with Store(path) as store:
@@ -68,7 +71,7 @@ def main(
 
 
 def print_table(summaries: Iterable[Summary], width: int, stdout: TextIO) -> None:
-    """Print one row an event for a terminal of `width` columns; below `WIDE` its first words follow in a second line."""
+    """Print one row an event for `width` columns; below `WIDE` the first words follow in a second line."""
     rows = [_Row(summary) for summary in summaries]
     if not rows:
         return
@@ -295,7 +298,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"only the newest N (default: {DEFAULT_LAST}; with --trace or --json all)",
     )
-    parser.add_argument("--trace", metavar="ID", help="only this trace; the end of its id, as the table shows it, will do")
+    parser.add_argument("--trace", metavar="ID", help="only this trace (the end of its id, as shown, will do)")
     parser.add_argument("--json", action="store_true", help="whole events, one JSON object a line")
     parser.add_argument("--db", metavar="PATH", help="another store file")
     return parser

@@ -88,8 +88,9 @@ def read_usage(raw: Any, web_search_count: int | None = None) -> Usage:
         input_tokens=first_count(usage.get("prompt_tokens"), usage.get("input_tokens")),
         output_tokens=first_count(usage.get("completion_tokens"), usage.get("output_tokens")),
         cache_read_input_tokens=first_count(
-            sent.get("cached_tokens"), usage.get("prompt_cache_hit_tokens")
-        ),  # DeepSeek
+            sent.get("cached_tokens"),
+            usage.get("prompt_cache_hit_tokens"),  # DeepSeek
+        ),
         cache_creation_input_tokens=first_count(
             sent.get("cache_write_tokens"),  # OpenAI, OpenRouter
             sent.get("cache_creation_tokens"),  # LiteLLM
@@ -113,12 +114,8 @@ def count_web_searches(answer: dict[str, Any]) -> int:
     calls = [item for item in items if item.get("type") == "web_search_call"]
     if calls:
         return len(calls)
-    # Perplexity's signs
-    if (
-        answer.get("citations")
-        or answer.get("search_results")
-        or as_dict(answer.get("usage")).get("search_context_size")
-    ):
+    context_size = as_dict(answer.get("usage")).get("search_context_size")
+    if answer.get("citations") or answer.get("search_results") or context_size:  # Perplexity
         return 1
     choices = [as_dict(choice) for choice in as_list(answer.get("choices"))]
     cited = [choice.get(place) for choice in choices for place in ("message", "delta")]

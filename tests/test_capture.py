@@ -1,0 +1,529 @@
+"""Every call shape of the OpenAI SDK is exactly one event with the right facts, and the program gets its own result."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from typing import Any
+
+import openai
+import pytest
+from pydantic import BaseModel
+
+from posthog_autoinstrument.testing import Answer, sse
+
+MESSAGES: Any = [{"role": "user", "content": "Hello"}]
+ANSWER = 'A made-up answer to "Hello".'
+OUTPUT = [{"role": "assistant", "content": [{"type": "text", "text": ANSWER}]}]
+
+
+class Book(BaseModel):
+    title: str
+
+
+def facts(event: dict[str, Any]) -> dict[str, Any]:
+    return event["properties"]
+
+
+def assert_generation(event: dict[str, Any], stream: bool = False, tokens: bool = True) -> dict[str, Any]:
+    found = facts(event)
+    assert event["event"] == "$ai_generation"
+    assert found["$ai_model"] == "gpt-4o-mini-2024-07-18"
+    assert found["$ai_provider"] == "openai"
+    assert found["$ai_http_status"] == 200
+    assert found["$ai_input"] == MESSAGES
+    assert found["$ai_output_choices"] == OUTPUT
+    assert found["$ai_stream"] is stream
+    assert found["$ai_latency"] > 0
+    assert ("$ai_input_tokens" in found) is tokens
+    assert ("$ai_time_to_first_token" in found) is stream
+    assert "$ai_is_error" not in found
+    return found
+
+
+def arun(coroutine: Any) -> Any:
+    return asyncio.run(coroutine)
+
+
+@pytest.fixture
+def make_async(openai_server):
+    def make() -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=openai_server.base_url, api_key="sk-test", max_retries=2)
+
+    return make
+
+
+CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": MESSAGES}
+
+
+class TestChat:
+    def test_create(self, client, captured):
+        answer = client.chat.completions.create(**CHAT, temperature=0.5, max_tokens=9)
+        assert answer.choices[0].message.content == ANSWER
+        found = assert_generation(*captured(1))
+        assert found["$ai_model_parameters"] == {"temperature": 0.5, "max_tokens": 9, "service_tier": "default"}
+
+    def test_async_create(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                return await client.chat.completions.create(**CHAT)
+
+        assert arun(main()).choices[0].message.content == ANSWER
+        assert_generation(*captured(1))
+
+    def test_parse(self, client, captured):
+        answer = client.chat.completions.parse(**CHAT, response_format=Book)
+        assert isinstance(answer.choices[0].message.parsed, Book)
+        (event,) = captured(1)
+        assert facts(event)["$ai_output_choices"][0]["content"][0]["text"] == answer.choices[0].message.content
+
+    def test_async_parse(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                return await client.chat.completions.parse(**CHAT, response_format=Book)
+
+        assert isinstance(arun(main()).choices[0].message.parsed, Book)
+        captured(1)
+
+    def test_stream(self, client, captured):
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        assert type(stream) is openai.Stream
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == ANSWER
+        assert_generation(*captured(1), stream=True, tokens=False)
+
+    def test_stream_with_usage(self, client, captured):
+        list(client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}))
+        found = assert_generation(*captured(1), stream=True)
+        assert found["$ai_output_tokens"] > 0
+
+    def test_async_stream(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                stream = await client.chat.completions.create(**CHAT, stream=True)
+                assert type(stream) is openai.AsyncStream
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+        assert arun(main()) == ANSWER
+        assert_generation(*captured(1), stream=True, tokens=False)
+
+    def test_stream_helper(self, client, captured):
+        with client.chat.completions.stream(**CHAT, posthog_distinct_id="u7") as stream:
+            assert stream.get_final_completion().choices[0].message.content == ANSWER
+        (event,) = captured(1)
+        assert_generation(event, stream=True, tokens=False)
+        assert event["distinct_id"] == "u7"
+
+    def test_async_stream_helper(self, make_async, captured):
+        async def main():
+            async with (
+                make_async() as client,
+                client.chat.completions.stream(**CHAT, posthog_distinct_id="u8") as stream,
+            ):
+                return await stream.get_final_completion()
+
+        assert arun(main()).choices[0].message.content == ANSWER
+        (event,) = captured(1)
+        assert_generation(event, stream=True, tokens=False)
+        assert event["distinct_id"] == "u8"
+
+    def test_raw_response(self, client, captured):
+        raw = client.chat.completions.with_raw_response.create(**CHAT, posthog_distinct_id="u9")
+        assert raw.headers["x-request-id"]
+        assert raw.parse().choices[0].message.content == ANSWER
+        (event,) = captured(1)
+        assert_generation(event)
+        assert event["distinct_id"] == "u9"
+
+    def test_raw_response_never_parsed(self, client, captured):
+        client.chat.completions.with_raw_response.create(**CHAT)
+        assert_generation(*captured(1))
+
+    def test_raw_stream_parsed_in_another_thread(self, client, captured):
+        raw = client.chat.completions.with_raw_response.create(**CHAT, stream=True)
+        thread = threading.Thread(target=lambda: list(raw.parse()))
+        thread.start()
+        thread.join()
+        assert_generation(*captured(1), stream=True, tokens=False)
+
+    def test_raw_stream_read_as_lines(self, client, captured):
+        raw = client.chat.completions.with_raw_response.create(**CHAT, stream=True)
+        assert list(raw.http_response.iter_lines())[-2] == "data: [DONE]"
+        found = facts(*captured(1))
+        assert found["$ai_output_choices"] == OUTPUT
+        assert found["$ai_stream"] is True
+
+    def test_streaming_response_parsed(self, client, captured):
+        with client.chat.completions.with_streaming_response.create(**CHAT) as response:
+            assert response.parse().choices[0].message.content == ANSWER
+        assert_generation(*captured(1))
+
+    def test_streaming_response_lines(self, client, captured):
+        with client.chat.completions.with_streaming_response.create(**CHAT, stream=True) as response:
+            assert [line for line in response.iter_lines() if line][-1] == "data: [DONE]"
+        found = facts(*captured(1))
+        assert found["$ai_output_choices"] == OUTPUT
+
+    def test_streaming_response_never_read(self, client, captured):
+        with client.chat.completions.with_streaming_response.create(**CHAT) as response:
+            assert response.status_code == 200
+        found = facts(*captured(1))
+        assert found["$ai_http_status"] == 200
+        assert found["$ai_output_choices"] == []
+
+    def test_async_raw_and_streaming_response(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                raw = await client.chat.completions.with_raw_response.create(**CHAT)
+                assert raw.parse().choices[0].message.content == ANSWER
+                async with client.chat.completions.with_streaming_response.create(**CHAT) as response:
+                    assert (await response.parse()).choices[0].message.content == ANSWER
+                async with client.chat.completions.with_streaming_response.create(**CHAT, stream=True) as response:
+                    assert [line async for line in response.iter_lines() if line][-1] == "data: [DONE]"
+
+        arun(main())
+        first, second, third = captured(3)
+        assert_generation(first)
+        assert_generation(second)
+        assert facts(third)["$ai_output_choices"] == OUTPUT
+
+    def test_post_by_hand(self, client, captured):
+        client.post("/chat/completions", body=CHAT, cast_to=openai.types.chat.ChatCompletion)
+        assert_generation(*captured(1))
+
+    def test_with_options_and_module_client(self, client, captured):
+        client.with_options(timeout=5).chat.completions.create(**CHAT)
+        assert_generation(*captured(1))
+
+    def test_azure(self, openai_server, captured):
+        client = openai.AzureOpenAI(
+            azure_endpoint=openai_server.url, api_key="k", api_version="2024-10-21", azure_deployment="my-deployment"
+        )
+        client.chat.completions.create(**CHAT)
+        found = facts(*captured(1))
+        assert found["$ai_provider"] == "azure"
+        assert found["$ai_model"].startswith("gpt-4o-mini")
+        assert "/openai/deployments/my-deployment/chat/completions" in found["$ai_request_url"]
+        client.close()
+
+    def test_legacy_completions(self, client, captured):
+        answer = client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Hello")
+        found = facts(*captured(1))
+        assert found["$ai_input"] == [{"role": "user", "content": "Hello"}]
+        assert found["$ai_output_choices"][0]["content"] == [{"type": "text", "text": answer.choices[0].text}]
+
+    def test_four_gathered_calls_keep_their_users(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                await asyncio.gather(
+                    *(
+                        client.chat.completions.create(**CHAT, posthog_distinct_id=f"user-{number}", user=f"{number}")
+                        for number in range(4)
+                    )
+                )
+
+        arun(main())
+        assert sorted(event["distinct_id"] for event in captured(4)) == ["user-0", "user-1", "user-2", "user-3"]
+
+
+class TestResponses:
+    REQUEST: dict[str, Any] = {"model": "gpt-4o-mini", "input": "Hello"}
+
+    def test_create(self, client, captured):
+        answer = client.responses.create(**self.REQUEST, instructions="Be brief.")
+        found = facts(*captured(1))
+        assert found["$ai_input"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hello"},
+        ]
+        assert found["$ai_instructions"] == "Be brief."
+        assert found["$ai_output_choices"] == [
+            {"role": "assistant", "content": [{"type": "text", "text": answer.output_text}]}
+        ]
+        assert found["$ai_stop_reason"] == "completed"
+
+    def test_parse_stream_raw_and_async(self, client, make_async, captured):
+        client.responses.parse(**self.REQUEST, text_format=Book)
+        assert list(client.responses.create(**self.REQUEST, stream=True))[-1].type == "response.completed"
+        with client.responses.stream(**self.REQUEST) as stream:
+            stream.get_final_response()
+        client.responses.with_raw_response.create(**self.REQUEST)
+
+        async def main():
+            async with make_async() as aclient:
+                await aclient.responses.create(**self.REQUEST)
+                await aclient.responses.parse(**self.REQUEST, text_format=Book)
+                async with aclient.responses.stream(**self.REQUEST) as stream:
+                    await stream.get_final_response()
+                async for _ in await aclient.responses.create(**self.REQUEST, stream=True):
+                    pass
+
+        arun(main())
+        for event in captured(8):
+            found = facts(event)
+            assert found["$ai_input"] == [{"role": "user", "content": "Hello"}]
+            assert found["$ai_output_tokens"] > 0
+            assert found["$ai_output_choices"][0]["content"][0]["text"]
+            assert ("$ai_time_to_first_token" in found) is found["$ai_stream"]
+
+    def test_a_failed_response_is_an_error(self, client, openai_server, captured):
+        failed = {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1,
+            "status": "failed",
+            "error": {"code": "server_error", "message": "The model broke."},
+            "model": "gpt-4o-mini-2024-07-18",
+            "output": [],
+            "usage": {"input_tokens": 3, "output_tokens": 0, "total_tokens": 3},
+        }
+        openai_server.script(Answer(body=failed), sse({"type": "response.failed", "response": failed}, done=False))
+        client.responses.create(**self.REQUEST)
+        list(client.responses.create(**self.REQUEST, stream=True))
+        for event in captured(2):
+            found = facts(event)
+            assert found["$ai_is_error"] is True
+            assert found["$ai_error"] == "The model broke."
+            assert found["$ai_input_tokens"] == 3
+
+
+class TestEmbeddings:
+    def test_create(self, client, captured):
+        answer = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
+        assert len(answer.data) == 2
+        (event,) = captured(1)
+        assert event["event"] == "$ai_embedding"
+        found = facts(event)
+        assert found["$ai_input"] == ["one", "two"]
+        assert found["$ai_input_tokens"] == answer.usage.prompt_tokens
+        assert found["$ai_model"] == "text-embedding-3-small"
+        assert "$ai_output_choices" not in found
+
+    def test_large_and_async(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                return await client.embeddings.create(
+                    model="text-embedding-3-small", input=["x"] * 50, encoding_format="float"
+                )
+
+        answer = arun(main())
+        found = facts(*captured(1))
+        assert found["$ai_input_tokens"] == answer.usage.prompt_tokens
+        assert found["$ai_model"] == "text-embedding-3-small"
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("model", "error", "status", "requests"),
+        [
+            ("error-400", openai.BadRequestError, 400, 1),
+            ("error-401", openai.AuthenticationError, 401, 1),
+            ("error-404", openai.NotFoundError, 404, 1),
+            ("error-429", openai.RateLimitError, 429, 3),
+            ("error-500", openai.InternalServerError, 500, 3),
+        ],
+    )
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_status_errors(self, client, openai_server, captured, model, error, status, requests, stream):
+        with pytest.raises(error) as raised:
+            client.chat.completions.create(model=model, messages=MESSAGES, stream=stream)
+        assert len(openai_server.requests) == requests
+        found = facts(*captured(1))
+        assert found["$ai_is_error"] is True
+        assert found["$ai_http_status"] == status
+        assert found["$ai_error"] == str(raised.value)
+        assert found["$ai_model"] == model
+        assert found["$ai_input"] == MESSAGES
+
+    def test_async_status_error(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                await client.embeddings.create(model="error-429", input="x")
+
+        with pytest.raises(openai.RateLimitError):
+            arun(main())
+        (event,) = captured(1)
+        assert event["event"] == "$ai_embedding"
+        assert facts(event)["$ai_http_status"] == 429
+
+    def test_a_retry_that_succeeds_is_one_event_without_error(self, client, openai_server, captured):
+        client.chat.completions.create(model="flaky-429", messages=MESSAGES)
+        assert len(openai_server.requests) == 2
+        found = facts(*captured(1))
+        assert found["$ai_http_status"] == 200
+        assert "$ai_is_error" not in found
+
+    def test_timeout(self, client, captured):
+        with pytest.raises(openai.APITimeoutError):
+            client.with_options(timeout=0.1, max_retries=0).chat.completions.create(model="hang", messages=MESSAGES)
+        found = facts(*captured(1))
+        assert found["$ai_error"] == "Request timed out."
+        assert found["$ai_http_status"] == 0
+        assert found["$ai_input"] == MESSAGES
+        assert found["$ai_model"] == "hang"
+
+    def test_connection_refused(self, captured):
+        with (
+            openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="sk-test", max_retries=0) as client,
+            pytest.raises(openai.APIConnectionError),
+        ):
+            client.chat.completions.create(**CHAT)
+        found = facts(*captured(1))
+        assert found["$ai_error"] == "Connection error."
+        assert found["$ai_input"] == MESSAGES
+
+    def test_arguments_that_do_not_fit(self, client, make_async, captured):
+        with pytest.raises(TypeError):
+            client.chat.completions.create(model="gpt-4o-mini")
+        with pytest.raises(TypeError):
+            make_async().chat.completions.create(model="gpt-4o-mini")  # at the call, not when awaited
+        for event in captured(2):
+            found = facts(event)
+            assert found["$ai_is_error"] is True
+            assert found["$ai_model"] == "gpt-4o-mini"
+
+    def test_a_length_error_of_parse_keeps_its_tokens(self, client, openai_server, captured):
+        openai_server.script(
+            Answer(
+                body={
+                    "id": "c",
+                    "object": "chat.completion",
+                    "created": 1,
+                    "model": "gpt-4o-mini-2024-07-18",
+                    "choices": [
+                        {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "{"}}
+                    ],
+                    "usage": {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12},
+                }
+            )
+        )
+        with pytest.raises(openai.LengthFinishReasonError):
+            client.chat.completions.parse(**CHAT, response_format=Book)
+        found = facts(*captured(1))
+        assert found["$ai_is_error"] is True
+        assert found["$ai_output_tokens"] == 7
+        assert found["$ai_stop_reason"] == "length"
+
+
+class TestStreamEnds:
+    def test_closed_early(self, client, captured):
+        stream = client.chat.completions.create(model="long", messages=MESSAGES, stream=True)
+        for number, _ in enumerate(stream):
+            if number == 5:
+                break
+        stream.close()
+        found = facts(*captured(1))
+        assert "$ai_is_error" not in found
+        assert found["$ai_output_choices"][0]["content"][0]["text"]
+
+    def test_with_block_left_early(self, client, captured):
+        with client.chat.completions.create(model="long", messages=MESSAGES, stream=True) as stream:
+            next(stream)
+        captured(1)
+
+    def test_manager_left_early(self, client, captured):
+        with client.chat.completions.stream(model="long", messages=MESSAGES) as stream:
+            next(iter(stream))
+        captured(1)
+
+    def test_abandoned(self, client, captured):
+        stream = client.chat.completions.create(model="long", messages=MESSAGES, stream=True)
+        next(stream)
+        del stream
+        gc.collect()
+        found = facts(*captured(1))
+        assert "$ai_is_error" not in found
+
+    def test_never_iterated(self, client, captured):
+        stream = client.chat.completions.create(model="long", messages=MESSAGES, stream=True)
+        del stream
+        gc.collect()
+        found = facts(*captured(1))
+        assert found["$ai_output_choices"] == []
+
+    def test_broken_midway(self, client, captured):
+        with pytest.raises(openai.APIConnectionError) as raised:
+            list(client.chat.completions.create(model="cut", messages=MESSAGES, stream=True))
+        found = facts(*captured(1))
+        assert found["$ai_is_error"] is True
+        assert found["$ai_error"] == str(raised.value)
+        assert found["$ai_output_choices"][0]["content"][0]["text"]
+
+    def test_error_event_inside(self, client, captured):
+        with pytest.raises(openai.APIError) as raised:
+            list(client.chat.completions.create(model="error-in-stream", messages=MESSAGES, stream=True))
+        found = facts(*captured(1))
+        assert found["$ai_is_error"] is True
+        assert found["$ai_error"] == str(raised.value)
+
+    def test_cancelled_task(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                came = asyncio.Event()
+
+                async def read():
+                    async for _ in await client.chat.completions.create(
+                        model="slow-stream", messages=MESSAGES, stream=True
+                    ):
+                        came.set()
+
+                task = asyncio.create_task(read())
+                await came.wait()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+        arun(main())
+        found = facts(*captured(1))
+        assert found["$ai_is_error"] is True
+        assert found["$ai_error"] == "cancelled"
+
+    def test_cancelled_before_the_answer(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.chat.completions.create(model="hang", messages=MESSAGES), 0.2)
+
+        arun(main())
+        assert facts(*captured(1))["$ai_error"] == "cancelled"
+
+    def test_async_closed_early_and_broken(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                async with await client.chat.completions.create(
+                    model="long", messages=MESSAGES, stream=True
+                ) as stream:
+                    await stream.__anext__()
+                with pytest.raises(openai.APIConnectionError):
+                    async for _ in await client.chat.completions.create(model="cut", messages=MESSAGES, stream=True):
+                        pass
+
+        arun(main())
+        closed, broken = captured(2)
+        assert "$ai_is_error" not in facts(closed)
+        assert facts(broken)["$ai_is_error"] is True
+
+    def test_async_abandoned(self, make_async, captured):
+        async def main():
+            async with make_async() as client:
+                stream = await client.chat.completions.create(model="long", messages=MESSAGES, stream=True)
+                await stream.__anext__()
+                del stream
+                gc.collect()
+                await asyncio.sleep(0)
+
+        arun(main())
+        captured(1)
+
+    def test_an_answer_already_in_memory(self, captured):
+        from openai import DefaultHttpxClient
+
+        httpx = __import__(DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+        body = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\ndata: [DONE]\n\n'
+        transport = httpx.MockTransport(
+            lambda request: httpx.Response(200, content=body, headers={"content-type": "text/event-stream"})
+        )
+        with openai.OpenAI(api_key="k", http_client=httpx.Client(transport=transport)) as client:
+            list(client.chat.completions.create(**CHAT, stream=True))
+        found = facts(*captured(1))
+        assert found["$ai_output_choices"] == [{"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}]

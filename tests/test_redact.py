@@ -1,0 +1,185 @@
+"""What never leaves the process: media, credentials of tools, keys in URLs and messages."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import random
+from typing import Any
+
+import pytest
+
+from posthog_autoinstrument.redact import redact_keys, redact_media, redact_tools, redact_url
+
+DATA = base64.b64encode(bytes(range(256))).decode()
+
+MEDIA: list[tuple[Any, Any]] = [
+    # Chat Completions
+    (
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "[base64 image redacted]", "detail": "low"}},
+    ),
+    (
+        {"type": "input_audio", "input_audio": {"data": DATA, "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "[base64 audio redacted]", "format": "wav"}},
+    ),
+    (
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "[base64 file redacted]"}},
+    ),
+    # Responses
+    ({"type": "input_image", "image_url": DATA}, {"type": "input_image", "image_url": "[base64 image redacted]"}),
+    (
+        {"type": "image_generation_call", "result": DATA},
+        {"type": "image_generation_call", "result": "[base64 image redacted]"},
+    ),
+    # Text that only looks similar
+    ({"type": "function_call_output", "result": DATA}, None),
+    ({"content": DATA}, None),
+    ({"type": "image_url", "image_url": {"url": "https://example.com/" + "a" * 300}}, None),
+    ({"url": DATA}, None),
+    ({"data": "short"}, None),
+    ("an example: data:image/png;base64,AAAA", None),
+]
+
+
+@pytest.mark.parametrize(("value", "redacted"), MEDIA)
+def test_media_becomes_a_placeholder_and_text_stays(value: Any, redacted: Any) -> None:
+    before = copy.deepcopy(value)
+    found = redact_media(value)
+    assert found == (value if redacted is None else redacted)
+    assert (found is value) == (redacted is None)
+    assert value == before
+
+
+@pytest.mark.parametrize("value", [value for value, _ in MEDIA])
+def test_the_placeholders_are_those_of_posthogs_wrapper(value: Any) -> None:
+    sanitization = pytest.importorskip("posthog.ai.sanitization")
+    messages = [{"role": "user", "content": [value]}]
+    assert redact_media(messages) == sanitization.redact_media(messages)
+
+
+@pytest.mark.parametrize(
+    ("value", "redacted"),
+    [
+        ({"type": "audio", "data": "UklGRg=="}, {"type": "audio", "data": "[base64 audio redacted]"}),
+        ({"type": "audio", "data": "[base64 audio redacted]"}, None),
+        ({"b64_json": DATA}, {"b64_json": "[base64 image redacted]"}),
+        ("data:audio/wav;codecs=1;base64,AAAA", "[base64 audio redacted]"),
+        ({"data": DATA[:100] + "\n" + DATA[100:]}, {"data": "[base64 image redacted]"}),
+    ],
+)
+def test_more_than_the_wrapper_knows(value: Any, redacted: Any) -> None:
+    assert redact_media(value) == (value if redacted is None else redacted)
+
+
+def test_only_what_changes_is_copied() -> None:
+    text = {"role": "user", "content": "hello"}
+    picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
+    found = redact_media([text, picture])
+    assert found[0] is text
+    assert found[1]["content"][0]["image_url"]["url"] == "[base64 image redacted]"
+
+
+def test_media_is_kept_on_request() -> None:
+    value = [{"data": DATA}]
+    assert redact_media(value, keep=True) is value
+
+
+def test_deep_json_is_no_problem() -> None:
+    deep: Any = {"data": DATA}
+    for _ in range(50_000):
+        deep = [deep]
+    found = redact_media(deep)
+    while isinstance(found, list):
+        found = found[0]
+    assert found == {"data": "[base64 image redacted]"}
+
+
+def test_credentials_of_mcp_servers_are_redacted() -> None:
+    function = {"type": "function", "function": {"name": "f", "parameters": {"headers": {"type": "object"}}}}
+    mcp = {
+        "type": "mcp",
+        "server_label": "m",
+        "server_url": "https://mcp.example.com/sse?key=abc",
+        "headers": {"X-Key": "secret"},
+        "authorization": "secret",
+    }
+    tools = [function, mcp]
+    before = copy.deepcopy(tools)
+    assert redact_tools(tools) == [
+        function,
+        {
+            "type": "mcp",
+            "server_label": "m",
+            "server_url": "https://mcp.example.com/sse?key=[REDACTED]",
+            "headers": "[REDACTED]",
+            "authorization": "[REDACTED]",
+        },
+    ]
+    assert tools == before
+    assert redact_tools([function]) == [function]
+    assert redact_tools([{"type": "mcp", "authorization": None}]) == [{"type": "mcp", "authorization": None}]
+    assert redact_tools(None) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://api.openai.com/v1/chat/completions", None),
+        ("https://x.openai.azure.com/openai/deployments/gpt-4o-mini-2024-07-18/chat?api-version=2024-10-21", None),
+        ("https://api.openai.com/v1/responses/resp_68af4030592c81938ec0a5fbab4a3e9f05438e46b5f69a3b", None),
+        ("https://h/accounts/fireworks/models/llama-v3p1-405b-instruct/Qwen2.5-VL-72B-Instruct-AWQ", None),
+        ("/chat/completions", None),
+        ("", None),
+        ("https://me:pw@h:8443/v1#frag", "https://h:8443/v1"),
+        ("https://h/v1?key=abc&sig=x&plain&model=m", "https://h/v1?key=[REDACTED]&sig=[REDACTED]&plain&model=m"),
+        ("https://h/v1?model=sk-abcdefgh12345", "https://h/v1?model=[REDACTED]"),
+        ("https://h/sk-abcdefgh12345/v1", "https://h/[REDACTED]/v1"),
+        ("https://h/phx_abcdefgh12345/v1", "https://h/[REDACTED]/v1"),
+        ("https://h/s/0198c3f2-aaaa-7bbb-8ccc-0123456789ab/mcp", "https://h/s/[REDACTED]/mcp"),
+        ("https://gateway.example.com/v1/0123456789abcdef0123456789abcdef/openai", None),
+        ("https://[::1]:8000/v1", "https://[::1]:8000/v1"),
+        ("https://[::1/v1", "[REDACTED]"),
+    ],
+)
+def test_urls_show_where_and_not_who(url: str, shown: str | None) -> None:
+    if "gateway" in url:
+        shown = "https://gateway.example.com/v1/[REDACTED]/openai"
+    assert redact_url(url) == (url if shown is None else shown)
+
+
+def test_random_keys_in_paths_are_recognised() -> None:
+    numbers = random.Random(1)
+    alphabets = (
+        "0123456789abcdef",
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefgh0123456789_-",
+    )
+    missed = [
+        key
+        for alphabet in alphabets
+        for key in ("".join(numbers.choices(alphabet, k=40)) for _ in range(500))
+        if key in redact_url(f"https://h/{key}/v1")
+    ]
+    assert len(missed) <= 15, missed
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Incorrect API key provided: sk-abc***xyz. You can find", None),
+        ("Incorrect API key provided: sk-proj-****************3x4A.", None),
+        ("using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)", None),
+        ("risk-assessment1 of task-12345678 failed", None),
+        ("no key sk-proj-abcDEF123_456-x here", "no key [REDACTED] here"),
+        ("Authorization: Bearer abc.def-123", "Authorization: Bearer [REDACTED]"),
+        ("token phx_0123456789abcdef", "token [REDACTED]"),
+        ("AIzaSyA0123456789abcdefghij", "[REDACTED]"),
+        ('{"api_key": "0123456789abcdef"}', '{"api_key": "[REDACTED]"}'),
+        ("cannot reach https://me:pw@h/v1", "cannot reach https://h/v1"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.c2lnbmF0dXJl", "[REDACTED]"),
+    ],
+)
+def test_keys_in_messages_are_redacted_and_masked_ones_stay(text: str, shown: str | None) -> None:
+    assert redact_keys(text) == (text if shown is None else shown)
