@@ -8,7 +8,7 @@ The folder reads as the way of a call: `wake` (start-up) -> `agent` -> `hooks` -
 Names are imported when they are first used: every Python process under the launcher imports this package.
 """
 
-from ._version import __version__
+__version__ = "0.1.0"
 
 __all__ = ["__version__", "configure", "current_trace_id", "flush", "instrument", "posthog_context"]
 

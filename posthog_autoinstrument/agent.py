@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from . import calls, config, event, guard, hooks, mend, providers, wake
-from ._version import __version__
+from . import __version__
 from .config import Config
 from .flusher import Flusher
 from .queue import Queue

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from . import guard, mend, redact
-from ._version import __version__
+from . import __version__
 from .generation import Failure, Generation, Usage
 from .providers import Provider
 from .records import Call, Error

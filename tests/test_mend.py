@@ -71,7 +71,7 @@ def test_sound_values_are_the_very_same_object() -> None:
         ("a\ud800b", "a\ufffdb"),
         ("\ud83d\ude00", "😀"),
         (b"abc", "[3 bytes]"),
-        ({1: "a", None: "b", True: "c"}, {"1": "c", "null": "b"}),
+        ({1: "a", None: "b", False: "c"}, {"1": "a", "null": "b", "false": "c"}),
         ({"\udc00": 1}, {"\ufffd": 1}),
         ({7}, [7]),
         (10**400, "[number out of range]"),

@@ -154,7 +154,7 @@ def test_random_keys_in_paths_are_recognised() -> None:
     alphabets = (
         "0123456789abcdef",
         "abcdefghijklmnopqrstuvwxyz0123456789",
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefgh0123456789_-",
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-",
     )
     missed = [
         key

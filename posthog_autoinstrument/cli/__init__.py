@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from .. import guard
-from .._version import __version__
+from .. import __version__
 
 USAGE = """\
-usage: posthog-instrument [--local] [--debug] [run | --] COMMAND [ARGUMENT ...]
+usage: posthog-instrument [--local] [--debug] [run | --] COMMAND [ARG ...]
        posthog-instrument demo | events | doctor [OPTION ...]
 """
 
@@ -32,7 +32,7 @@ options (before the command; what stands after it is the program's own):
   -V, --version  the version
 
 our own words:
-  demo           run an example program against a bundled server, show its events
+  demo           run an example program against a bundled server
   events         print what is in the local store
   doctor         print settings, versions and patch points; check the host
                  (each has a --help of its own)

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._version import __version__
+from .. import __version__
 from ..guard import guarded, quietly
 from . import Event, Outcome
 

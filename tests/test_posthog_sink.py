@@ -1,0 +1,427 @@
+"""The sink that posts to PostHog: what it sends, and what it makes of every kind of answer."""
+
+from __future__ import annotations
+
+import contextvars
+import gzip
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from posthog_autoinstrument import __version__
+from posthog_autoinstrument.mend import dumps
+from posthog_autoinstrument.sinks import Event
+from posthog_autoinstrument.sinks import posthog as module
+from posthog_autoinstrument.sinks.posthog import (
+    AI_PATH,
+    ANALYTICS_MAX_EVENT_BYTES,
+    ANALYTICS_PATH,
+    PostHogSink,
+    ingestion_host,
+)
+from posthog_autoinstrument.testing import PostHogServer
+from posthog_autoinstrument.testing.posthog_server import Fault
+
+TOKEN = "phc_sink"
+UUID = "0198c3f2-0000-7000-8000-00000000000"
+
+
+def event(number: int = 1, text: str = "héllo") -> Event:
+    uuid = f"{UUID}{number}"
+    body = {
+        "event": "$ai_generation",
+        "uuid": uuid,
+        "timestamp": "2026-11-23T12:00:00+00:00",
+        "distinct_id": "d",
+        "properties": {"text": text},
+    }
+    return Event(uuid, "$ai_generation", dumps(body))
+
+
+@pytest.fixture
+def server() -> Iterator[PostHogServer]:
+    with PostHogServer() as server:
+        yield server
+
+
+@pytest.fixture
+def sink(server: PostHogServer) -> Iterator[PostHogSink]:
+    sink = PostHogSink(TOKEN, server.url, library="posthog-autoinstrument")
+    yield sink
+    sink.close()
+
+
+class Bare:
+    """An HTTP server that gives one fixed answer and keeps what it was sent."""
+
+    def __init__(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
+        seen = self.seen = []  # type: list[tuple[str, dict[str, str], bytes]]
+
+        class Answers(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                sent = self.rfile.read(int(self.headers["Content-Length"]))
+                seen.append((self.path, dict(self.headers), sent))
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Bare:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# --- what is sent ---
+
+
+def test_the_events_own_bytes_are_posted_gzipped(server: PostHogServer, sink: PostHogSink) -> None:
+    assert sink.send([event(1), event(2)], 5).kind == "delivered"
+    (request,) = server.requests
+    assert request.path == AI_PATH
+    assert b"[" + event(1).body + b"," + event(2).body + b"]}" in request.body
+    body = request.json()
+    assert body["api_key"] == TOKEN
+    assert abs(datetime.fromisoformat(body["sent_at"]) - datetime.now(timezone.utc)) < timedelta(minutes=1)
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["content-encoding"] == "gzip"
+    assert request.headers["user-agent"] == f"posthog-autoinstrument/{__version__}"
+
+
+def test_nothing_to_send_is_no_request(server: PostHogServer, sink: PostHogSink) -> None:
+    assert sink.send([], 5).kind == "delivered"
+    assert server.requests == []
+
+
+def test_the_connection_is_used_again_and_netrc_and_cookies_are_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Bare(200, body=b'{"status":"Ok"}') as bare:
+        sink = PostHogSink(TOKEN, bare.url, library="x/1")
+        sink.send([event()], 5)
+        (pool,) = sink._session.get_adapter(bare.url).poolmanager.pools._container.values()
+        sink.send([event()], 5)
+        assert pool.num_connections == 1
+        sink.close()
+    assert [headers.get("Authorization") for _, headers, _ in bare.seen] == [None, None]
+    assert bare.seen[0][1]["User-Agent"] == "x/1"
+    assert json.loads(gzip.decompress(bare.seen[0][2]))["batch"] == [json.loads(event().body)]
+
+
+# --- what the answers mean ---
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (200, "delivered"),
+        (204, "delivered"),
+        (400, "rejected"),
+        (401, "refused"),
+        (402, "refused"),
+        (403, "refused"),
+        (408, "retry"),
+        (413, "too_large"),
+        (422, "rejected"),
+        (429, "retry"),
+        (500, "retry"),
+        (503, "retry"),
+    ],
+)
+def test_statuses(server: PostHogServer, sink: PostHogSink, status: int, kind: str) -> None:
+    server.fail_next(Fault(status=status))
+    outcome = sink.send([event(text="a secret prompt")], 5)
+    assert (outcome.kind, outcome.fate_unknown) == (kind, False)
+    if kind != "delivered":
+        assert str(status) in outcome.detail
+    assert "secret" not in outcome.detail
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("7", 7, 7),
+        ("0.5", 0.5, 0.5),
+        (format_datetime(datetime.now(timezone.utc) + timedelta(seconds=3600), usegmt=True), 3000, 3600),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+    ],
+)
+def test_retry_after(server: PostHogServer, sink: PostHogSink, header: str, least: float, most: float) -> None:
+    server.fail_next(Fault(status=429, headers={"Retry-After": header}))
+    retry_after_s = sink.send([event()], 5).retry_after_s
+    assert retry_after_s is not None
+    assert least <= retry_after_s <= most
+
+
+@pytest.mark.parametrize("header", ["soon", "nan", "-1", "inf", ""])
+def test_a_senseless_retry_after_is_none(server: PostHogServer, sink: PostHogSink, header: str) -> None:
+    server.fail_next(Fault(status=503, headers={"Retry-After": header}))
+    outcome = sink.send([event()], 5)
+    assert (outcome.kind, outcome.retry_after_s) == ("retry", None)
+
+
+def test_a_quota_is_told_though_the_status_is_200() -> None:
+    with Bare(200, body=b'{"status": 1, "quota_limited": ["llm_events"]}') as bare:
+        sink = PostHogSink(TOKEN, bare.url, library="x")
+        outcome = sink.send([event()], 5)
+        sink.close()
+    assert outcome.kind == "delivered"
+    assert "quota" in outcome.detail
+
+
+def test_a_host_without_ai_path_gets_the_other_one_for_good(server: PostHogServer, sink: PostHogSink) -> None:
+    server.ai_path = False
+    assert sink.send([event(1)], 5).kind == "delivered"
+    assert sink.send([event(2)], 5).kind == "delivered"
+    assert [request.path for request in server.requests] == [AI_PATH, ANALYTICS_PATH, ANALYTICS_PATH]
+    assert sink.max_event_bytes == ANALYTICS_MAX_EVENT_BYTES
+
+
+def test_events_over_the_other_paths_limit_come_back(server: PostHogServer, sink: PostHogSink) -> None:
+    server.ai_path = False
+    big = event(text="x" * ANALYTICS_MAX_EVENT_BYTES)
+    assert len(big.body) < sink.max_event_bytes
+    assert sink.send([big], 5).kind == "too_large"
+    assert sink.max_event_bytes == ANALYTICS_MAX_EVENT_BYTES
+    assert sink.send([event()], 5).kind == "delivered"
+
+
+def test_a_host_that_is_no_posthog_is_refused() -> None:
+    with Bare(404) as bare:
+        sink = PostHogSink(TOKEN, bare.url, library="x")
+        outcome = sink.send([event()], 5)
+        sink.close()
+    assert outcome.kind == "refused"
+    assert "127.0.0.1" in outcome.detail
+    assert [path for path, _, _ in bare.seen] == [AI_PATH, ANALYTICS_PATH]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects_are_not_followed(server: PostHogServer, status: int) -> None:
+    with Bare(status, {"Location": server.url + AI_PATH}) as bare:
+        sink = PostHogSink(TOKEN, bare.url, library="x")
+        outcome = sink.send([event()], 5)
+        sink.close()
+    assert outcome.kind == "retry"
+    assert "redirects to 127.0.0.1" in outcome.detail
+    assert server.requests == []
+
+
+# --- when there is no answer ---
+
+
+def test_a_refused_connection_is_retried_and_nothing_was_sent() -> None:
+    outcome = PostHogSink(TOKEN, f"http://127.0.0.1:{free_port()}", library="x").send([event()], 5)
+    assert (outcome.kind, outcome.fate_unknown) == ("retry", False)
+    assert "127.0.0.1" in outcome.detail
+    assert "refused" in outcome.detail.lower()
+
+
+def test_an_unknown_name_is_retried_and_nothing_was_sent() -> None:
+    outcome = PostHogSink(TOKEN, "http://nowhere.invalid", library="x").send([event()], 10)
+    assert (outcome.kind, outcome.fate_unknown) == ("retry", False)
+
+
+def test_a_proxy_that_is_down_is_retried_and_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    outcome = PostHogSink(TOKEN, "http://posthog.invalid", library="x").send([event()], 5)
+    assert (outcome.kind, outcome.fate_unknown) == ("retry", False)
+
+
+def test_no_answer_in_time_leaves_the_fate_unknown(server: PostHogServer, sink: PostHogSink) -> None:
+    server.fail_next(Fault(hang=True, recorded=True))
+    started = time.monotonic()
+    outcome = sink.send([event()], 0.5)
+    assert time.monotonic() - started < 3
+    assert (outcome.kind, outcome.fate_unknown) == ("retry", True)
+
+
+def test_a_reset_leaves_the_fate_unknown(server: PostHogServer, sink: PostHogSink) -> None:
+    server.fail_next(Fault(reset=True))
+    outcome = sink.send([event()], 5)
+    assert (outcome.kind, outcome.fate_unknown) == ("retry", True)
+    assert sink.send([event()], 5).kind == "delivered"
+
+
+def test_a_server_without_tls_is_retried_and_nothing_was_sent(server: PostHogServer) -> None:
+    outcome = PostHogSink(TOKEN, server.url.replace("http:", "https:"), library="x").send([event()], 5)
+    assert (outcome.kind, outcome.fate_unknown) == ("retry", False)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("host", ["http://", "ftp://h", "http://h:port", "no scheme"])
+def test_an_impossible_host_is_refused(host: str) -> None:
+    assert PostHogSink(TOKEN, host, library="x").send([event()], 5).kind == "refused"
+
+
+def test_a_missing_ca_bundle_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    outcome = PostHogSink(TOKEN, f"https://127.0.0.1:{free_port()}", library="x").send([event()], 5)
+    assert outcome.kind == "retry"
+    assert "/nowhere/ca.pem" in outcome.detail
+
+
+# --- forks and imports ---
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_has_its_own_session(server: PostHogServer, sink: PostHogSink) -> None:
+    assert sink.send([event(1)], 5).kind == "delivered"
+    parents = sink._session
+    module.before_fork()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            module.after_fork_in_child()
+            delivered = sink.send([event(2)], 5).kind == "delivered"
+            status = 0 if delivered and sink._session is not parents and parents in sink._inherited else 2
+        finally:
+            os._exit(status)
+    module.after_fork_in_parent()
+    assert os.waitpid(child, 0)[1] == 0
+    assert sink.send([event(3)], 5).kind == "delivered"
+    assert sink._session is parents
+    assert [found["uuid"][-1] for found in server.events] == ["1", "2", "3"]
+
+
+def test_forking_waits_for_the_import_but_not_for_ever() -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with module._import_lock:
+            held.set()
+            release.wait(10)
+
+    importer = threading.Thread(target=hold)
+    importer.start()
+    assert held.wait(10)
+    module.before_fork(timeout_s=0.05)
+    module.after_fork_in_parent()
+    assert module._import_lock.locked()
+    release.set()
+    module.before_fork(timeout_s=10)
+    importer.join(10)
+    assert module._import_lock.locked()
+    module.after_fork_in_parent()
+    assert not module._import_lock.locked()
+
+
+def test_requests_is_imported_by_the_first_send_and_nothing_by_the_post_itself(server: PostHogServer) -> None:
+    program = """
+import sys
+from posthog_autoinstrument.sinks import Event
+from posthog_autoinstrument.sinks import posthog
+sink = posthog.PostHogSink("phc_x", sys.argv[1], library="x")
+assert "requests" not in sys.modules and "ssl" not in sys.modules
+posthog.import_requests()
+before = set(sys.modules)
+body = b'{"event":"$ai_span","distinct_id":"d","properties":{}}'
+assert sink.send([Event("u", "$ai_span", body)], 5).kind == "delivered"
+print(sorted(set(sys.modules) - before))
+"""
+    root = Path(module.__file__).parent.parent.parent
+    ran = subprocess.run(
+        [sys.executable, "-c", program, server.url.replace("127.0.0.1", "localhost")],
+        cwd=root,
+        env={name: value for name, value in os.environ.items() if not name.startswith("POSTHOG_")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("[]\n", "")
+
+
+# --- OpenTelemetry ---
+
+
+def test_opentelemetry_is_told_to_look_away(
+    server: PostHogServer, sink: PostHogSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("current", default={})
+    during: list[dict[str, Any]] = []
+    fake: Any = ModuleType("opentelemetry.context")
+    fake._SUPPRESS_INSTRUMENTATION_KEY = "suppress_instrumentation-1234"
+    fake.set_value = lambda key, value, context=None: {**(current.get() if context is None else context), key: value}
+    fake.attach = current.set
+    fake.detach = current.reset
+    monkeypatch.setitem(sys.modules, "opentelemetry.context", fake)
+    requests = module.import_requests()
+    send = requests.Session.send
+    monkeypatch.setattr(requests.Session, "send", lambda *a, **k: during.append(current.get()) or send(*a, **k))
+
+    assert sink.send([event()], 5).kind == "delivered"
+    assert during == [{"suppress_instrumentation": True, "suppress_instrumentation-1234": True}]
+    assert current.get() == {}
+
+    del fake.set_value  # half imported
+    assert sink.send([event()], 5).kind == "delivered"
+
+
+# --- the host ---
+
+
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        ("", "https://us.i.posthog.com"),
+        ("https://us.i.posthog.com/", "https://us.i.posthog.com"),
+        ("https://app.posthog.com", "https://us.i.posthog.com"),
+        ("http://us.posthog.com/project/1", "https://us.i.posthog.com"),
+        ("EU.posthog.com", "https://eu.i.posthog.com"),
+        ("https://eu.posthog.com//", "https://eu.i.posthog.com"),
+        ("posthog.example.com", "https://posthog.example.com"),
+        ("localhost:8000", "https://localhost:8000"),
+        (" http://localhost:8000/ingest/ ", "http://localhost:8000/ingest"),
+    ],
+)
+def test_hosts_become_base_urls(host: str, base_url: str) -> None:
+    assert ingestion_host(host) == base_url
+
+
+@pytest.mark.parametrize("host", ["ftp://h", "http://", "a b", "http://[::1"])
+def test_what_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(ValueError):
+        ingestion_host(host)
