@@ -14,15 +14,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from . import calls, config, event, guard, hooks, mend, providers, wake
-from . import __version__
+from . import __version__, calls, config, event, guard, hooks, mend, providers, store, wake
 from .config import Config
 from .flusher import Flusher
 from .queue import Queue
 from .records import Sealable
 from .sinks import Event, Outcome, Sink
+from .sinks import posthog as posthog_sink
 from .sinks.local import LocalSink
-from .sinks.posthog import PostHogSink, after_fork_in_child, after_fork_in_parent, before_fork
+from .sinks.posthog import PostHogSink
 
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
@@ -77,9 +77,14 @@ class Agent:
                 self.check_patched(hook)
             finder.watch(hook.provider.package, self._package_loaded(hook))
         atexit.register(self.close)
-        os.register_at_fork(
-            before=before_fork, after_in_parent=after_fork_in_parent, after_in_child=self.after_fork_in_child
-        )
+        # What must not be half done while the process forks: the one import of requests, a batch written to the store.
+        for module in (posthog_sink, store):
+            os.register_at_fork(
+                before=module.before_fork,
+                after_in_parent=module.after_fork_in_parent,
+                after_in_child=module.after_fork_in_child,
+            )
+        os.register_at_fork(after_in_child=self.after_fork_in_child)
 
     def _package_loaded(self, hook: hooks.Hooks) -> Callable[[str], None]:
         return lambda name: self.check_patched(hook)
@@ -159,13 +164,26 @@ class Agent:
         for made in self.calls:
             guard.attempt("end open streams", made.finish_streams)
         guard.attempt("deliver events at exit", self.flusher.close)
+        _keep_interrupted()
 
     def after_fork_in_child(self) -> None:
         """A forked child starts with an empty queue and no thread; the parent keeps what it captured."""
-        after_fork_in_child()
         for made in self.calls:
             made.streams.clear()
         self.flusher.after_fork_in_child()
+
+
+def _keep_interrupted() -> None:
+    """Have a program that ended by Ctrl-C still end by SIGINT.
+
+    CPython (3.10 to 3.13, Python/pythonrun.c) remembers an uncaught KeyboardInterrupt in a flag that every `exec` of a
+    string clears, and importing requests at exit makes many (namedtuples, dataclasses). One more sets it again.
+    """
+    if getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1"):
+        try:
+            exec("raise KeyboardInterrupt")
+        except KeyboardInterrupt:
+            pass
 
 
 def shrink(built: Event, max_bytes: int) -> Event | None:

@@ -273,7 +273,7 @@ class Flusher:
 
     def _report(self, final: bool = False) -> None:
         """Say what was lost, at most once a minute and once at the end."""
-        if not final and monotonic() - self._reported_at < REPORT_EVERY_S:
+        if not final and (self._refused or monotonic() - self._reported_at < REPORT_EVERY_S):
             return
         full = self.queue.take_dropped()
         if full:

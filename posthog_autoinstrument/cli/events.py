@@ -124,17 +124,19 @@ class _Row:
 
     def lines(self, width: int) -> list[str]:
         """The indented lines below the row: first words of input and output, then the error."""
-        both = bool(self.input and self.output) and not self.error
-        share = (width - len("in:  / out: ")) // 2 if both else width - len("in: ")
-        # What one side does not need the other may have.
-        spare = max(0, share - _width(self.output)) if both else 0
-        first = _cut(self.input, share + spare)
-        lines = [self.output] if self.private and self.input == self.output else []
-        if not lines and self.input:
-            lines = [f"in: {first} / out: {self.output}" if both else f"in: {first}"]
-        elif not lines and self.output and not self.error:
-            lines = [f"out: {self.output}"]
-        return [_cut(line, width) for line in [*lines, *([self.error] if self.error else [])]]
+        words = ""
+        if self.private and not self.error:
+            words = self.input
+        elif self.input and self.output and not self.error:
+            share = (width - len("in:  / out: ")) // 2
+            # What the output does not need the input may have.
+            first = _cut(self.input, share + max(0, share - _width(self.output)))
+            words = f"in: {first} / out: {self.output}"
+        elif self.input:
+            words = f"in: {self.input}"
+        elif not self.error and self.output:
+            words = f"out: {self.output}"
+        return [_cut(line, width) for line in (words, self.error) if line]
 
 
 class _Column:

@@ -113,7 +113,7 @@ def ingestion_host(host: str) -> str:
     PostHog's app hosts become their ingestion hosts; any other host keeps its scheme, port and path prefix. A missing
     scheme is https. Raises ValueError when it is no URL.
     """
-    host = host.strip().rstrip("/")
+    host = host.strip()
     if not host:
         return DEFAULT_HOST
     if "://" not in host:
@@ -335,3 +335,37 @@ def _cause(error: BaseException) -> str:
             words = link.strerror
         link = link.__cause__ or link.__context__
     return words
+
+
+# --- asking whether anybody is there ---
+
+
+def answers(host: str, timeout_s: float = 5.0) -> str | None:
+    """Why `host` does not answer as PostHog's capture service does, in words; None when it does.
+
+    Asks the capture paths with GET, which they refuse (405): nothing is sent, and the token is not checked.
+    """
+    sink = PostHogSink("", host)
+    try:
+        requests = import_requests()
+    except ImportError as error:
+        return f"the requests package cannot be imported ({type(error).__name__})"
+    outcome: Outcome | None = None
+    try:
+        for path in (AI_PATH, ANALYTICS_PATH):
+            with sink._own_session(requests).get(
+                sink.host + path, timeout=timeout_s, allow_redirects=False, stream=True
+            ) as response:
+                status = int(response.status_code)
+                if 300 <= status < 400 or status >= 500:
+                    outcome = sink._outcome(response)
+                    return outcome.detail if outcome is not None else None
+                if status != 404:
+                    return None
+        return f"404 from {sink._shown_host()}: {_STATUS_MEANS[404]}"
+    except requests.exceptions.RequestException as error:
+        return sink._failure(requests, error).detail
+    except OSError as error:
+        return f"cannot reach {sink._shown_host()}: {error.strerror or error}"
+    finally:
+        sink.close()

@@ -1,0 +1,155 @@
+"""`posthog-instrument demo`: the whole way of a call, on this machine, without a key or a project.
+
+A fake OpenAI runs in this process; the example program runs in a process of its own, under the real launcher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .. import event, guard
+from ..config import EU_HOST, US_HOST, Config
+from ..store import Store, StoreError
+from ..summary import Summary
+from ..testing import OpenAIServer
+from .events import clean, print_table
+
+MARK = "demo_run"
+"""The property on every event of one run: how its events are told from others in the same store or project."""
+
+_DESCRIPTION = "Run an example program against a bundled fake OpenAI and show its events."
+_EPILOG = """\
+Without POSTHOG_PROJECT_TOKEN (or with `posthog-instrument --local demo`) the
+events stay in the local store. With a token they are sent to PostHog.
+"""
+
+
+def main(arguments: Sequence[str], settings: Config) -> int:
+    """Run the demo; 0 when its events arrived, 1 when not, 2 for `--live` without a key."""
+    parser = argparse.ArgumentParser(
+        prog="posthog-instrument demo",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--live", action="store_true", help="call OpenAI itself, with OPENAI_API_KEY (costs a little)")
+    parser.add_argument("--model", default="gpt-4o-mini", help="chat model (default: %(default)s)")
+    options = parser.parse_args(list(arguments))
+    environ = dict(os.environ)
+    if options.live and not environ.get("OPENAI_API_KEY"):
+        guard.say("demo --live needs OPENAI_API_KEY, the key of your OpenAI account")
+        return 2
+    if settings.disabled:
+        guard.say("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing would be captured")
+        return 1
+    if importlib.util.find_spec("openai") is None:
+        guard.say('the demo needs the openai package: pip install "posthog-autoinstrument[demo]"')
+        return 1
+
+    is_local = settings.local or settings.token is None
+    run = uuid.uuid4().hex[:12]
+    started_at = time.time()
+    environ["POSTHOG_AUTOINSTRUMENT_PROPERTIES"] = json.dumps({**settings.properties, MARK: run})
+    command = ["posthog-instrument", "-m", "posthog_autoinstrument.cli.demo_app"]
+    with ExitStack() as stack:
+        if options.live:
+            _say("The example program calls OpenAI itself.")
+            command.append("--live")
+        else:
+            server = stack.enter_context(OpenAIServer())
+            environ.update(_of_fake_server(environ, server.base_url))
+            _say(f"A fake OpenAI answers at {server.base_url}; the answers are made up.")
+        _say("", f"$ {' '.join(command)}")
+        code, lost = _run_program([*command[1:], "--model", options.model], environ, settings)
+    if code != 0:
+        guard.say(f"the example program ended with exit code {code}")
+        return 1
+    if not is_local:
+        return _after_sending(settings.host, run, lost)
+    return _after_storing(settings.db_path, run, started_at)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line)
+    sys.stdout.flush()  # the program that runs next writes to the same place
+
+
+def _of_fake_server(environ: Mapping[str, str], base_url: str) -> dict[str, str]:
+    """What makes the openai package find the fake server: also past a proxy that the environment names."""
+    direct = ",".join(filter(None, (environ.get("NO_PROXY") or environ.get("no_proxy"), "127.0.0.1")))
+    return {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "sk-demo", "NO_PROXY": direct, "no_proxy": direct}
+
+
+def _run_program(arguments: Sequence[str], environ: dict[str, str], settings: Config) -> tuple[int, bool]:
+    """Run the launcher with `arguments`; its exit code, and whether the agent said that it lost events."""
+    options = ["--local"] * settings.local + ["--debug"] * settings.debug
+    command = [sys.executable, "-m", "posthog_autoinstrument", *options, *arguments]
+    lost = False
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE) as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            lost = lost or (line.startswith(guard.PREFIX.encode()) and b" lost " in line)
+            sys.stderr.write(line.decode("utf-8", "replace"))
+            sys.stderr.flush()
+    return child.returncode, lost
+
+
+def _after_storing(path: str, run: str, started_at: float) -> int:
+    """Show what the run left in the local store."""
+    try:
+        shown = _stored(path, run, started_at)
+    except StoreError as error:
+        guard.say(clean(str(error)))
+        return 1
+    if not shown:
+        guard.say(f"the example program left no events in {path}; posthog-instrument doctor may tell why")
+        return 1
+    _say("", f"{len(shown)} calls, {len(shown)} events:", "")
+    print_table(shown, shutil.get_terminal_size((80, 24)).columns, sys.stdout)
+    _say(
+        "",
+        "What next:",
+        "  posthog-instrument events --json --last 1     one event with all its properties",
+        "  posthog-instrument python app.py              your own program, events stay here",
+        "  POSTHOG_PROJECT_TOKEN=phc_... posthog-instrument python app.py",
+        "                                                the same, events go to PostHog",
+        f"POSTHOG_HOST: {US_HOST} (default), {EU_HOST}, or your own.",
+    )
+    return 0
+
+
+def _stored(path: str, run: str, started_at: float) -> list[Summary]:
+    if not Path(path).exists():
+        return []
+    with Store(path) as store:
+        # A second of slack: the store's times are wall clock times, and a clock may be set back.
+        found = store.read(after=started_at - 1)
+        return [event.summary(one) for one in found if one.get("properties", {}).get(MARK) == run]
+
+
+def _after_sending(host: str, run: str, lost: bool) -> int:
+    """Say where the run's events are in PostHog; nothing of them is on this machine."""
+    if lost:
+        guard.say(f"not all events reached {urlsplit(host).hostname}; posthog-instrument doctor may tell why")
+        return 1
+    app = {US_HOST: "https://us.posthog.com", EU_HOST: "https://eu.posthog.com"}.get(host, host)
+    _say(
+        "",
+        f"The events of these calls were sent to {host}; nothing was written to disk.",
+        f"Look for them in {app}, in the list of AI traces; their property {MARK} is {run}.",
+        "What next: posthog-instrument python app.py     your own program, events go to PostHog",
+    )
+    return 0

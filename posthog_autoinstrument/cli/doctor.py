@@ -1,0 +1,255 @@
+"""`posthog-instrument doctor`: what is set, installed and patched here, and whether events would arrive.
+
+It starts the agent in its own process and imports the SDKs, so what it says of patch points is what a program gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sitecustomize_template
+
+from .. import __version__, agent, guard, hooks, redact, wake
+from ..config import LAUNCHED, SETTINGS, Config, Setting, mask
+from ..hooks import Point
+from ..sinks.posthog import answers
+from ..store import Store, StoreError
+from . import launcher
+from .events import clean
+
+HOST_TIMEOUT_S = 5.0
+ELSEWHERE = "not in this version"
+"""State of a patch point whose module or method this version of the SDK does not have. SDKs moved their classes."""
+DEPRECATED = "left to the wire"
+"""State of a method that the SDK marks deprecated: wrapped, its warning would point at us. The wire sees its calls."""
+
+
+@dataclass
+class Report:
+    """What is printed, and what is wrong."""
+
+    problems: list[str] = field(default_factory=list)
+
+    def head(self, title: str) -> None:
+        """Begin a section."""
+        print(f"\n{title}")
+
+    def line(self, name: str, text: str) -> None:
+        """One fact."""
+        print(f"  {name:<18} {clean(text)}")
+
+    def problem(self, text: str) -> None:
+        """Something that must be put right; repeated at the end."""
+        self.problems.append(clean(text))
+
+
+def main(arguments: Sequence[str], settings: Config) -> int:
+    """Print the report; 0 when all is well, 1 otherwise."""
+    parser = argparse.ArgumentParser(
+        prog="posthog-instrument doctor",
+        description="Print settings, versions and patch points, and check the host and the local store.",
+        epilog="exit code: 0 when all is well, 1 otherwise",
+    )
+    parser.parse_args(list(arguments))
+    report = Report()
+    print(f"posthog-autoinstrument {__version__}")
+    _settings(report, settings, os.environ)
+    _versions(report)
+    _start_up(report, os.environ)
+    for hook in agent.start(explicit=True).hooks:
+        _points(report, hook)
+    _host(report, settings)
+    _store(report, settings)
+    print()
+    if report.problems:
+        for problem in report.problems:
+            print(f"problem: {problem}")
+        return 1
+    where = "the local store" if _is_local(settings) else "PostHog"
+    print(f"All is well: events go to {where}.")
+    return 0
+
+
+def _is_local(settings: Config) -> bool:
+    return settings.local or settings.token is None
+
+
+# --- settings ---
+
+
+def _settings(report: Report, settings: Config, environ: Mapping[str, str]) -> None:
+    report.head("Settings")
+    for setting in SETTINGS:
+        value = getattr(settings, setting.field)
+        print(clean(f"  {setting.variable:<40} {_shown(setting, value)}  ({_origin(setting, value, environ)})"))
+    for problem in settings.problems:
+        report.problem(problem)
+    if settings.disabled:
+        report.problem("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing is captured")
+
+
+def _shown(setting: Setting, value: Any) -> str:
+    if value is None:
+        return "-"
+    if setting.secret:
+        return mask(str(value))
+    if setting.field == "host":
+        return redact.redact_url(str(value))
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return json.dumps(value, ensure_ascii=False)[:200] if isinstance(value, dict) else str(value)[:200]
+
+
+def _origin(setting: Setting, value: Any, environ: Mapping[str, str]) -> str:
+    """Where a value came from: the variable that gave it, an option of the command line, or the default."""
+    for variable in (setting.variable, *setting.aliases):
+        text = environ.get(variable, "")
+        if text.strip():
+            try:
+                setting.parse(text)
+            except ValueError:
+                continue
+            return "environment" if variable == setting.variable else f"environment: {variable}"
+    return "default" if value == setting.default else "command line"
+
+
+# --- versions and start-up ---
+
+
+def _versions(report: Report) -> None:
+    report.head("Versions")
+    report.line("python", f"{platform.python_version()} ({sys.executable})")
+    for name in ("openai", "wrapt", "requests", "posthog"):
+        report.line(name, _version(name) or "not installed")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _start_up(report: Report, environ: Mapping[str, str]) -> None:
+    """Whether a Python that the launcher starts wakes the agent: asked of a real one."""
+    report.head("Start-up")
+    folder = os.path.dirname(os.path.abspath(sitecustomize_template.__file__))
+    report.line("folder", folder)
+    on_path = folder in environ.get("PYTHONPATH", "").split(os.pathsep)
+    launched = "; this shell runs under it" if environ.get(LAUNCHED) else ""
+    report.line("on PYTHONPATH here", "yes" if on_path else f"no, the launcher puts it there{launched}")
+    probe = f"import sys; sys.exit(not hasattr(sys, {wake.SENTINEL!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        env=launcher.environment(dict(environ), local=False, debug=False),
+        capture_output=True,
+        check=False,
+    )
+    report.line("under the launcher", "the agent wakes" if done.returncode == 0 else "the agent does not wake")
+    if done.returncode != 0:
+        report.problem(f"the agent does not wake in {sys.executable} started by posthog-instrument")
+
+
+# --- patch points ---
+
+
+def _points(report: Report, hook: hooks.Hooks) -> None:
+    package = hook.provider.package
+    report.head(f"Patch points of {package} {_version(package) or ''}".rstrip())
+    if importlib.util.find_spec(package) is None:
+        report.line("not loaded", "the package is not installed for this Python")
+        report.problem(f"the {package} package is not installed for {sys.executable}: there are no calls to capture")
+        return
+    if guard.attempt(f"import {package}", importlib.import_module, package) is None:
+        report.problem(f"the {package} package cannot be imported")
+        return
+    missing = {module for module in hook.modules() if not _imported(module)}
+    for point in hook.points:
+        if point.module in missing:
+            point.state = ELSEWHERE
+        elif point.state == "not matched":
+            point.state = _why_not_matched(point)
+    for state, where, methods in _rows(hook.points):
+        report.line(state, f"{where}: {', '.join(methods)}")
+        if state in ("not matched", "not loaded"):
+            report.problem(f"{where}: {', '.join(methods)} of this version of {package} is not patched ({state})")
+    wire = (hook.provider.wire.base_module, hook.provider.wire.streaming_module)
+    if any(point.state != "matched" for point in hook.points if point.module in wire):
+        report.problem(f"not every call of this version of {package} can be seen: use another version of one of us")
+
+
+def _imported(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _why_not_matched(point: Point) -> str:
+    # The module's own dict: some versions keep old names alive lazily, for classes that are elsewhere.
+    cls = vars(sys.modules[point.module]).get(point.cls)
+    method = getattr(cls, point.method, None)
+    if method is None:
+        return ELSEWHERE
+    return DEPRECATED if hasattr(method, "__deprecated__") else "not matched"
+
+
+def _rows(points: Sequence[Point]) -> Iterator[tuple[str, str, list[str]]]:
+    """State, class and methods, one row for methods of one class in the same state."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for point in points:
+        rows.setdefault((point.state, f"{point.module}.{point.cls}"), []).append(point.method)
+    for (state, where), methods in rows.items():
+        yield state, where, methods
+
+
+# --- where events go ---
+
+
+def _host(report: Report, settings: Config) -> None:
+    report.head("PostHog")
+    shown = redact.redact_url(settings.host)
+    if settings.token is None:
+        report.line("token", "none: set POSTHOG_PROJECT_TOKEN to send events there")
+    reason = answers(settings.host, HOST_TIMEOUT_S)
+    report.line(shown, reason or "answers")
+    if reason is not None and not _is_local(settings):
+        report.problem(f"{shown} does not answer as PostHog does: {reason}")
+
+
+def _store(report: Report, settings: Config) -> None:
+    report.head("Local store")
+    path = Path(settings.db_path)
+    state, well = _state_of_store(path)
+    report.line(str(path), state)
+    if not well and _is_local(settings):
+        report.problem(f"no event can be kept: {state}")
+
+
+def _state_of_store(path: Path) -> tuple[str, bool]:
+    """What can be said of the store without making it, and whether events can be kept in it."""
+    try:
+        if path.exists() or path.is_symlink():
+            with Store(path) as store:
+                return f"{store.count()} events, can be written", os.access(path, os.W_OK)
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+    except StoreError as error:
+        return str(error), False
+    except OSError as error:
+        return f"cannot be used: {error.strerror}", False
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return "made when the first event comes", True
+    return f"cannot be made: {folder} is not a folder that can be written", False

@@ -1,0 +1,280 @@
+"""From captured calls to PostHog: batches, faults of the server, the end of the process, forks."""
+
+from __future__ import annotations
+
+import time
+
+from posthog_autoinstrument.testing import Fault
+
+CALL = """
+import os, sys, threading, time
+from openai import OpenAI
+client, owner = OpenAI(), os.getpid()
+def call(content="Hello"):
+    global client, owner
+    if owner != os.getpid():  # a forked child must not share its parent's connections
+        client, owner = OpenAI(), os.getpid()
+    return client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": content}])
+"""
+
+
+def inputs(ran):
+    return [event["properties"]["$ai_input"][0]["content"] for event in ran.events]
+
+
+def test_five_thousand_calls_back_to_back(run_program):
+    # A transport in memory: the host never waits for a network, so the flusher gets only what the GIL gives it.
+    ran = run_program(
+        """
+        import json
+        import openai
+        from openai import DefaultHttpxClient
+        httpx = __import__(DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+        body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]}
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, json=body))
+        client = openai.OpenAI(http_client=httpx.Client(transport=transport))
+        for number in range(5000):
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": str(number)}])
+        """,
+        timeout_s=110,
+    )
+    assert ran.returncode == 0
+    assert ran.stderr == ""
+    assert sorted(map(int, inputs(ran))) == list(range(5000))
+    assert len({event["uuid"] for event in ran.events}) == 5000
+
+
+def test_events_are_sent_while_the_program_runs(run_program, posthog_server):
+    ran = run_program(
+        CALL
+        + """
+call()
+import urllib.request
+deadline = time.monotonic() + 20
+while time.monotonic() < deadline:
+    if any("flusher" in thread.name for thread in threading.enumerate()):
+        break
+print("started")
+import posthog_autoinstrument
+print(posthog_autoinstrument.flush(10), posthog_autoinstrument.flush(10))
+os._exit(0)
+"""
+    )
+    assert ran.stdout == "started\nTrue True\n"
+    assert len(ran.events) == 1
+
+
+def test_the_interval_sends_without_a_flush(run_program, posthog_server):
+    ran = run_program(
+        CALL + "call()\nimport signal\ntime.sleep(3)\nos.kill(os.getpid(), signal.SIGKILL)\n",
+        env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.1"},
+    )
+    assert ran.returncode == -9
+    assert len(ran.events) == 1
+
+
+class TestWaysOut:
+    def test_return_sys_exit_exception_and_interrupt(self, run_program):
+        for source, code in (
+            ("call()", 0),
+            ("call(); sys.exit(5)", 5),
+            ("call(); raise ValueError('x')", 1),
+            ("call(); import signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)", -2),
+        ):
+            ran = run_program(CALL + source + "\n")
+            assert ran.returncode == code, ran.stderr
+            assert len(ran.events) == 1, source
+
+    def test_a_call_made_in_an_exit_handler(self, run_program):
+        ran = run_program("import atexit\natexit.register(lambda: call('late'))\n" + CALL + "call('early')\n")
+        assert inputs(ran) == ["early", "late"], ran.stderr
+
+    def test_a_stream_that_is_open_at_exit(self, run_program):
+        ran = run_program(
+            CALL
+            + """
+stream = client.chat.completions.create(model="long", messages=[{"role": "user", "content": "Hello"}], stream=True)
+next(stream); next(stream)
+"""
+        )
+        assert inputs(ran) == ["Hello"]
+
+    def test_a_hanging_server_delays_the_exit_by_the_timeout_at_most(self, run_program, posthog_server):
+        posthog_server.fail_next(*[Fault(hang=True)] * 5)
+        started = time.monotonic()
+        ran = run_program(CALL + "call()\n", env={"POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "1"})
+        assert time.monotonic() - started < 10
+        assert ran.returncode == 0
+        (line,) = ran.stderr.splitlines()
+        assert "1 events were lost" in line
+
+    def test_a_server_that_is_not_there(self, run_program):
+        ran = run_program(
+            CALL + "call()\nprint('done')\n",
+            env={"POSTHOG_HOST": "http://127.0.0.1:9", "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "1"},
+        )
+        assert (ran.returncode, ran.stdout) == (0, "done\n")
+        (line,) = ran.stderr.splitlines()
+        assert "1 events were lost" in line
+
+
+class TestServerBehaviour:
+    def test_retries_resend_the_same_bytes(self, run_program, posthog_server):
+        posthog_server.fail_next(
+            Fault(status=503), Fault(status=429, headers={"Retry-After": "0"}), Fault(reset=True, recorded=True)
+        )
+        ran = run_program(CALL + "call()\nimport posthog_autoinstrument\nposthog_autoinstrument.flush(30)\n")
+        assert ran.stderr == ""
+        events = [event for request in posthog_server.requests for event in request.json()["batch"]]
+        assert len(events) == 4
+        assert all(event == events[0] for event in events)
+
+    def test_a_host_without_the_ai_path(self, run_program, posthog_server):
+        posthog_server.ai_path = False
+        ran = run_program(CALL + "call()\n")
+        assert len(ran.events) == 1
+        assert [request.path.partition("?")[0] for request in posthog_server.requests] == [
+            "/i/v0/ai/batch/",
+            "/batch/",
+        ]
+
+    def test_a_rejected_batch_loses_only_its_poison(self, run_program, posthog_server):
+        # Refused whole by the server, as PostHog does, for one event with an id that is no UUID.
+        ran = run_program(
+            """
+import posthog_autoinstrument
+def poison(event):
+    if event["properties"]["$ai_input"][0]["content"] == "3":
+        event["uuid"] = "not-a-uuid"
+    return event
+posthog_autoinstrument.configure(before_send=poison)
+"""
+            + CALL
+            + "for number in range(8): call(str(number))\n"
+        )
+        assert sorted(inputs(ran)) == ["0", "1", "2", "4", "5", "6", "7"]
+        assert "400" in ran.stderr
+        assert "1 events were lost" in ran.stderr.splitlines()[-1]
+
+    def test_an_event_over_the_limit_is_cut_down_and_marked(self, run_program, posthog_server):
+        posthog_server.max_event_bytes = 200_000
+        ran = run_program(CALL + "call('x' * 1_000_000)\ncall('small')\n")
+        assert len(ran.events) == 2
+        large, small = sorted(ran.events, key=lambda event: -len(str(event)))
+        assert large["properties"]["posthog_autoinstrument_truncated"] is True
+        assert large["properties"]["$ai_http_status"] == 200
+        assert small["properties"]["$ai_input"][0]["content"] == "small"
+
+    def test_a_bad_token_is_said_once_and_never_retried(self, run_program, posthog_server):
+        posthog_server.fail_next(*[Fault(status=401)] * 3)
+        ran = run_program(
+            CALL + "import posthog_autoinstrument\ncall()\nposthog_autoinstrument.flush(9)\ncall()\n",
+        )
+        assert len(posthog_server.requests) == 1
+        assert "401" in ran.stderr.splitlines()[0]
+        assert len(ran.stderr.splitlines()) == 2
+
+    def test_hundreds_of_calls_make_few_requests(self, run_program, posthog_server):
+        ran = run_program(CALL + "for number in range(300): call(str(number))\n")
+        assert len(ran.events) == 300
+        assert len(posthog_server.requests) <= 10
+
+
+class TestBounds:
+    def test_a_full_queue_drops_and_counts(self, run_program, posthog_server):
+        ran = run_program(
+            CALL + "for number in range(50): call(str(number))\n",
+            env={"POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS": "10", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
+        )
+        assert len(ran.events) == 10
+        (line,) = ran.stderr.splitlines()
+        assert "40 events were lost (40 queue full)" in line
+
+    def test_bytes_are_bounded_too(self, run_program):
+        ran = run_program(
+            CALL + "for number in range(10): call('x' * 100_000)\n",
+            env={"POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_BYTES": "300000", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
+        )
+        assert 1 <= len(ran.events) < 10
+        assert f"{10 - len(ran.events)} events were lost" in ran.stderr
+
+
+class TestForks:
+    def test_nothing_is_sent_twice_and_nothing_is_lost(self, run_program):
+        ran = run_program(
+            CALL
+            + """
+for number in range(20):
+    call(f"parent-{number}")
+children = []
+for child in range(3):
+    pid = os.fork()
+    if pid == 0:
+        call(f"child-{child}")
+        sys.exit(0)
+    children.append(pid)
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+call("after")
+""",
+            env={"PYTHONWARNINGS": "ignore"},
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert sorted(inputs(ran)) == sorted(
+            [*(f"parent-{number}" for number in range(20)), *(f"child-{child}" for child in range(3)), "after"]
+        )
+
+    def test_forking_while_the_flusher_imports_requests(self, run_program):
+        ran = run_program(
+            CALL
+            + """
+call("parent")
+for _ in range(15):
+    pid = os.fork()
+    if pid == 0:
+        call("child")
+        sys.exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+""",
+            env={"PYTHONWARNINGS": "ignore", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.01"},
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert sorted(inputs(ran)) == ["child"] * 15 + ["parent"]
+
+    def test_a_stream_that_was_open_when_the_process_forked_is_one_event(self, run_program):
+        ran = run_program(
+            CALL
+            + """
+stream = client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "s"}], stream=True)
+next(stream)
+pid = os.fork()
+if pid == 0:
+    del stream
+    sys.exit(0)
+os.waitpid(pid, 0)
+list(stream)
+"""
+        )
+        assert inputs(ran) == ["s"], ran.stderr
+
+
+class TestBeforeSend:
+    def test_by_environment(self, run_program, tmp_path):
+        (tmp_path / "hooks.py").write_text(
+            "def hook(event):\n"
+            "    if event['properties']['$ai_input'][0]['content'] == 'secret':\n"
+            "        return None\n"
+            "    if event['properties']['$ai_input'][0]['content'] == 'broken':\n"
+            "        raise ValueError('secret')\n"
+            "    event['properties']['mine'] = 1\n"
+            "    return event\n"
+        )
+        ran = run_program(
+            CALL + "call('a')\ncall('secret')\ncall('broken')\n",
+            env={"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "hooks:hook"},
+        )
+        (event,) = ran.events
+        assert event["properties"]["mine"] == 1
+        (line,) = ran.stderr.splitlines()
+        assert "before_send" in line
+        assert "secret" not in line
