@@ -14,14 +14,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from . import __version__, calls, config, event, guard, hooks, mend, providers, store, wake
+from . import __version__, calls, config, event, forks, guard, hooks, mend, providers, wake
 from .config import Config
 from .flusher import Flusher
 from .queue import Queue
 from .records import Sealable
 from .sinks import Event, Outcome, Sink
-from .sinks import posthog as posthog_sink
-from .sinks.local import LocalSink
 from .sinks.posthog import PostHogSink
 
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
@@ -77,14 +75,9 @@ class Agent:
                 self.check_patched(hook)
             finder.watch(hook.provider.package, self._package_loaded(hook))
         atexit.register(self.close)
-        # What must not be half done while the process forks: the one import of requests, a batch written to the store.
-        for module in (posthog_sink, store):
-            os.register_at_fork(
-                before=module.before_fork,
-                after_in_parent=module.after_fork_in_parent,
-                after_in_child=module.after_fork_in_child,
-            )
-        os.register_at_fork(after_in_child=self.after_fork_in_child)
+        forks.register()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.after_fork_in_child)
 
     def _package_loaded(self, hook: hooks.Hooks) -> Callable[[str], None]:
         return lambda name: self.check_patched(hook)
@@ -154,6 +147,9 @@ class Agent:
         if self.config.local or self.config.launched:
             if guard.debug:
                 guard.say(f"events go to {self.config.db_path}")
+            with forks.IMPORTS:  # sqlite3: only a process that writes the store pays for it
+                from .sinks.local import LocalSink
+
             return LocalSink(self.config.db_path, event.summary, self.config.db_max_bytes)
         return NoSink()
 
@@ -196,7 +192,8 @@ def shrink(built: Event, max_bytes: int) -> Event | None:
 
 def _load_hook(text: str) -> BeforeSend:
     module, _, name = text.partition(":")
-    found: Any = importlib.import_module(module)
+    with forks.IMPORTS:
+        found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
     return cast(BeforeSend, found)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import guard
 
@@ -80,19 +81,29 @@ def _token(text: str) -> str:
     return token
 
 
-def _host(text: str) -> str:
-    """The ingestion host for what users paste: the app's address, a bare host name, a trailing slash."""
-    host = text.strip().strip("'\"").rstrip("/")
+_INGESTION = {
+    "app.posthog.com": US_HOST,
+    "us.posthog.com": US_HOST,
+    "posthog.com": US_HOST,
+    "www.posthog.com": US_HOST,
+    "i.posthog.com": US_HOST,
+    "eu.posthog.com": EU_HOST,
+}
+
+
+def ingestion_host(host: str) -> str:
+    """The base URL that takes events, for what people write as host: `eu.posthog.com`, `https://us.posthog.com/`.
+
+    PostHog's app hosts become their ingestion hosts; any other host keeps its scheme, port and path prefix. A missing
+    scheme is https. Raises ValueError when it is no URL.
+    """
+    host = host.strip().strip("'\"")
     if "://" not in host:
-        host = "https://" + host
-    scheme, _, rest = host.partition("://")
-    if scheme not in ("http", "https") or not rest or any(character.isspace() for character in rest):
-        raise ValueError
-    if rest in ("app.posthog.com", "us.posthog.com", "posthog.com", "www.posthog.com"):
-        return US_HOST
-    if rest == "eu.posthog.com":
-        return EU_HOST
-    return host
+        host = "https://" + host.lstrip("/")
+    parts = urlsplit(host)
+    if not parts.hostname or parts.scheme not in ("http", "https") or any(map(str.isspace, host)):
+        raise ValueError(f"not a host: {host!r}")
+    return _INGESTION.get(parts.hostname) or f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 def _hook(text: str) -> str:
@@ -109,84 +120,162 @@ def _text(text: str) -> str | None:
 FLAG = "1 or 0"
 SETTINGS: tuple[Setting, ...] = (
     Setting(
-        "token", "POSTHOG_PROJECT_TOKEN", None, "a project token (phc_...), not a personal key (phx_...)",
+        "token",
+        "POSTHOG_PROJECT_TOKEN",
+        None,
+        "a project token (phc_...), not a personal key (phx_...)",
         "Your PostHog project token. Without it a launched program's events stay in the local store.",
-        _token, aliases=("POSTHOG_PROJECT_API_KEY", "POSTHOG_API_KEY"), secret=True,
+        _token,
+        aliases=("POSTHOG_PROJECT_API_KEY", "POSTHOG_API_KEY"),
+        secret=True,
     ),
     Setting(
-        "host", "POSTHOG_HOST", US_HOST, "an http(s) address", "Where PostHog takes events.", _host,
+        "host",
+        "POSTHOG_HOST",
+        US_HOST,
+        "an http(s) address",
+        "Where PostHog takes events.",
+        ingestion_host,
         aliases=("POSTHOG_API_URL",),
     ),
     Setting(
-        "privacy_mode", "POSTHOG_PRIVACY_MODE", False, FLAG,
-        "Leave prompts, answers, tool definitions and error messages out of every event.", _flag,
+        "privacy_mode",
+        "POSTHOG_PRIVACY_MODE",
+        False,
+        FLAG,
+        "Leave prompts, answers, tool definitions and error messages out of every event.",
+        _flag,
     ),
     Setting(
         "distinct_id", "POSTHOG_DISTINCT_ID", None, "text", "The user of calls for which nothing else names one.", _text
     ),
     Setting(
-        "disabled", "POSTHOG_AUTOINSTRUMENT_DISABLED", False, FLAG,
-        "Capture nothing. `posthog_*` arguments are still taken out of calls.", _flag,
+        "disabled",
+        "POSTHOG_AUTOINSTRUMENT_DISABLED",
+        False,
+        FLAG,
+        "Capture nothing. `posthog_*` arguments are still taken out of calls.",
+        _flag,
     ),
     Setting(
-        "local", "POSTHOG_AUTOINSTRUMENT_LOCAL", False, FLAG,
-        "Keep events in the local store even with a token (`posthog-instrument --local`).", _flag,
+        "local",
+        "POSTHOG_AUTOINSTRUMENT_LOCAL",
+        False,
+        FLAG,
+        "Keep events in the local store even with a token (`posthog-instrument --local`).",
+        _flag,
     ),
     Setting(
-        "db", "POSTHOG_AUTOINSTRUMENT_DB", None, "a file path",
-        "The local store. Default: events.db in the user's state directory.", _text,
+        "db",
+        "POSTHOG_AUTOINSTRUMENT_DB",
+        None,
+        "a file path",
+        "The local store. Default: events.db in the user's state directory.",
+        _text,
     ),
     Setting(
-        "db_max_bytes", "POSTHOG_AUTOINSTRUMENT_DB_MAX_BYTES", 512 * 1024 * 1024, "a whole number of at least 1048576",
-        "Size at which the local store drops its oldest events.", _whole(1_048_576, 2**50),
+        "db_max_bytes",
+        "POSTHOG_AUTOINSTRUMENT_DB_MAX_BYTES",
+        512 * 1024 * 1024,
+        "a whole number of at least 1048576",
+        "Size at which the local store drops its oldest events.",
+        _whole(1_048_576, 2**50),
     ),
     Setting(
-        "properties", "POSTHOG_AUTOINSTRUMENT_PROPERTIES", {}, "a JSON object",
-        "Properties for every event of the process.", _json_object,
-    ),
-    Setting(
-        "groups", "POSTHOG_AUTOINSTRUMENT_GROUPS", {}, "a JSON object", "Groups for every event of the process.",
+        "properties",
+        "POSTHOG_AUTOINSTRUMENT_PROPERTIES",
+        {},
+        "a JSON object",
+        "Properties for every event of the process.",
         _json_object,
     ),
     Setting(
-        "provider", "POSTHOG_AUTOINSTRUMENT_PROVIDER", None, "text",
-        "Provider name for every event, where the base URL does not tell (a proxy of your own).", _text,
+        "groups",
+        "POSTHOG_AUTOINSTRUMENT_GROUPS",
+        {},
+        "a JSON object",
+        "Groups for every event of the process.",
+        _json_object,
     ),
     Setting(
-        "keep_media", "POSTHOG_AUTOINSTRUMENT_KEEP_MEDIA", False, FLAG,
-        "Keep base64 images, audio and files in events instead of a placeholder.", _flag,
+        "provider",
+        "POSTHOG_AUTOINSTRUMENT_PROVIDER",
+        None,
+        "text",
+        "Provider name for every event, where the base URL does not tell (a proxy of your own).",
+        _text,
     ),
     Setting(
-        "before_send", "POSTHOG_AUTOINSTRUMENT_BEFORE_SEND", None, "module:function",
-        "Function called with every event (a dict) before it is sent; returns the event, or None to drop it.", _hook,
+        "keep_media",
+        "POSTHOG_AUTOINSTRUMENT_KEEP_MEDIA",
+        False,
+        FLAG,
+        "Keep base64 images, audio and files in events instead of a placeholder.",
+        _flag,
     ),
     Setting(
-        "flush_at", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT", 100, "a whole number from 1 to 10000",
-        "Events waiting that make the flusher send at once.", _whole(1, 10_000),
+        "before_send",
+        "POSTHOG_AUTOINSTRUMENT_BEFORE_SEND",
+        None,
+        "module:function",
+        "Function called with every event (a dict) before it is sent; returns the event, or None to drop it.",
+        _hook,
     ),
     Setting(
-        "flush_interval_s", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S", 2.0, "seconds from 0.01 to 3600",
-        "Longest time an event waits before it is sent.", _number(0.01, 3600),
+        "flush_at",
+        "POSTHOG_AUTOINSTRUMENT_FLUSH_AT",
+        100,
+        "a whole number from 1 to 10000",
+        "Events waiting that make the flusher send at once.",
+        _whole(1, 10_000),
     ),
     Setting(
-        "exit_timeout_s", "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S", 3.0, "seconds from 0 to 300",
-        "Longest time the end of the program waits for events to be sent.", _number(0, 300),
+        "flush_interval_s",
+        "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S",
+        2.0,
+        "seconds from 0.01 to 3600",
+        "Longest time an event waits before it is sent.",
+        _number(0.01, 3600),
     ),
     Setting(
-        "queue_max_events", "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS", 10_000, "a whole number from 1 to 1000000",
-        "Events that may wait; what comes on top is dropped and counted.", _whole(1, 1_000_000),
+        "exit_timeout_s",
+        "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S",
+        3.0,
+        "seconds from 0 to 300",
+        "Longest time the end of the program waits for events to be sent.",
+        _number(0, 300),
     ),
     Setting(
-        "queue_max_bytes", "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_BYTES", 64 * 1024 * 1024,
-        "a whole number of at least 65536", "Bytes of captured content that may wait.", _whole(65_536, 2**40),
+        "queue_max_events",
+        "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS",
+        10_000,
+        "a whole number from 1 to 1000000",
+        "Events that may wait; what comes on top is dropped and counted.",
+        _whole(1, 1_000_000),
     ),
     Setting(
-        "debug", "POSTHOG_AUTOINSTRUMENT_DEBUG", False, FLAG,
-        "Say on standard error what the agent does (`posthog-instrument --debug`).", _flag,
+        "queue_max_bytes",
+        "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_BYTES",
+        64 * 1024 * 1024,
+        "a whole number of at least 65536",
+        "Bytes of captured content that may wait.",
+        _whole(65_536, 2**40),
     ),
     Setting(
-        "raise_errors", "POSTHOG_AUTOINSTRUMENT_RAISE", False, FLAG,
-        "Raise the agent's own failures into the program. For the agent's tests.", _flag,
+        "debug",
+        "POSTHOG_AUTOINSTRUMENT_DEBUG",
+        False,
+        FLAG,
+        "Say on standard error what the agent does (`posthog-instrument --debug`).",
+        _flag,
+    ),
+    Setting(
+        "raise_errors",
+        "POSTHOG_AUTOINSTRUMENT_RAISE",
+        False,
+        FLAG,
+        "Raise the agent's own failures into the program. For the agent's tests.",
+        _flag,
     ),
 )
 
@@ -228,25 +317,30 @@ class Config:
     @property
     def db_path(self) -> str:
         """Where the local store is."""
-        return self.db or default_db_path(os.environ)
+        state_home = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME")
+        return self.db or default_path(state_home, os.path.expanduser("~"))
 
 
-def default_db_path(environ: Mapping[str, str]) -> str:
-    """`events.db` in the user's state directory, by the platform's custom."""
-    home = os.path.expanduser("~")
-    if sys.platform == "win32":
-        state = environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
-    elif sys.platform == "darwin":
-        state = os.path.join(home, "Library", "Application Support")
+def default_path(state_home: str | None, home: str, platform: str = sys.platform) -> str:
+    """Where the local store is when nobody says otherwise. Pure.
+
+    `state_home` is the value of XDG_STATE_HOME (on Windows of LOCALAPPDATA), `home` the user's home directory.
+    """
+    if state_home and os.path.isabs(state_home):  # the XDG specification: relative paths are to be ignored
+        base = state_home
+    elif platform == "darwin":
+        base = os.path.join(home, "Library", "Application Support")
+    elif platform == "win32":
+        base = os.path.join(home, "AppData", "Local")
     else:
-        state = environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
-    return os.path.join(state, "posthog-autoinstrument", "events.db")
+        base = os.path.join(home, ".local", "state")
+    return os.path.join(base, "posthog-autoinstrument", "events.db")
 
 
 def parse_host(text: str) -> str | None:
     """A host that the program set in code, as `POSTHOG_HOST` would be read; None where it is not an address."""
     try:
-        return _host(text)
+        return ingestion_host(text)
     except ValueError:
         return None
 

@@ -125,7 +125,7 @@ def _checked_mapping(name: str, value: object) -> Mapping[Any, Any]:
     return value
 
 
-class posthog_context:  # noqa: N801 - reads as a statement: `with posthog_context(...)`
+class posthog_context:
     """Name the user and the trace of every call made inside. Context manager and decorator, sync and async.
 
     `distinct_id` is PostHog's person; without one, events are anonymous. `trace_id` groups the calls of one request

@@ -11,8 +11,7 @@ import json
 import re
 from typing import Any
 
-from . import guard, mend, redact
-from . import __version__
+from . import __version__, guard, mend, redact
 from .generation import Failure, Generation, Usage
 from .providers import Provider
 from .records import Call, Error

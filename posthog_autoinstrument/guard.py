@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def report(step: str, error: BaseException) -> None:
         say(f"could not {step} ({type(error).__name__}{place}); the program is not affected")
 
 
-def guarded(step: str, fallback: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def guarded(step: str, fallback: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorate one step of ours: when it fails, report it under `step` and return `fallback`."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -67,7 +67,7 @@ def guarded(step: str, fallback: T) -> Callable[[Callable[P, T]], Callable[P, T]
                 return function(*args, **kwargs)
             except Exception as error:
                 report(step, error)
-                return fallback
+                return cast(T, fallback)
 
         return run
 

@@ -32,7 +32,7 @@ def dumps(value: Any) -> str:
 
 
 def _plain(value: Any, depth: int, above: set[int]) -> Any:
-    """`value` in JSON's types, the way PostHog's SDK coerces them (dates as ISO text, Decimal as float, UUID as text)."""
+    """`value` in JSON's types, as PostHog's SDK coerces them: dates as ISO text, Decimal as float, UUID as text."""
     if value is None or isinstance(value, (bool, str)):
         return str.__str__(value) if isinstance(value, str) else value
     if isinstance(value, enum.Enum):
@@ -54,8 +54,11 @@ def _plain(value: Any, depth: int, above: set[int]) -> Any:
     if isinstance(value, Mapping):
         above = above | {id(value)}
         return {
-            key if isinstance(key, str) else describe(key) if isinstance(key, tuple) else str(_plain(key, depth, above)):
-            _plain(item, depth + 1, above)
+            key
+            if isinstance(key, str)
+            else describe(key)
+            if isinstance(key, tuple)
+            else str(_plain(key, depth, above)): _plain(item, depth + 1, above)
             for key, item in list(value.items())[:_MAX_ITEMS]
         }
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -21,7 +21,7 @@ from .wire import MARK, reset
 _INTENT = "_posthog_autoinstrument_intent"
 
 
-class _BoundSite(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
+class _BoundSite(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     """A bound method that still pickles and copies: wrapt's proxies refuse to (wrapt 1.16 to 2.5)."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -36,8 +36,8 @@ class _BoundSite(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
         return self if instance is None else getattr(copy.deepcopy(instance, memo), self.__name__)
 
 
-class SiteWrapper(wrapt.FunctionWrapper):  # type: ignore[misc]
-    """A wrapped method of an SDK class. Looks like the function it wraps to `inspect`, `typing`, `mock` and `pickle`."""
+class SiteWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
+    """A wrapped method of an SDK class. To `inspect`, `typing`, `mock` and `pickle` it looks like what it wraps."""
 
     __bound_function_wrapper__ = _BoundSite
 
@@ -129,8 +129,7 @@ def _async_call(
     if not isinstance(awaitable, Coroutine):
         return _claimed_awaitable(call, awaitable)
     driver = _drive(call, _Unstarted(awaitable))
-    driver.__name__ = awaitable.__name__
-    driver.__qualname__ = awaitable.__qualname__
+    driver.__name__, driver.__qualname__ = awaitable.__name__, awaitable.__qualname__  # type: ignore[attr-defined]
     return driver
 
 
@@ -206,7 +205,7 @@ def _carry(manager: Any, intent: Intent) -> None:
 
 def _tap_enter(wrapped: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(wrapped)
-    def __enter__(self: Any) -> Any:  # noqa: N807 - it stands for that method
+    def __enter__(self: Any) -> Any:
         intent = self.__dict__.pop(_INTENT, None)
         if intent is None:
             return wrapped(self)

@@ -5,7 +5,7 @@ Several processes may write at once (WAL, immediate transactions). The file is p
 A connection must not live across a fork: SQLite keeps its locks per process and file, so a child that opens the file
 while it has inherited a connection believes that it holds locks which only its parent holds, and the parent's last
 close then removes the write-ahead log under the child ("How To Corrupt An SQLite Database File", 2.6). So a `Store` is
-opened for one batch or one listing and closed again (0.5 ms), and forks wait for that: see `before_fork`.
+opened for one batch or one listing and closed again (0.5 ms), and forks wait for that (`forks.STORE`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import json
 import os
 import sqlite3
 import stat
-import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from . import forks
 
 DEFAULT_MAX_BYTES = 512 * 1024 * 1024
 DEFAULT_MAX_AGE_DAYS = 30
@@ -75,54 +75,6 @@ class Row(NamedTuple):
     """The whole event as JSON."""
 
 
-# --- where ---
-
-
-def default_path(state_home: str | None, home: str, platform: str = sys.platform) -> Path:
-    """Where the store is when nobody says otherwise. Pure.
-
-    `state_home` is the value of XDG_STATE_HOME (on Windows of LOCALAPPDATA), `home` the user's home directory.
-    """
-    if state_home and os.path.isabs(state_home):  # the XDG specification: relative paths are to be ignored
-        base = Path(state_home)
-    elif platform == "darwin":
-        base = Path(home, "Library", "Application Support")
-    elif platform == "win32":
-        base = Path(home, "AppData", "Local")
-    else:
-        base = Path(home, ".local", "state")
-    return base / "posthog-autoinstrument" / "events.db"
-
-
-# --- forks ---
-
-_open_lock = threading.RLock()
-"""Held while this process has a `Store` open."""
-_fork_holder: int | None = None
-
-
-def before_fork(timeout_s: float = 2.0) -> None:
-    """For `os.register_at_fork(before=)`: wait until no other thread has a store open, at most `timeout_s`."""
-    global _fork_holder
-    if _open_lock.acquire(timeout=timeout_s):
-        _fork_holder = threading.get_ident()
-
-
-def after_fork_in_parent() -> None:
-    """For `os.register_at_fork(after_in_parent=)`."""
-    global _fork_holder
-    if _fork_holder == threading.get_ident():
-        _fork_holder = None
-        _open_lock.release()
-
-
-def after_fork_in_child() -> None:
-    """For `os.register_at_fork(after_in_child=)`: whoever held the lock does not exist here."""
-    global _open_lock, _fork_holder
-    _open_lock = threading.RLock()
-    _fork_holder = None
-
-
 # --- the store ---
 
 
@@ -136,9 +88,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], timeout_s: float = 5.0) -> None:
         self.path = Path(path)
         self._pid = os.getpid()
-        self._lock = _open_lock
-        if not self._lock.acquire(timeout=timeout_s):
-            raise StoreError(f"{self.path} is in use by another thread", transient=True)
+        self._gate: forks.Gate | None = forks.STORE.__enter__()
         self._connection: sqlite3.Connection | None = None
         try:
             _prepare(self.path)
@@ -156,8 +106,8 @@ class Store:
 
     def close(self) -> None:
         """Let the file go. Never raises; closing twice is fine."""
-        lock, self._lock = self._lock, None  # type: ignore[assignment]
-        if lock is None:
+        gate, self._gate = self._gate, None
+        if gate is None:
             return
         connection, self._connection = self._connection, None
         if self._pid != os.getpid():
@@ -169,7 +119,7 @@ class Store:
                 connection.close()
         except sqlite3.Error:
             pass
-        lock.release()
+        gate.__exit__(None, None, None)
 
     def add(self, rows: Sequence[Row]) -> int:
         """Store the rows in one transaction and return how many were new; a uuid that is known already stays as is."""

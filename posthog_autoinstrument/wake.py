@@ -7,6 +7,11 @@ import their own submodule in a thread (ddtrace with snowflake-connector 4.4).
 
 import sys
 
+TYPE_CHECKING = False  # `typing` costs 10 ms, and `from __future__ import annotations` is an import too
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 SENTINEL = "_posthog_autoinstrument_finder"
 """On `sys`: the finder of this interpreter. Survives `del sys.modules[...]`, which other agents do at start-up."""
 TRIGGERS = ("openai",)
@@ -16,13 +21,13 @@ TRIGGERS = ("openai",)
 class Finder:
     """Tells callbacks of modules when they have loaded, without replacing their loaders' type or identity."""
 
-    def __init__(self):  # type: ignore[no-untyped-def]
-        self.before = {}
+    def __init__(self) -> None:
+        self.before: dict[str, Callable[[str], None]] = {}
         """Module name -> callback before the module runs."""
-        self.after = {}
+        self.after: dict[str, Callable[[str], None]] = {}
         """Module name -> callback after it has run."""
 
-    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name not in self.before and name not in self.after:
             return None
         for finder in list(sys.meta_path):
@@ -35,14 +40,14 @@ class Finder:
                 return spec
         return None
 
-    def attach(self, loader):  # type: ignore[no-untyped-def]
+    def attach(self, loader: "Any") -> None:
         """Have `loader` tell us, by an attribute of the instance: hosts check loaders by type and compare them."""
         execute = getattr(loader, "exec_module", None)
         if execute is None or isinstance(loader, type) or getattr(execute, SENTINEL, False):
             return
         finder = self
 
-        def exec_module(module):  # type: ignore[no-untyped-def]
+        def exec_module(module: "Any") -> None:
             if getattr(loader, "name", None) == module.__name__:
                 # The loader of one module: leave it as it was. One shared by many (zipimport) keeps telling.
                 loader.__dict__.pop("exec_module", None)
@@ -56,17 +61,17 @@ class Finder:
         except AttributeError:
             pass
 
-    def call(self, callbacks, name):  # type: ignore[no-untyped-def]
+    def call(self, callbacks: "dict[str, Callable[[str], None]]", name: str) -> None:
         callback = callbacks.get(name)
         if callback is not None:
             callback(name)
 
-    def watch(self, name, callback):  # type: ignore[no-untyped-def]
+    def watch(self, name: str, callback: "Callable[[str], None]") -> None:
         """Have `callback(name)` called after the module has run. It must not raise: it would fail the import."""
         self.after[name] = callback
 
 
-def finder():  # type: ignore[no-untyped-def]
+def finder() -> Finder:
     """The finder of this interpreter, installed on `sys.meta_path`."""
     found = getattr(sys, SENTINEL, None)
     if found is None:
@@ -77,7 +82,7 @@ def finder():  # type: ignore[no-untyped-def]
     return found
 
 
-def wake():  # type: ignore[no-untyped-def]
+def wake() -> None:
     """Have the agent loaded when an SDK is imported. Idempotent in an interpreter."""
     if getattr(sys, SENTINEL, None) is None:
         found = finder()
@@ -85,7 +90,7 @@ def wake():  # type: ignore[no-untyped-def]
             found.before[name] = load_agent
 
 
-def load_agent(name):  # type: ignore[no-untyped-def]
+def load_agent(name: str) -> None:
     """An SDK is about to be imported: load the agent and its hooks, once."""
     found = finder()
     for trigger in TRIGGERS:

@@ -4,6 +4,7 @@ Any Python that inherits the environment runs this file, whatever its version, v
 is written in old syntax, imports nothing that is not loaded, and is silent where the agent is not installed. The
 host's sitecustomize behaves as without us, its errors too: they leave this file as they would leave its own.
 """
+
 import sys
 
 

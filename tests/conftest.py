@@ -34,7 +34,7 @@ os.environ.update(
     }
 )
 
-import posthog_autoinstrument.auto  # noqa: E402, F401 - instruments this process
+import posthog_autoinstrument.auto  # noqa: E402 - instruments this process
 
 
 def wait_until(predicate: Callable[[], Any], message: str, timeout_s: float = 15.0) -> Any:
@@ -115,9 +115,7 @@ def environment(openai_server: OpenAIServer, posthog_server: PostHogServer | Non
 
 
 @pytest.fixture
-def run_program(
-    tmp_path: Path, openai_server: OpenAIServer, posthog_server: PostHogServer
-) -> Callable[..., Ran]:
+def run_program(tmp_path: Path, openai_server: OpenAIServer, posthog_server: PostHogServer) -> Callable[..., Ran]:
     """Run Python source as a program of its own: `run_program(source, launched=True, args=(), env={}, token=True)`."""
 
     def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import openai
 import pytest
@@ -227,7 +227,7 @@ class TestChat:
 
 
 class TestResponses:
-    REQUEST: dict[str, Any] = {"model": "gpt-4o-mini", "input": "Hello"}
+    REQUEST: ClassVar[dict[str, Any]] = {"model": "gpt-4o-mini", "input": "Hello"}
 
     def test_create(self, client, captured):
         answer = client.responses.create(**self.REQUEST, instructions="Be brief.")
@@ -490,9 +490,7 @@ class TestStreamEnds:
     def test_async_closed_early_and_broken(self, make_async, captured):
         async def main():
             async with make_async() as client:
-                async with await client.chat.completions.create(
-                    model="long", messages=MESSAGES, stream=True
-                ) as stream:
+                async with await client.chat.completions.create(model="long", messages=MESSAGES, stream=True) as stream:
                     await stream.__anext__()
                 with pytest.raises(openai.APIConnectionError):
                     async for _ in await client.chat.completions.create(model="cut", messages=MESSAGES, stream=True):

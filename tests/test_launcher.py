@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import sitecustomize_template
 
 import posthog_autoinstrument
+import sitecustomize_template
 
 TEMPLATE = os.path.dirname(os.path.abspath(sitecustomize_template.__file__))
 LAUNCHER = [sys.executable, "-m", "posthog_autoinstrument"]

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from posthog_autoinstrument import __version__
+from posthog_autoinstrument.config import ingestion_host
 from posthog_autoinstrument.mend import dumps
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks import posthog as module
@@ -30,7 +31,6 @@ from posthog_autoinstrument.sinks.posthog import (
     ANALYTICS_MAX_EVENT_BYTES,
     ANALYTICS_PATH,
     PostHogSink,
-    ingestion_host,
 )
 from posthog_autoinstrument.testing import PostHogServer
 from posthog_autoinstrument.testing.posthog_server import Fault
@@ -310,43 +310,18 @@ def test_a_missing_ca_bundle_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_forked_child_has_its_own_session(server: PostHogServer, sink: PostHogSink) -> None:
     assert sink.send([event(1)], 5).kind == "delivered"
     parents = sink._session
-    module.before_fork()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            module.after_fork_in_child()
             delivered = sink.send([event(2)], 5).kind == "delivered"
             status = 0 if delivered and sink._session is not parents and parents in sink._inherited else 2
         finally:
             os._exit(status)
-    module.after_fork_in_parent()
     assert os.waitpid(child, 0)[1] == 0
     assert sink.send([event(3)], 5).kind == "delivered"
     assert sink._session is parents
     assert [found["uuid"][-1] for found in server.events] == ["1", "2", "3"]
-
-
-def test_forking_waits_for_the_import_but_not_for_ever() -> None:
-    held, release = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with module._import_lock:
-            held.set()
-            release.wait(10)
-
-    importer = threading.Thread(target=hold)
-    importer.start()
-    assert held.wait(10)
-    module.before_fork(timeout_s=0.05)
-    module.after_fork_in_parent()
-    assert module._import_lock.locked()
-    release.set()
-    module.before_fork(timeout_s=10)
-    importer.join(10)
-    assert module._import_lock.locked()
-    module.after_fork_in_parent()
-    assert not module._import_lock.locked()
 
 
 def test_requests_is_imported_by_the_first_send_and_nothing_by_the_post_itself(server: PostHogServer) -> None:
@@ -408,7 +383,6 @@ def test_opentelemetry_is_told_to_look_away(
 @pytest.mark.parametrize(
     ("host", "base_url"),
     [
-        ("", "https://us.i.posthog.com"),
         ("https://us.i.posthog.com/", "https://us.i.posthog.com"),
         ("https://app.posthog.com", "https://us.i.posthog.com"),
         ("http://us.posthog.com/project/1", "https://us.i.posthog.com"),

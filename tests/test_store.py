@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from posthog_autoinstrument import store as store_module
+from posthog_autoinstrument.config import default_path
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
-from posthog_autoinstrument.store import Row, Store, StoreError, default_path
+from posthog_autoinstrument.store import Row, Store, StoreError
 from posthog_autoinstrument.summary import Summary
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
@@ -191,7 +192,6 @@ def test_a_forked_child_writes_with_its_own_connection(path: Path) -> None:
         if child == 0:
             status = 1
             try:
-                store_module.after_fork_in_child()
                 try:
                     store.add([row(9)])
                 except StoreError:
@@ -202,42 +202,17 @@ def test_a_forked_child_writes_with_its_own_connection(path: Path) -> None:
         assert os.waitpid(child, 0)[1] == 0
         store.add([row(2)])
 
-    store_module.before_fork()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            store_module.after_fork_in_child()
             with Store(path) as own:
                 own.add([row(3)])
             status = 0
         finally:
             os._exit(status)
-    store_module.after_fork_in_parent()
     assert os.waitpid(child, 0)[1] == 0
     assert numbers(path) == [1, 2, 3]
-
-
-@posix
-def test_forks_wait_for_another_threads_store(path: Path) -> None:
-    opened, finish = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with Store(path):
-            opened.set()
-            finish.wait(10)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert opened.wait(10)
-    store_module.before_fork(timeout_s=0.05)
-    store_module.after_fork_in_parent()  # was not acquired: nothing to release
-    finish.set()
-    store_module.before_fork(timeout_s=10)
-    assert not holder.is_alive() or not (path.parent / "events.db-wal").exists()
-    store_module.after_fork_in_parent()
-    holder.join(10)
-    Store(path).close()
 
 
 def test_the_sink_stores_events_with_their_columns(path: Path) -> None:

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+
 import sitecustomize_template
 
 TEMPLATE = os.path.dirname(os.path.abspath(sitecustomize_template.__file__))
@@ -88,7 +90,7 @@ class TestChain:
         assert [entry for entry in ours if entry != TEMPLATE] == theirs
         assert ours.count(TEMPLATE) == 1
 
-    CHAINERS = {
+    CHAINERS: ClassVar[dict[str, str]] = {
         # Removes its own folder, forgets the module and imports the name again (ddtrace's way).
         "reimports": """
             import os, sys
@@ -218,7 +220,9 @@ class TestStartUp:
             "__init__.py",
         )
         write(package, "", "_base_client.py")
-        done = run("-c", "import openai", path=[TEMPLATE, str(tmp_path)], cwd=tmp_path, env={"POSTHOG_API_KEY": "phc_1"})
+        done = run(
+            "-c", "import openai", path=[TEMPLATE, str(tmp_path)], cwd=tmp_path, env={"POSTHOG_API_KEY": "phc_1"}
+        )
         assert done.stdout == "done\n"
         (line,) = done.stderr.splitlines()
         assert "nothing of openai" in line
@@ -254,7 +258,9 @@ client.chat.completions.create(model="gpt-4o-mini", messages=[])
         assert len(ran.events) == 1
 
     def test_by_hand_without_a_token_nothing_is_kept_and_it_says_so_once(self, run_program, tmp_path):
-        ran = run_program("import posthog_autoinstrument.auto\n" + CALL + "call()\ncall()\n", launched=False, token=False)
+        ran = run_program(
+            "import posthog_autoinstrument.auto\n" + CALL + "call()\ncall()\n", launched=False, token=False
+        )
         assert ran.returncode == 0
         assert "POSTHOG_PROJECT_TOKEN" in ran.stderr.splitlines()[0]
         assert not (tmp_path / "state").exists()
@@ -276,7 +282,8 @@ posthog.host = {posthog_server.url!r}
 import multiprocessing, os, subprocess, sys
 if __name__ == "__main__":
     call()
-    subprocess.run([sys.executable, "-c", open(__file__).read().split("import multiprocessing")[0] + "call()"], check=True)
+    head = open(__file__).read().split("import multiprocessing")[0]
+    subprocess.run([sys.executable, "-c", head + "call()"], check=True)
     for method in ("spawn", "fork", "forkserver"):
         child = multiprocessing.get_context(method).Process(target=call)
         child.start()

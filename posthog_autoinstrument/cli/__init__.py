@@ -6,8 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .. import guard
-from .. import __version__
+from .. import __version__, guard
 
 USAGE = """\
 usage: posthog-instrument [--local] [--debug] [run | --] COMMAND [ARG ...]

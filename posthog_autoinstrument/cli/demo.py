@@ -117,7 +117,7 @@ def _after_storing(path: str, run: str, started_at: float) -> int:
     if not shown:
         guard.say(f"the example program left no events in {path}; posthog-instrument doctor may tell why")
         return 1
-    _say("", f"{len(shown)} calls, {len(shown)} events:", "")
+    _say("", f"{len(shown)} events, one for each call:", "")
     print_table(shown, shutil.get_terminal_size((80, 24)).columns, sys.stdout)
     _say(
         "",

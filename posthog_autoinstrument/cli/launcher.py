@@ -53,7 +53,9 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False) -> 
     for problem in settings.problems:
         guard.say(problem)
     if not settings.disabled and (settings.local or settings.token is None):
-        guard.say(f"calls are kept in {settings.db_path} (no PostHog token is used); see them: posthog-instrument events")
+        guard.say(
+            f"calls are kept in {settings.db_path} (no PostHog token is used); see them: posthog-instrument events"
+        )
     if os.name == "nt":
         return _run_and_wait(program, arguments, environ)
     sys.stdout.flush()

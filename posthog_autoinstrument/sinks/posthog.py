@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .. import __version__
+from .. import __version__, forks
 from ..guard import guarded, quietly
 from . import Event, Outcome
 
@@ -50,81 +49,15 @@ _STATUS_MEANS = {
 }
 
 
-# --- importing requests, and forks ---
-
-_import_lock = threading.Lock()
-_fork_holder: int | None = None
-"""The thread that holds the import lock because it is forking."""
-
-
 def import_requests() -> ModuleType:
-    """The `requests` package, imported on the first call, by the thread that sends.
-
-    A process forked while another thread imports inherits locked import locks that nobody will release: the child hung
-    5 times of 5 at its own `import requests`. So the import holds a lock that `before_fork` waits for.
-    """
-    with _import_lock:
+    """The `requests` package, imported on the first call, by the thread that sends."""
+    with forks.IMPORTS:
         import encodings.idna  # noqa: F401  the codec is otherwise imported inside the first request
         import stringprep  # noqa: F401  by encodings.idna on some versions only when it is used
 
         import requests
 
         return requests
-
-
-def before_fork(timeout_s: float = 2.0) -> None:
-    """For `os.register_at_fork(before=)`: wait until no thread is importing requests, at most `timeout_s`."""
-    global _fork_holder
-    if _import_lock.acquire(timeout=timeout_s):
-        _fork_holder = threading.get_ident()
-
-
-def after_fork_in_parent() -> None:
-    """For `os.register_at_fork(after_in_parent=)`."""
-    global _fork_holder
-    if _fork_holder == threading.get_ident():
-        _fork_holder = None
-        _import_lock.release()
-
-
-def after_fork_in_child() -> None:
-    """For `os.register_at_fork(after_in_child=)`: whoever held the lock does not exist here."""
-    global _import_lock, _fork_holder
-    _import_lock = threading.Lock()
-    _fork_holder = None
-
-
-# --- the host ---
-
-_INGESTION = {
-    "app.posthog.com": "us.i.posthog.com",
-    "us.posthog.com": "us.i.posthog.com",
-    "posthog.com": "us.i.posthog.com",
-    "www.posthog.com": "us.i.posthog.com",
-    "i.posthog.com": "us.i.posthog.com",
-    "eu.posthog.com": "eu.i.posthog.com",
-}
-DEFAULT_HOST = "https://us.i.posthog.com"
-
-
-def ingestion_host(host: str) -> str:
-    """The base URL that takes events, for what people write as host: `eu.posthog.com`, `https://us.posthog.com/`.
-
-    PostHog's app hosts become their ingestion hosts; any other host keeps its scheme, port and path prefix. A missing
-    scheme is https. Raises ValueError when it is no URL.
-    """
-    host = host.strip()
-    if not host:
-        return DEFAULT_HOST
-    if "://" not in host:
-        host = "https://" + host.lstrip("/")
-    parts = urlsplit(host)
-    if not parts.hostname or parts.scheme not in ("http", "https") or any(map(str.isspace, host)):
-        raise ValueError(f"not a host: {host!r}")
-    known = _INGESTION.get(parts.hostname)
-    if known is not None:
-        return f"https://{known}"
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 # --- the sink ---
@@ -350,22 +283,16 @@ def answers(host: str, timeout_s: float = 5.0) -> str | None:
         requests = import_requests()
     except ImportError as error:
         return f"the requests package cannot be imported ({type(error).__name__})"
-    outcome: Outcome | None = None
     try:
-        for path in (AI_PATH, ANALYTICS_PATH):
-            with sink._own_session(requests).get(
-                sink.host + path, timeout=timeout_s, allow_redirects=False, stream=True
-            ) as response:
-                status = int(response.status_code)
-                if 300 <= status < 400 or status >= 500:
+        with sink._own_session(requests) as session:
+            for path in (AI_PATH, ANALYTICS_PATH):
+                with session.get(sink.host + path, timeout=timeout_s, allow_redirects=False, stream=True) as response:
+                    if response.status_code == 404:
+                        continue
                     outcome = sink._outcome(response)
-                    return outcome.detail if outcome is not None else None
-                if status != 404:
-                    return None
+                    return outcome.detail if outcome is not None and outcome.kind == "retry" else None
         return f"404 from {sink._shown_host()}: {_STATUS_MEANS[404]}"
     except requests.exceptions.RequestException as error:
         return sink._failure(requests, error).detail
-    except OSError as error:
+    except OSError as error:  # requests raises it for a CA bundle that is not there
         return f"cannot reach {sink._shown_host()}: {error.strerror or error}"
-    finally:
-        sink.close()

@@ -112,11 +112,16 @@ def plain(text: str) -> str:
 
 
 _FRAME = re.compile(r'(?m)^[ \t]*File "[^"\n]*[/\\](?:posthog_autoinstrument|wrapt)[/\\][^"\n]*", line.*\n(?:    .*\n)*')
+_CREATED = re.compile(r"(?m)^(Coroutine created at \(most recent call last\)\n)(?:  .*\n)*")
 
 
 def without_our_frames(text: str) -> str:
-    """Standard error without the agent's frames in tracebacks."""
-    return _FRAME.sub("", plain(text))
+    """Standard error without the agent's frames in tracebacks.
+
+    asyncio's debug mode also tells the 10 frames above the creation of a coroutine: the agent's coroutine around the
+    SDK's is created one frame higher, so that list is left out as a whole.
+    """
+    return _CREATED.sub(r"\1", _FRAME.sub("", plain(text)))
 
 
 def sent(request: Request) -> str:

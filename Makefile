@@ -1,0 +1,93 @@
+# One door for every task. Needs Python 3.10 or newer, pip and make; everything else goes into .venv*/ and build/.
+# What is run and tested is the package as a wheel installs it, never the working tree: see TESTS below.
+
+PYTHON ?= python3
+PYTHON310 ?= $(shell .ci/find-python 3.10)
+PYTEST_ARGS ?=
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+unexport PYTHONPATH
+
+SOURCES := $(shell find posthog_autoinstrument sitecustomize_template -name '*.py') posthog_autoinstrument/py.typed \
+	setup.cfg pyproject.toml README.md LICENSE
+WHEEL := build/wheel/.built
+PIP := -m pip --disable-pip-version-check --quiet
+
+# Run from an empty folder: `python -m ...` puts the current folder on sys.path, and the source would hide the wheel.
+TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
+	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
+
+.PHONY: help demo test lint promises packages oldest ci readme format clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+
+demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of events
+	@.venv/bin/posthog-instrument demo
+
+test: .venv-test/.wheel ## run the everyday tests on the installed wheel
+	@$(call TESTS,.venv-test,-m "not slow and not packages")
+
+lint: .venv-test/.installed ## ruff (lint and format) and mypy
+	@.venv-test/bin/python -m ruff check .
+	@.venv-test/bin/python -m ruff format --check .
+	@.venv-test/bin/python -m mypy
+
+promises: .venv-test/.wheel ## the agent's promises to its host program, each by name
+	@$(call TESTS,.venv-test,-m promise -v)
+
+packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
+	@$(call TESTS,.venv-test,-m packages -v)
+
+oldest: .venv-oldest/.wheel ## the everyday tests on Python 3.10 with the oldest wrapt and requests
+	@$(call TESTS,.venv-oldest,-m "not slow and not packages")
+
+ci: ## everything that must pass before a change goes in
+	@.ci/run
+
+format: .venv-test/.installed ## rewrite the source as ruff wants it
+	@.venv-test/bin/python -m ruff check --fix .
+	@.venv-test/bin/python -m ruff format .
+
+readme: .venv-test/.wheel ## write the table of settings into README.md
+	@cd build && ../.venv-test/bin/python ../tests/test_docs.py
+
+clean: ## remove the environments and everything built
+	rm -rf .venv .venv-test .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# --- environments; the files are stamps ---
+
+.venv/.made: .ci/make-environment
+	@.ci/make-environment "$(PYTHON)" .venv
+	@.venv/bin/python $(PIP) install "setuptools>=64" wheel
+	@touch $@
+
+$(WHEEL): .venv/.made $(SOURCES)
+	@echo "building the wheel"
+	@rm -rf build/wheel build/lib build/bdist.*
+	@.venv/bin/python $(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@touch $@
+
+.venv/.demo: $(WHEEL)
+	@echo "installing the wheel and the openai package into .venv"
+	@.venv/bin/python $(PIP) install --force-reinstall --no-deps build/wheel/*.whl
+	@.venv/bin/python $(PIP) install "posthog-autoinstrument[demo]"
+	@touch $@
+
+.venv-test/.installed: .ci/make-environment setup.cfg | $(WHEEL)
+	@.ci/make-environment "$(PYTHON)" .venv-test
+	@echo "installing the test tools into .venv-test"
+	@.venv-test/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[test,lint]"
+	@touch $@
+
+.venv-oldest/.installed: .ci/make-environment setup.cfg | $(WHEEL)
+	@.ci/make-environment "$(or $(PYTHON310),$(PYTHON))" .venv-oldest
+	@echo "installing the oldest dependencies into .venv-oldest"
+	@.venv-oldest/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[test]" wrapt==1.16.0 requests==2.31.0
+	@touch $@
+
+.venv-test/.wheel .venv-oldest/.wheel: %/.wheel: %/.installed $(WHEEL)
+	@$*/bin/python $(PIP) install --force-reinstall --no-deps build/wheel/*.whl
+	@touch $@
