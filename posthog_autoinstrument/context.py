@@ -40,7 +40,7 @@ class Fields:
     distinct_id: str | None = None
     trace_id: str | None = None
     session_id: str | None = None
-    """Groups traces into a conversation (`$ai_session_id` in PostHog)."""
+    """Groups traces into a conversation."""
     replay_session_id: str | None = None
     """The browser session of posthog-js (`$session_id`), which links the session replay."""
     properties: Mapping[str, str] = field(default_factory=dict)

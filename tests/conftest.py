@@ -48,6 +48,12 @@ def wait_until(predicate: Callable[[], Any], message: str, timeout_s: float = 15
     raise AssertionError(message)
 
 
+@pytest.fixture
+def posthog_events() -> Callable[[], list[dict[str, Any]]]:
+    """Everything that PostHog got from the test process so far, asked again at each call."""
+    return lambda: list(_posthog.events)
+
+
 @dataclass
 class Ran:
     """A finished program: its exit code, output, and the events that PostHog got from it."""

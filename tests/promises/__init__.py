@@ -79,23 +79,24 @@ def run(
         return Ran(done.returncode, done.stdout, done.stderr, list(openai_server.requests), list(posthog_server.events))
 
 
-def same(folder: Path, source: str, events: int | None, **options: Any) -> Ran:
+def same(folder: Path, source: str, events: int | None, returncode: int = 0, **options: Any) -> Ran:
     """Run `source` bare and under the launcher and assert that nobody outside can tell which was which.
 
     Returns the launched run, which must have delivered `events` events (None: not asserted): proof that the agent was
-    there.
+    there. `returncode` is what the program ends with by itself.
     """
     (folder / "program.py").write_text(PRELUDE + textwrap.dedent(source))
     with ThreadPoolExecutor(2) as pool:
         bare, launched = pool.map(lambda flag: run(folder, source, flag, **options), (False, True))
     assert bare.events == []
+    assert bare.returncode == returncode, bare.stderr  # a program that dies early has nothing to compare
     assert_same("stdout", plain(bare.stdout), plain(launched.stdout))
     assert_same("stderr", without_our_frames(bare.stderr), without_our_frames(launched.stderr))
     assert_same("exit code", str(bare.returncode), str(launched.returncode))
     assert_same("requests", "\n".join(map(sent, bare.requests)), "\n".join(map(sent, launched.requests)))
     if events is not None:
         kinds = [(event["event"], event["properties"].get("$ai_error")) for event in launched.events]
-        assert len(launched.events) == events, kinds
+        assert len(launched.events) == events, (len(launched.events), kinds)
     return launched
 
 

@@ -1,0 +1,440 @@
+"""Who asked, in which trace: `posthog_context`, per-call arguments, the posthog package's context, the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import datetime
+import decimal
+import inspect
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+
+import posthog_autoinstrument
+from posthog_autoinstrument import current_trace_id, posthog_context
+
+CHAT: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest.fixture
+def one(client, captured, posthog_events):
+    """`one(**arguments)`: make a call and return its event."""
+
+    def call(**arguments: Any) -> dict[str, Any]:
+        before = {event["uuid"] for event in posthog_events()}
+        client.chat.completions.create(**CHAT, **arguments)
+        assert posthog_autoinstrument.flush(10)
+        (event,) = [event for event in posthog_events() if event["uuid"] not in before]
+        return event
+
+    return call
+
+
+class TestBlocks:
+    def test_every_field(self, one):
+        with posthog_context(
+            distinct_id="u1",
+            trace_id="t1",
+            session_id="s1",
+            properties={"plan": "pro", "n": 3},
+            groups={"company": "acme"},
+            parent_id="p1",
+            span_name="greet",
+        ):
+            event = one()
+        found = event["properties"]
+        assert event["distinct_id"] == "u1"
+        assert found["$ai_trace_id"] == "t1"
+        assert found["$ai_session_id"] == "s1"
+        assert found["plan"] == "pro"
+        assert found["n"] == 3
+        assert found["$groups"] == {"company": "acme"}
+        assert found["$ai_parent_id"] == "p1"
+        assert found["$ai_span_name"] == "greet"
+        assert "$process_person_profile" not in found
+
+    def test_inner_blocks_win_and_properties_merge(self, one):
+        with posthog_context(distinct_id="outer", properties={"a": 1, "b": 1}, groups={"g": "1", "h": "1"}):
+            outer_trace = current_trace_id()
+            with posthog_context(distinct_id="inner", properties={"b": 2, "c": 2}, groups={"h": "2"}):
+                event = one()
+            after = one()
+        assert event["distinct_id"] == "inner"
+        assert event["properties"]["$ai_trace_id"] == outer_trace
+        assert {key: event["properties"][key] for key in "abc"} == {"a": 1, "b": 2, "c": 2}
+        assert event["properties"]["$groups"] == {"g": "1", "h": "2"}
+        assert after["distinct_id"] == "outer"
+        assert "c" not in after["properties"]
+
+    def test_calls_in_one_block_share_its_trace(self, one):
+        with posthog_context(distinct_id="u"):
+            first, second = one(), one()
+        assert first["properties"]["$ai_trace_id"] == second["properties"]["$ai_trace_id"]
+
+    def test_calls_outside_of_any_block_have_a_trace_each(self, client, posthog_events):
+        def calls() -> None:
+            client.chat.completions.create(**CHAT, user="outside")
+            client.chat.completions.create(**CHAT, user="outside")
+
+        contextvars.Context().run(calls)
+        assert posthog_autoinstrument.flush(10)
+        first, second = posthog_events()[-2:]
+        for event in (first, second):
+            assert event["distinct_id"] == event["properties"]["$ai_trace_id"]
+            assert event["properties"]["$process_person_profile"] is False
+        assert first["properties"]["$ai_trace_id"] != second["properties"]["$ai_trace_id"]
+
+    def test_later_mutation_changes_nothing(self, one):
+        properties = {"list": [1]}
+        with posthog_context(properties=properties):
+            properties["list"].append(2)
+            properties["new"] = 1
+            event = one()
+        assert event["properties"]["list"] == [1]
+        assert "new" not in event["properties"]
+
+    def test_an_exception_leaves_through_the_block_and_closes_it(self):
+        before = current_trace_id()
+        with pytest.raises(KeyError), posthog_context(trace_id="x"):
+            raise KeyError
+        assert current_trace_id() == before
+
+    def test_one_object_may_be_entered_many_times(self):
+        context = posthog_context(trace_id="x")
+        before = current_trace_id()
+        with context, context:
+            assert current_trace_id() == "x"
+        assert current_trace_id() == before
+
+
+class TestDecorators:
+    def test_functions_and_coroutines(self):
+        @posthog_context(trace_id="f")
+        def function(a: int, *, b: int = 2) -> Any:
+            """Doc."""
+            return current_trace_id(), a, b
+
+        @posthog_context(trace_id="c")
+        async def coroutine() -> Any:
+            await asyncio.sleep(0)
+            return current_trace_id()
+
+        before = current_trace_id()
+        assert function(1, b=3) == ("f", 1, 3)
+        assert function.__doc__ == "Doc."
+        assert str(inspect.signature(function)) == "(a: int, *, b: int = 2) -> Any" or inspect.signature(function)
+        assert inspect.iscoroutinefunction(coroutine)
+        assert asyncio.run(coroutine()) == "c"
+        assert current_trace_id() == before
+
+    def test_each_call_of_a_decorated_function_is_a_trace(self):
+        @posthog_context(distinct_id="u")
+        def function() -> Any:
+            return current_trace_id()
+
+        assert contextvars.Context().run(lambda: function() != function())
+
+    def test_generators_keep_their_context_to_themselves(self):
+        @posthog_context(trace_id="g")
+        def generator() -> Any:
+            received = yield current_trace_id()
+            yield received, current_trace_id()
+            return "end"
+
+        before = current_trace_id()
+        running = generator()
+        assert inspect.isgeneratorfunction(generator)
+        assert next(running) == "g"
+        assert current_trace_id() == before
+        assert running.send("sent") == ("sent", "g")
+        with pytest.raises(StopIteration) as stopped:
+            next(running)
+        assert stopped.value.value == "end"
+        closing = generator()
+        next(closing)
+        closing.close()
+        assert current_trace_id() == before
+
+    def test_asynchronous_generators(self):
+        closed = []
+
+        @posthog_context(trace_id="ag")
+        async def generator() -> Any:
+            try:
+                received = yield current_trace_id()
+                yield received, current_trace_id()
+            finally:
+                closed.append(current_trace_id())
+
+        async def main() -> None:
+            before = current_trace_id()
+            running = generator()
+            assert await running.__anext__() == "ag"
+            assert current_trace_id() == before
+            assert await running.asend("sent") == ("sent", "ag")
+            await running.aclose()
+            assert current_trace_id() == before
+
+        assert inspect.isasyncgenfunction(generator)
+        asyncio.run(main())
+        assert len(closed) == 1
+
+
+class TestTasksAndThreads:
+    def test_a_hundred_tasks_keep_their_users(self, openai_server, captured):
+        async def ask(client: openai.AsyncOpenAI, number: int) -> None:
+            async with posthog_context(distinct_id=f"user-{number}"):
+                await asyncio.sleep(0)
+                await client.chat.completions.create(**CHAT, user=f"user-{number}")
+
+        async def main() -> None:
+            async with openai.AsyncOpenAI(base_url=openai_server.base_url) as client:
+                await asyncio.gather(*(ask(client, number) for number in range(100)))
+
+        asyncio.run(main())
+        assert sorted(event["distinct_id"] for event in captured(100)) == sorted(f"user-{n}" for n in range(100))
+
+    def test_threads(self, client, captured, trace):
+        def ask(number: int) -> None:
+            with posthog_context(distinct_id=f"user-{number}", trace_id=trace):
+                client.chat.completions.create(**CHAT)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(event["distinct_id"] for event in captured(8)) == [f"user-{number}" for number in range(8)]
+
+    def test_a_copied_context_in_an_executor(self, client, captured):
+        with posthog_context(distinct_id="pool"), ThreadPoolExecutor() as pool:
+            context = contextvars.copy_context()
+            pool.submit(context.run, lambda: client.chat.completions.create(**CHAT)).result()
+        (event,) = captured(1)
+        assert event["distinct_id"] == "pool"
+
+    def test_a_block_left_in_another_context_does_no_harm(self):
+        block = posthog_context(trace_id="x")
+        contextvars.copy_context().run(block.__enter__)
+        before = current_trace_id()
+        block.__exit__(None, None, None)
+        assert current_trace_id() == before
+
+
+class TestPerCallArguments:
+    def test_they_win_and_never_reach_the_sdk(self, one, openai_server):
+        with posthog_context(distinct_id="context", properties={"a": 1}, groups={"g": "1"}):
+            event = one(
+                posthog_distinct_id="call",
+                posthog_trace_id="call-trace",
+                posthog_properties={"a": 2, "b": 2},
+                posthog_groups={"h": "2"},
+                posthog_privacy_mode=True,
+                posthog_provider_override="groq",
+            )
+        found = event["properties"]
+        assert event["distinct_id"] == "call"
+        assert found["$ai_trace_id"] == "call-trace"
+        assert (found["a"], found["b"]) == (2, 2)
+        assert found["$groups"] == {"g": "1", "h": "2"}
+        assert found["$ai_input"] is None
+        assert found["$ai_output_choices"] is None
+        assert found["$ai_provider"] == "groq"
+        assert b"posthog" not in openai_server.requests[-1].body
+
+    def test_on_every_patched_method(self, client, openai_server, captured):
+        arguments: Any = {"posthog_distinct_id": "u", "posthog_properties": {"x": 1}}
+        client.chat.completions.create(**CHAT, **arguments, stream=True).close()
+        client.responses.create(model="gpt-4o-mini", input="x", **arguments)
+        client.embeddings.create(model="text-embedding-3-small", input="x", **arguments)
+        client.completions.create(model="gpt-3.5-turbo-instruct", prompt="x", **arguments)
+        client.chat.completions.with_raw_response.create(**CHAT, **arguments)
+        with client.responses.stream(model="gpt-4o-mini", input="x", **arguments) as stream:
+            stream.until_done()
+        for event in captured(6):
+            assert (event["distinct_id"], event["properties"]["x"]) == ("u", 1)
+
+    def test_odd_types_do_not_stop_the_call(self, one, capfd):
+        event = one(
+            posthog_distinct_id=7, posthog_properties="nonsense", posthog_groups=3, posthog_trace_id=uuid.UUID(int=1)
+        )
+        assert event["distinct_id"] == "7"
+        assert event["properties"]["$ai_trace_id"] == "00000000-0000-0000-0000-000000000001"
+        assert "posthog_properties must be a mapping" in capfd.readouterr().err
+
+
+class TestPrivacy:
+    def test_content_is_left_out(self, client, captured):
+        tools = [{"type": "function", "function": {"name": "secret_tool", "parameters": {}}}]
+        with posthog_context(privacy_mode=True):
+            client.chat.completions.create(**CHAT, tools=tools)
+            client.responses.create(model="gpt-4o-mini", input="secret", instructions="secret")
+            client.embeddings.create(model="text-embedding-3-small", input="secret")
+            with pytest.raises(openai.BadRequestError):
+                client.chat.completions.create(model="error-400", messages=[{"role": "user", "content": "secret"}])
+        chat, response, embedding, failed = captured(4)
+        for event in (chat, response, embedding, failed):
+            assert "secret" not in str(event)
+            assert "Hello" not in str(event)
+            assert event["properties"]["$ai_input"] is None
+        assert chat["properties"]["$ai_output_choices"] is None
+        assert chat["properties"]["$ai_tools"] is None
+        assert response["properties"]["$ai_instructions"] is None
+        assert chat["properties"]["$ai_input_tokens"] > 0
+        assert failed["properties"]["$ai_error"].startswith("BadRequestError: 400 ")
+
+    def test_an_inner_block_may_lift_it(self, one):
+        with posthog_context(privacy_mode=True), posthog_context(privacy_mode=False):
+            assert one()["properties"]["$ai_input"] is not None
+
+    def test_the_environment_cannot_be_overruled(self, run_program):
+        ran = run_program(
+            """
+            from openai import OpenAI
+            from posthog_autoinstrument import posthog_context
+            with posthog_context(privacy_mode=False):
+                OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "secret"}])
+            """,
+            env={"POSTHOG_PRIVACY_MODE": "true"},
+        )
+        assert "secret" not in str(ran.events)
+        assert ran.events[0]["properties"]["$ai_input"] is None
+
+
+class TestWrongTypes:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"distinct_id": 7}, "distinct_id must be a string, not int"),
+            ({"trace_id": b"x"}, "trace_id must be a string, not bytes"),
+            ({"session_id": object()}, "session_id must be a string, not object"),
+            ({"parent_id": 1.5}, "parent_id must be a string, not float"),
+            ({"span_name": []}, "span_name must be a string, not list"),
+            ({"properties": [("a", 1)]}, "properties must be a mapping, not list"),
+            ({"groups": "acme"}, "groups must be a mapping, not str"),
+            ({"privacy_mode": "yes"}, "privacy_mode must be a bool, not str"),
+        ],
+    )
+    def test_raise_at_the_with_line(self, arguments, message):
+        with pytest.raises(TypeError, match=message):
+            posthog_context(**arguments)
+
+    def test_values_that_cannot_be_serialised_are_replaced_by_their_repr(self, one):
+        class Odd:
+            def __repr__(self) -> str:
+                return "<odd>"
+
+        class Broken:
+            def __repr__(self) -> str:
+                raise ValueError
+
+        cyclic: Any = {"name": "c"}
+        cyclic["self"] = cyclic
+        deep: Any = []
+        for _ in range(100_000):
+            deep = [deep]
+        with posthog_context(
+            properties={
+                "odd": Odd(),
+                "broken": Broken(),
+                "cyclic": cyclic,
+                "deep": deep,
+                "nan": float("nan"),
+                "bytes": b"\xff",
+                "surrogate": "\ud800",
+                "when": datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc),
+                "price": decimal.Decimal("1.5"),
+                "id": uuid.UUID(int=1),
+                "tags": {"a"},
+                ("tuple", "key"): 1,
+                "nested": {"odd": Odd(), 3: 4},
+                "long": "x" * 1_000_000,
+            }
+        ):
+            found = one()["properties"]
+        assert found["odd"] == "<odd>"
+        assert "Broken" in found["broken"]
+        assert found["cyclic"]["name"] == "c"
+        assert found["nan"] is None
+        assert found["bytes"] == "b'\\xff'"
+        assert found["when"] == "2026-01-02T00:00:00+00:00"
+        assert found["price"] == 1.5
+        assert found["id"] == "00000000-0000-0000-0000-000000000001"
+        assert found["tags"] == ["a"]
+        assert found["('tuple', 'key')"] == 1
+        assert found["nested"] == {"odd": "<odd>", "3": 4}
+        assert len(found["long"]) < 300_000
+        assert "surrogate" in found
+        assert "deep" in found
+
+
+class TestThePosthogPackage:
+    def test_its_context_is_used_below_ours(self, run_program):
+        ran = run_program(
+            """
+            import posthog
+            from openai import OpenAI
+            from posthog_autoinstrument import posthog_context
+            client = OpenAI()
+            def call():
+                client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])
+            with posthog.new_context():
+                posthog.identify_context("sdk-user")
+                posthog.set_context_session("replay-1")
+                posthog.tag("tagged", "yes")
+                call()
+                with posthog_context(distinct_id="ours", properties={"tagged": "ours"}):
+                    call()
+            posthog.privacy_mode = True
+            call()
+            posthog.privacy_mode = False
+            """
+        )
+        first, second, private = ran.events
+        assert first["distinct_id"] == "sdk-user"
+        assert first["properties"]["$session_id"] == "replay-1"
+        assert first["properties"]["tagged"] == "yes"
+        assert second["distinct_id"] == "ours"
+        assert second["properties"]["tagged"] == "ours"
+        assert private["properties"]["$ai_input"] is None
+
+    def test_disabled_there_is_disabled_here(self, run_program):
+        ran = run_program(
+            """
+            import posthog
+            posthog.disabled = True
+            from openai import OpenAI
+            OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[])
+            """
+        )
+        assert ran.events == []
+
+
+class TestTheEnvironment:
+    def test_process_wide_defaults(self, run_program):
+        ran = run_program(
+            """
+            from openai import OpenAI
+            from posthog_autoinstrument import posthog_context
+            client = OpenAI()
+            client.chat.completions.create(model="gpt-4o-mini", messages=[])
+            with posthog_context(distinct_id="u", properties={"a": 2}):
+                client.chat.completions.create(model="gpt-4o-mini", messages=[])
+            """,
+            env={
+                "POSTHOG_DISTINCT_ID": "worker",
+                "POSTHOG_AUTOINSTRUMENT_PROPERTIES": '{"a": 1, "b": 1}',
+                "POSTHOG_AUTOINSTRUMENT_GROUPS": '{"company": "acme"}',
+                "POSTHOG_AUTOINSTRUMENT_PROVIDER": "mine",
+            },
+        )
+        first, second = ran.events
+        assert (first["distinct_id"], second["distinct_id"]) == ("worker", "u")
+        assert (first["properties"]["a"], second["properties"]["a"], second["properties"]["b"]) == (1, 2, 1)
+        assert first["properties"]["$groups"] == {"company": "acme"}
+        assert first["properties"]["$ai_provider"] == "mine"

@@ -1,0 +1,150 @@
+"""What the documents say is true: tables, file lists, links, commands, and the worked example.
+
+`make readme` (this file as a program) writes the table of settings into README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import posthog_autoinstrument
+from posthog_autoinstrument import cli, config
+from posthog_autoinstrument.providers import load_providers
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PROVIDER_GUIDE = ROOT / "docs" / "adding-a-provider.md"
+DOCUMENTS = (README, ARCHITECTURE, PROVIDER_GUIDE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
+BEGIN, END = "<!-- settings: written by `make readme` -->\n", "<!-- end of settings -->\n"
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def settings_table() -> str:
+    """The rows of `config.SETTINGS` as a table."""
+    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for setting in config.SETTINGS:
+        also = "".join(f"<br>also `{alias}`" for alias in setting.aliases)
+        lines.append(
+            f"| `{setting.variable}`{also} | {_default(setting.default)} | {setting.help} {_accepts(setting)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    if value is None or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return f"`{int(value)}`"
+    return f"`{value}`" if not isinstance(value, dict) else f"`{json.dumps(value)}`"
+
+
+def _accepts(setting: config.Setting) -> str:
+    return "" if setting.accepts == "text" else f"*{setting.accepts[0].upper()}{setting.accepts[1:]}.*"
+
+
+def with_settings_table(text: str) -> str:
+    """The README's text with the table as it should be."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + settings_table() + END + after
+
+
+def blocks(document: Path, language: str) -> Iterator[str]:
+    yield from re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_table_of_settings_is_the_one_in_config() -> None:
+    text = README.read_text()
+    assert BEGIN in text
+    assert END in text
+    assert text == with_settings_table(text), "run: make readme"
+
+
+@each_document
+def test_variables_exist(document: Path) -> None:
+    known = {variable for setting in config.SETTINGS for variable in (setting.variable, *setting.aliases)}
+    named = set(re.findall(r"\bPOSTHOG_[A-Z_]*[A-Z]\b", document.read_text()))
+    assert named <= known | {config.LAUNCHED}
+
+
+@each_document
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+@each_document
+def test_make_targets_exist(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^\s*)make ([a-z]+)", document.read_text(), re.MULTILINE)) <= targets
+
+
+@each_document
+def test_python_in_the_documents_compiles(document: Path) -> None:
+    for number, block in enumerate(blocks(document, "python")):
+        compile(block, f"{document.name} block {number}", "exec")
+
+
+def test_every_captured_path_is_in_the_readme() -> None:
+    text = README.read_text()
+    for provider in load_providers():
+        for endpoint in provider.endpoints:
+            assert f"`{endpoint.path}`" in text
+        for site in provider.sites:
+            for method in (*site.methods, *site.streams):
+                assert f".{method}" in text
+
+
+def test_public_names_are_in_the_readme() -> None:
+    for name in posthog_autoinstrument.__all__:
+        assert name in README.read_text() or name == "__version__"
+
+
+def test_commands_are_in_the_readme_and_in_the_help() -> None:
+    for word in ("demo", "events", "doctor"):
+        assert f"posthog-instrument {word}" in README.read_text()
+        assert re.search(rf"^  {word} ", cli.HELP, re.MULTILINE)
+
+
+def test_the_architecture_names_every_file() -> None:
+    table = ARCHITECTURE.read_text()
+    package = ROOT / "posthog_autoinstrument"
+    files = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    named = {name for name in re.findall(r"`([\w/]+\.py)`", table) if (package / name).exists()}
+    assert files - named == set(), "not in docs/architecture.md"
+    gone = {name for name in re.findall(r"^\| `([\w/]+\.py)`", table, re.MULTILINE)} - files
+    assert gone - {"sitecustomize.py"} == set(), "in docs/architecture.md, but there is no such file"
+
+
+def test_the_worked_example_is_a_provider_that_keeps_the_contract() -> None:
+    from providers.contract import Exchange, check_provider
+
+    provider_code, exchanges_code = list(blocks(PROVIDER_GUIDE, "python"))[:2]
+    # As a file of that package would be: its relative imports are found from there.
+    module = ModuleType("posthog_autoinstrument.providers.acme")
+    module.__package__ = "posthog_autoinstrument.providers"
+    exec(compile(provider_code, "acme.py", "exec"), vars(module))
+    scope: dict[str, Any] = {"Exchange": Exchange}
+    exec(compile(exchanges_code.replace("from .contract import Exchange\n", ""), "test_acme_readers.py", "exec"), scope)
+    check_provider(module.PROVIDER, scope["EXCHANGES"])
+
+
+@pytest.mark.skipif(os.environ.get("TESTS_OF") != "wheel", reason="not run by make: the package may be the source")
+def test_what_is_tested_is_the_installed_package() -> None:
+    assert "site-packages" in Path(posthog_autoinstrument.__file__).parts
+    assert ROOT not in Path.cwd().resolve().parents or Path.cwd().name == "testrun"
+
+
+if __name__ == "__main__":
+    README.write_text(with_settings_table(README.read_text()))
