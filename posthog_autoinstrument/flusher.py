@@ -96,7 +96,8 @@ class Flusher:
         thread = threading.Thread(target=self._run, name="posthog-autoinstrument-flusher", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is shutting down, or no more threads
+        except RuntimeError:  # the interpreter is shutting down, or no more threads: the next call tries again
+            self._starting.release()
             return
         self._thread = thread
         guard.attempt("register with multiprocessing", self._register_with_multiprocessing)

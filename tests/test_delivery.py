@@ -119,6 +119,30 @@ next(stream); next(stream)
         assert "1 events were lost" in line
 
 
+def test_a_program_that_logs_everything_does_not_see_our_requests(run_program, posthog_server):
+    posthog_server.fail_next(Fault(status=503), Fault(reset=True))
+    ran = run_program(
+        """
+import logging
+logging.basicConfig(level=logging.DEBUG, format="%(name)s %(message)s")
+"""
+        + CALL
+        + """
+call()
+import posthog_autoinstrument
+posthog_autoinstrument.flush(20)
+import requests
+try:
+    requests.get("http://127.0.0.1:9/")
+except requests.ConnectionError:
+    pass
+"""
+    )
+    assert len(ran.events) == 1
+    mine = [line for line in ran.stderr.splitlines() if line.startswith("urllib3")]
+    assert mine == ["urllib3.connectionpool Starting new HTTP connection (1): 127.0.0.1:9"]
+
+
 class TestServerBehaviour:
     def test_retries_resend_the_same_bytes(self, run_program, posthog_server):
         posthog_server.fail_next(

@@ -119,16 +119,29 @@ def _after_storing(path: str, run: str, started_at: float) -> int:
         return 1
     _say("", f"{len(shown)} events, one for each call:", "")
     print_table(shown, shutil.get_terminal_size((80, 24)).columns, sys.stdout)
+    name, program = _names()
     _say(
         "",
         "What next:",
-        "  posthog-instrument events --json --last 1     one event with all its properties",
-        "  posthog-instrument python app.py              your own program, events stay here",
-        "  POSTHOG_PROJECT_TOKEN=phc_... posthog-instrument python app.py",
-        "                                                the same, events go to PostHog",
-        f"POSTHOG_HOST: {US_HOST} (default), {EU_HOST}, or your own.",
+        "  one event with all its properties:",
+        f"    {name} events --json --last 1",
+        "  your own program, its events stay here:",
+        f"    {name} {program}",
+        "  your own program, its events go to PostHog:",
+        f"    POSTHOG_PROJECT_TOKEN=phc_... {name} {program}",
+        f"  (POSTHOG_HOST is {US_HOST}; set it for {EU_HOST} or your own)",
     )
     return 0
+
+
+def _names() -> tuple[str, str]:
+    """Our command as the user can type it here, and what to start with it: in an environment that is not activated,
+    `python` would be another one, without us."""
+    beside = os.path.join(os.path.dirname(sys.executable), "posthog-instrument")
+    found = shutil.which("posthog-instrument")
+    if found is None and os.path.exists(beside):
+        return os.path.relpath(beside) if beside.startswith(os.getcwd() + os.sep) else beside, "app.py"
+    return "posthog-instrument", "python app.py"
 
 
 def _stored(path: str, run: str, started_at: float) -> list[Summary]:
@@ -150,6 +163,6 @@ def _after_sending(host: str, run: str, lost: bool) -> int:
         "",
         f"The events of these calls were sent to {host}; nothing was written to disk.",
         f"Look for them in {app}, in the list of AI traces; their property {MARK} is {run}.",
-        "What next: posthog-instrument python app.py     your own program, events go to PostHog",
+        f"What next: your own program, {' '.join(_names())}",
     )
     return 0

@@ -6,8 +6,10 @@ Endpoints, limits and statuses: PostHog's `rust/capture` (v0 handlers) and `post
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -57,7 +59,18 @@ def import_requests() -> ModuleType:
 
         import requests
 
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(_is_not_ours)  # adding it again changes nothing
         return requests
+
+
+_LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.poolmanager", "urllib3.util.retry", "requests")
+_sending = threading.local()
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """A filter for the loggers of requests and urllib3: a program that logs everything must not see our requests."""
+    return not getattr(_sending, "now", False)
 
 
 # --- the sink ---
@@ -147,6 +160,7 @@ class PostHogSink:
         # `total` counts connecting, sending and waiting together; requests' own pair of numbers would add up.
         timeout = requests.adapters.TimeoutSauce(total=timeout_s, connect=timeout_s / 2)
         suppression = quietly(_suppress_opentelemetry)
+        _sending.now = True
         try:
             with self._own_session(requests).post(
                 self.host + path,
@@ -158,6 +172,7 @@ class PostHogSink:
             ) as response:
                 return self._outcome(response)
         finally:
+            _sending.now = False
             if suppression is not None:
                 undo, token = suppression
                 quietly(undo, token)
