@@ -117,9 +117,10 @@ class Agent:
     def _hook(self) -> BeforeSend | None:
         if not self._before_send_read:
             self._before_send_read = True
+            # Fails closed: the hook may be there to hide something.
             self.before_send = self.before_send or guard.attempt(
-                f"load {self.config.before_send}", _load_hook, str(self.config.before_send)
-            )
+                f"load {self.config.before_send} (no event is sent)", _load_hook, str(self.config.before_send)
+            ) or _drop
         return self.before_send
 
     def choose_sink(self) -> Sink:
@@ -199,6 +200,10 @@ def _load_hook(text: str) -> BeforeSend:
     return cast(BeforeSend, found)
 
 
+def _drop(built: dict[str, Any]) -> None:
+    """Stands for a hook that could not be loaded."""
+
+
 def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> dict[str, Any] | None:
     """What the user's hook makes of an event. A hook that fails drops its event: it may be there to hide something."""
     try_hook = guard.guarded("run before_send (its event is dropped)", None)(hook)
@@ -223,7 +228,7 @@ def start(explicit: bool = False) -> Agent:
             settings = config.load()
             made = Agent(settings)
             # Woken by PYTHONPATH alone, nobody said where events should go: capture nothing.
-            if not explicit and not settings.launched and settings.token is None:
+            if not (explicit or settings.launched or settings.local or settings.token):
                 made.set_active(False)
             made.install()
             _agent = made

@@ -353,15 +353,14 @@ class Calls:
         if known is None:
             known = any(str(base.__module__).startswith("posthog.ai") for base in kind.__mro__)
             self._wrapped_by_posthog[kind] = known
-        return known and _called_by_posthog(sys._getframe(1))
+        return known and _called_by_posthog(sys._getframe(1), self.provider.package)
 
 
-def _called_by_posthog(frame: FrameType | None) -> bool:
+def _called_by_posthog(frame: FrameType | None, sdk: str) -> bool:
     """Whether the first frame outside the SDK and the agent belongs to `posthog.ai`."""
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
-        package = name.partition(".")[0]
-        if package not in ("posthog_autoinstrument", "openai", "wrapt", "functools"):
+        if name.partition(".")[0] not in ("posthog_autoinstrument", sdk, "wrapt", "functools"):
             return name.startswith("posthog.ai")
         frame = frame.f_back
     return False

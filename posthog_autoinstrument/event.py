@@ -46,28 +46,24 @@ def build(call: Call, provider: Provider, keep_media: bool = False) -> Event:
             guard.attempt("read an answer", endpoint.read, call.request, call.response, call.chunks) or generation
         )
     is_embedding = endpoint is not None and endpoint.kind == "embedding"
-    properties: dict[str, Any] = {
-        "$ai_lib": LIBRARY,
-        "$ai_lib_version": __version__,
-        "$lib": LIBRARY,
-        "$lib_version": __version__,
-        "$geoip_disable": True,
-        "$is_server": True,
-    }
+    properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
-        ("name the call", lambda: _facts(call, generation, provider)),
+        ("name the call", lambda: _facts(call, generation, provider, is_embedding)),
         ("write the content", lambda: _content(call, generation, is_embedding, keep_media)),
         ("write the tokens", lambda: _tokens(generation.usage, call.stream, is_embedding)),
         ("write the timings", lambda: _timings(call, generation)),
         ("write the identity", lambda: _identity(call)),
         ("write the properties", lambda: _own_properties(call)),
+        # What follows, no property takes the place of.
+        ("write the groups", lambda: _groups(call)),
         ("write the error", lambda: _error(call, generation)),
     )
     for step, part in parts:
         properties.update(guard.attempt(step, part) or {})
-    properties["$ai_tokens_source"] = (
-        "passthrough" if not _TOKEN_PROPERTIES.isdisjoint(call.identity.properties) else "sdk"
-    )
+    if not is_embedding:
+        passed = not _TOKEN_PROPERTIES.isdisjoint(call.identity.properties)
+        properties["$ai_tokens_source"] = "passthrough" if passed else "sdk"
+    properties.update({"$lib": LIBRARY, "$lib_version": __version__, "$geoip_disable": True, "$is_server": True})
     identity = call.identity
     return {
         "event": "$ai_embedding" if is_embedding else "$ai_generation",
@@ -78,22 +74,23 @@ def build(call: Call, provider: Provider, keep_media: bool = False) -> Event:
     }
 
 
-def _facts(call: Call, generation: Generation, provider: Provider) -> dict[str, Any]:
+def _facts(call: Call, generation: Generation, provider: Provider, is_embedding: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "$ai_provider": call.identity.provider or provider.provider_of(call.client, call.base_url),
         "$ai_model": generation.model or call.model,
-        "$ai_model_parameters": {
-            **generation.parameters,
-            **({"service_tier": generation.service_tier} if generation.service_tier is not None else {}),
-        },
-        "$ai_http_status": _status(call, generation),
-        "$ai_stream": call.stream,
+        "$ai_stream": call.stream or generation.parameters.get("stream") is True,  # one that was refused too
         "$ai_base_url": redact.redact_url(call.base_url),
         "$ai_request_url": redact.redact_url(call.request_url),
         "$ai_span_id": call.span_id,
         "$ai_trace_id": mend.clip_id(call.identity.trace_id),
     }
+    if call.status is not None or call.error is not None:  # a fake client below the call site has no status
+        found["$ai_http_status"] = _status(call, generation)
+    if not is_embedding:
+        found["$ai_model_parameters"] = generation.parameters
     if generation.service_tier is not None:
+        # The tier that served, whatever was asked for: it makes the price.
+        found["$ai_model_parameters"] = {**generation.parameters, "service_tier": generation.service_tier}
         found["$ai_service_tier"] = generation.service_tier
     if generation.stop_reason is not None:
         found["$ai_stop_reason"] = generation.stop_reason
@@ -152,7 +149,7 @@ def _tokens(usage: Usage, stream: bool, is_embedding: bool) -> dict[str, Any]:
         found["$ai_usage"] = usage.raw
     if is_embedding:
         return found
-    if stream and found:
+    if stream and not (usage.input_tokens is None and usage.output_tokens is None):
         # The wrapper writes these two for streams even when they are 0, and leaves them out otherwise.
         found.setdefault("$ai_cache_read_input_tokens", 0)
         found.setdefault("$ai_reasoning_tokens", 0)
@@ -181,15 +178,22 @@ def _identity(call: Call) -> dict[str, Any]:
     ):
         if value is not None:
             found[name] = mend.clip_id(value, 1_000)
-    if identity.groups:
-        found["$groups"] = {key: json.loads(text) for key, text in identity.groups.items()}
     if identity.distinct_id is None:
         found["$process_person_profile"] = False
     return found
 
 
 def _own_properties(call: Call) -> dict[str, Any]:
-    return {key: json.loads(text) for key, text in call.identity.properties.items()}
+    """The program's own properties: they win over what the call says, an overridden provider wins over them."""
+    found = {key: json.loads(text) for key, text in call.identity.properties.items()}
+    if call.identity.provider:
+        found["$ai_provider"] = call.identity.provider
+    return found
+
+
+def _groups(call: Call) -> dict[str, Any]:
+    groups = {key: json.loads(text) for key, text in call.identity.groups.items()}
+    return {"$groups": groups} if groups else {}
 
 
 def _error(call: Call, generation: Generation) -> dict[str, Any]:
@@ -239,7 +243,10 @@ def _error_summary(error: Error | None, failure: Failure | None, call: Call) -> 
     summary += "".join(f" {code}" for code in codes)
     if params:
         summary += f" param={params[0]}"
-    request_id = _matching(error.request_id if error is not None else call.request_id, _REQUEST)
+    # The exception that the SDK raises for an error event has no request id.
+    raised_in_stream = failure is not None and failure.raised
+    known_id = error.request_id if error is not None else None if raised_in_stream else call.request_id
+    request_id = _matching(known_id, _REQUEST)
     if request_id is not None:
         summary += f" request_id={request_id}"
     causes = [_matching(name, _CLASS) or "Exception" for name in error.causes] if error is not None else []
@@ -277,23 +284,23 @@ def summary(event: Event) -> Summary:
         trace=properties.get("$ai_trace_id"),
         session=properties.get("$ai_session_id"),
         anonymous=properties.get("$process_person_profile") is False,
-        input_text=_words(properties.get("$ai_input"), last=True),
-        output_text=_words(properties.get("$ai_output_choices"), last=False),
+        input_text=_words(properties.get("$ai_input", ""), last=True),
+        output_text=_words(properties.get("$ai_output_choices", ""), last=False),
         cost_usd=properties.get("$ai_total_cost_usd"),
     )
 
 
 def _words(content: Any, last: bool) -> str | None:
-    """The first words of an input (of its last message: the rest is history) or of an output."""
+    """The first words of an input (of its last message: the rest is history) or of an output. None: held back."""
     if content is None or isinstance(content, str):
         return content
     if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
         message = content[-1] if last else content[0]
-        inner = message.get("content", message.get("output", message.get("arguments")))
+        inner = message.get("content") or message.get("output") or message.get("arguments") or ""
         if isinstance(inner, list):
-            return " ".join(filter(None, map(_part_words, inner))) or None
-        return inner if isinstance(inner, str) else None if inner is None else json.dumps(inner)
-    return json.dumps(content)[:500] if content else None
+            return " ".join(filter(None, map(_part_words, inner)))
+        return inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)
+    return json.dumps(content, ensure_ascii=False)[:500] if content else ""
 
 
 def _part_words(part: Any) -> str | None:

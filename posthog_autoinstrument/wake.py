@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SENTINEL = "_posthog_autoinstrument_finder"
 """On `sys`: the finder of this interpreter. Survives `del sys.modules[...]`, which other agents do at start-up."""
 TRIGGERS = ("openai",)
-"""Packages whose import loads the agent."""
+"""Packages whose import loads the agent: those of the providers, spelled here because reading them is an import."""
 
 
 class Finder:

@@ -283,6 +283,12 @@ list(stream)
 
 
 class TestBeforeSend:
+    def test_one_that_cannot_be_loaded_sends_nothing(self, run_program):
+        ran = run_program(CALL + "call('secret')\n", env={"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "no_such_module:hook"})
+        assert ran.events == []
+        (line,) = ran.stderr.splitlines()
+        assert "no_such_module:hook" in line
+
     def test_by_environment(self, run_program, tmp_path):
         (tmp_path / "hooks.py").write_text(
             "def hook(event):\n"

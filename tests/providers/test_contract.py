@@ -10,6 +10,7 @@ import pytest
 
 from posthog_autoinstrument.generation import Generation
 from posthog_autoinstrument.providers import Endpoint, Provider, load_providers
+from posthog_autoinstrument.wake import TRIGGERS
 
 from .contract import Exchange, check_provider
 
@@ -27,8 +28,9 @@ def test_provider_keeps_the_contract(provider: Provider) -> None:
     check_provider(provider, exchanges_of(provider))
 
 
-def test_names_and_packages_are_unique() -> None:
+def test_names_and_packages_are_unique_and_wake_the_agent() -> None:
     assert PROVIDERS
+    assert {provider.package for provider in PROVIDERS} == set(TRIGGERS)
     assert len({provider.name for provider in PROVIDERS}) == len(PROVIDERS)
     assert len({provider.package for provider in PROVIDERS}) == len(PROVIDERS)
 
