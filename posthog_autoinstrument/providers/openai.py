@@ -150,6 +150,8 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
     generation.usage = read_usage(usage, web_searches or None)
     generation.cost_usd = as_amount(usage.get("cost"))  # OpenRouter
     generation.output = [choices[number].message() for number in sorted(choices)]
+    if not any(said["content"] for said in generation.output):
+        generation.output = []
     generation.stop_reason = choices[min(choices)].stop_reason if choices else None
     return generation
 

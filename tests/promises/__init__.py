@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -60,12 +61,18 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: str = "",
     token: bool = True,
+    first: str = "",
 ) -> Ran:
-    """Run `source` after `PRELUDE` as a program of its own, against servers of its own. `flags` are the interpreter's."""
+    """Run `source` as a program of its own, against servers of its own, after `first` and `PRELUDE`.
+
+    `flags` are the interpreter's, `args` the program's.
+    """
     path = folder / "program.py"
-    text = PRELUDE + textwrap.dedent(source)
+    text = first + PRELUDE + textwrap.dedent(source)
     if not path.exists() or path.read_text() != text:  # the other of two runs may be reading it
-        path.write_text(text)
+        draft = folder / f"draft-{threading.get_ident()}"
+        draft.write_text(text)
+        draft.replace(path)
     command = [sys.executable, *flags, str(path), *args]
     if launched:
         command = [sys.executable, "-m", "posthog_autoinstrument", *command]
@@ -74,24 +81,34 @@ def run(
         environ.setdefault("PYTHONHASHSEED", "0")  # sets are printed
         environ.setdefault("POSTHOG_AUTOINSTRUMENT_DB", str(folder / "state" / "events.db"))
         done = subprocess.run(
-            command, env=environ, cwd=folder, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command,
+            env=environ,
+            cwd=folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr, list(openai_server.requests), list(posthog_server.events))
 
 
-def same(folder: Path, source: str, events: int | None, returncode: int = 0, **options: Any) -> Ran:
+def same(
+    folder: Path, source: str, events: int | None, returncode: int = 0, agent_lines: bool = False, **options: Any
+) -> Ran:
     """Run `source` bare and under the launcher and assert that nobody outside can tell which was which.
 
     Returns the launched run, which must have delivered `events` events (None: not asserted): proof that the agent was
-    there. `returncode` is what the program ends with by itself.
+    there. `returncode` is what the program ends with by itself. `agent_lines`: the agent may
+    write lines of its own to stderr.
     """
-    (folder / "program.py").write_text(PRELUDE + textwrap.dedent(source))
     with ThreadPoolExecutor(2) as pool:
         bare, launched = pool.map(lambda flag: run(folder, source, flag, **options), (False, True))
     assert bare.events == []
     assert bare.returncode == returncode, bare.stderr  # a program that dies early has nothing to compare
     assert_same("stdout", plain(bare.stdout), plain(launched.stdout))
-    assert_same("stderr", without_our_frames(bare.stderr), without_our_frames(launched.stderr))
+    stderr = "".join(line + "\n" for line in other_lines(launched.stderr)) if agent_lines else launched.stderr
+    assert_same("stderr", without_our_frames(bare.stderr), without_our_frames(stderr))
     assert_same("exit code", str(bare.returncode), str(launched.returncode))
     assert_same("requests", "\n".join(map(sent, bare.requests)), "\n".join(map(sent, launched.requests)))
     if events is not None:
@@ -112,7 +129,9 @@ def plain(text: str) -> str:
     return re.sub(r"(0x|cancel scope )[0-9a-f]{6,}", r"\1ADDRESS", text)
 
 
-_FRAME = re.compile(r'(?m)^[ \t]*File "[^"\n]*[/\\](?:posthog_autoinstrument|wrapt)[/\\][^"\n]*", line.*\n(?:    .*\n)*')
+_FRAME = re.compile(
+    r'(?m)^[ \t]*File "[^"\n]*[/\\](?:posthog_autoinstrument|wrapt)[/\\][^"\n]*", line.*\n(?:    .*\n)*'
+)
 _CREATED = re.compile(r"(?m)^(Coroutine created at \(most recent call last\)\n)(?:  .*\n)*")
 
 

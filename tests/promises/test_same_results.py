@@ -32,7 +32,8 @@ def look(label, value):
     response = getattr(value, "response", None) or getattr(value, "http_response", None)
     if response is not None:
         stream = response.stream
-        tell("response", response is seen[-1], response is getattr(value, "response", response), type(response), response)
+        tell("response", response is seen[-1], response is getattr(value, "response", response))
+        tell(type(response), response)
         tell(sorted(vars(response)), response.is_closed, response.is_stream_consumed, response.num_bytes_downloaded)
         tell(type(stream).__name__, isinstance(stream, HTTPX.SyncByteStream), isinstance(stream, HTTPX.AsyncByteStream))
         try:
@@ -52,7 +53,8 @@ def model(value):
 
 def ended(stream):
     response = stream.response
-    tell("ended", response.is_closed, response.is_stream_consumed, type(response.elapsed), response.num_bytes_downloaded)
+    tell("ended", response.is_closed, response.is_stream_consumed, type(response.elapsed))
+    tell(response.num_bytes_downloaded)
 """
 
 
@@ -70,7 +72,7 @@ for label, value in [
     ("responses parse", responses.parse(**RESPONSE, text_format=Book)),
     ("embeddings", embeddings.create(**EMBEDDING)),
     ("beta parse", client.beta.chat.completions.parse(**CHAT, response_format=Book)),
-    ("options", client.with_options(timeout=7, max_retries=1).chat.completions.create(**CHAT, extra_headers={"x": "y"})),
+    ("options", client.with_options(timeout=7).chat.completions.create(**CHAT, extra_headers={"x": "y"})),
 ]:
     look(label, value)
     model(value)
@@ -91,7 +93,7 @@ for label, make in [("chat", lambda: chats.create(**CHAT, stream=True)),
 
 for label, manager in [("chat", chats.stream(**CHAT)), ("responses", responses.stream(**RESPONSE)),
                        ("chat parsed", chats.stream(**CHAT, response_format=Book))]:
-    tell("==", label, type(manager), sorted(vars(manager)), len(seen), "requests")
+    tell("==", label, type(manager), len(seen), "requests")
     with manager as stream:
         tell(type(stream), sorted(vars(stream)), isinstance(stream, openai.Stream), type(stream._raw_stream))
         for event in stream:
@@ -532,7 +534,8 @@ async def main():
                 follow(error)
             else:
                 tell("no error")
-    for wrong in (lambda: client.chat.completions.create(model="m"), lambda: client.chat.completions.create(**CHAT, no=1)):
+    create = client.chat.completions.create
+    for wrong in (lambda: create(model="m"), lambda: create(**CHAT, no=1)):
         try:
             coroutine = wrong()
             tell(type(coroutine))
@@ -650,6 +653,22 @@ def test_same_exception_objects_of_a_custom_transport(tmp_path: Path) -> None:
         """,
         events=None,
     )
+
+
+MESSAGES: Any = [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.xfail(strict=True, reason="the intent of .stream() is kept in the manager's own attributes")
+def test_same_attributes_of_a_stream_manager(client: Any) -> None:
+    manager = client.chat.completions.stream(model="m", messages=MESSAGES)
+    assert not [name for name in vars(manager) if "posthog" in name]
+
+
+@pytest.mark.xfail(strict=True, reason="the tap on a byte stream is an object of a class of its own")
+def test_same_type_of_the_byte_stream_of_a_response(client: Any) -> None:
+    stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    with stream:
+        assert type(stream.response.stream).__module__.partition(".")[0] in ("httpx", "httpx2")
 
 
 @pytest.mark.xfail(strict=True, reason="the agent says that it could not read an error whose own __str__ fails")
@@ -792,16 +811,14 @@ def test_same_laziness(client: Any, openai_server: Any) -> None:
     go = threading.Event()
     piece = 'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
     openai_server.script(Answer(chunks=[piece, go, piece, "data: [DONE]\n\n"]))
-    stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
+    stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     assert next(stream).choices[0].delta.content == "Hi"
     go.set()
     assert len(list(stream)) == 1
 
 
 def test_the_program_may_keep_the_response_and_read_it_in_another_thread(client: Any, captured: Any) -> None:
-    raw = client.chat.completions.with_raw_response.create(
-        model="m", messages=[{"role": "user", "content": "x"}], stream=True
-    )
+    raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True)
     response = raw.http_response
     del raw
     lines: list[str] = []
