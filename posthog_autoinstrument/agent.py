@@ -104,7 +104,9 @@ class Agent:
         call = record.seal()
         if call is None:
             return None
-        built: dict[str, Any] | None = event.build(call, self.providers[call.sdk], self.config.keep_media)
+        built: dict[str, Any] | None = event.build(
+            call, self.providers[call.sdk], self.config.keep_media, self.config.provider
+        )
         uuid = call.uuid
         name = str(cast("dict[str, Any]", built)["event"])
         hook = self._hook()
@@ -118,9 +120,13 @@ class Agent:
         if not self._before_send_read:
             self._before_send_read = True
             # Fails closed: the hook may be there to hide something.
-            self.before_send = self.before_send or guard.attempt(
-                f"load {self.config.before_send} (no event is sent)", _load_hook, str(self.config.before_send)
-            ) or _drop
+            self.before_send = (
+                self.before_send
+                or guard.attempt(
+                    f"load {self.config.before_send} (no event is sent)", _load_hook, str(self.config.before_send)
+                )
+                or _drop
+            )
         return self.before_send
 
     def choose_sink(self) -> Sink:

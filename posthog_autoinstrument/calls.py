@@ -14,6 +14,7 @@ from time import perf_counter, time
 from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from . import context, guard, sse
 from .config import Config
@@ -115,7 +116,8 @@ class OpenCall:
         self.status = response.status_code
         self.headers = response.headers
         self.stream = stream
-        self.requested(response.request)
+        if self.url is None:
+            self.requested(response.request)
         body = getattr(response, "_content", None)
         if type(body) is not bytes:
             return False
@@ -218,13 +220,20 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
     fields = context.NOTHING
     for source in reversed(sources):
         fields = context.merge(source, fields)
+    tags = intent.sdk_fields.properties
+    properties = {**defaults.properties, **tags, **own.properties, **intent.call_fields.properties}
+    if tags:
+        # As in PostHog's wrapper, a tag does not take the place of a fact of the call; a property does.
+        named = {*own.properties, *intent.call_fields.properties}
+        properties = {key: text for key, text in properties.items() if key in named or key not in tags}
     return Identity(
         distinct_id=fields.distinct_id,
         trace_id=fields.trace_id or context.new_trace_id(),
         session_id=fields.session_id,
         replay_session_id=fields.replay_session_id,
-        properties=fields.properties,
+        properties=properties,
         groups=fields.groups,
+        tags=tags,
         privacy_mode=any(source.privacy_mode for source in sources),
         parent_id=fields.parent_id,
         span_name=fields.span_name,
@@ -247,7 +256,7 @@ def _error_of(error: BaseException) -> Error:
     status = getattr(error, "status_code", None)
     return Error(
         type(error).__name__,
-        str(error)[:MAX_ERROR_CHARS],
+        (guard.quietly(str, error) or "")[:MAX_ERROR_CHARS],  # a `__str__` of the host's may raise
         status if isinstance(status, int) else None,
         text("code"),
         text("type"),
@@ -278,12 +287,13 @@ class Calls:
             properties=context.serialised(config.properties),
             groups=context.serialised(config.groups),
             privacy_mode=config.privacy_mode,
-            provider=config.provider,
         )
         self._by_path = {endpoint.path: endpoint for endpoint in provider.endpoints}
         self._by_name = {endpoint.name: endpoint for endpoint in provider.endpoints}
         self.streams: set[OpenCall] = set()
         """Calls whose answer is still being read."""
+        self.carried: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()
+        """Stream managers that are yet to be entered, and what the program said when it asked for them."""
         self._wrapped_by_posthog: dict[type, bool] = {}
 
     @guard.guarded("open a call", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from . import __version__, guard, mend, redact
@@ -37,8 +38,11 @@ Event = dict[str, Any]
 """event, uuid, timestamp (ISO 8601, UTC), distinct_id, properties."""
 
 
-def build(call: Call, provider: Provider, keep_media: bool = False) -> Event:
-    """The event of one call. Each part is made on its own: a part that fails leaves the others in place."""
+def build(call: Call, provider: Provider, keep_media: bool = False, process_provider: str | None = None) -> Event:
+    """The event of one call. Each part is made on its own: a part that fails leaves the others in place.
+
+    `process_provider` is what every event of the process calls its provider, unless the call says otherwise.
+    """
     endpoint = provider.endpoint(call.endpoint)
     generation = Generation()
     if endpoint is not None:
@@ -48,7 +52,9 @@ def build(call: Call, provider: Provider, keep_media: bool = False) -> Event:
     is_embedding = endpoint is not None and endpoint.kind == "embedding"
     properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
-        ("name the call", lambda: _facts(call, generation, provider, is_embedding)),
+        ("write the tags", lambda: _values(call.identity.tags)),
+        ("name the call", lambda: _facts(call, generation, is_embedding)),
+        ("name the provider", lambda: _provider(call, provider, process_provider)),
         ("write the content", lambda: _content(call, generation, is_embedding, keep_media)),
         ("write the tokens", lambda: _tokens(generation.usage, call.stream, is_embedding)),
         ("write the timings", lambda: _timings(call, generation)),
@@ -74,9 +80,16 @@ def build(call: Call, provider: Provider, keep_media: bool = False) -> Event:
     }
 
 
-def _facts(call: Call, generation: Generation, provider: Provider, is_embedding: bool) -> dict[str, Any]:
+def _provider(call: Call, provider: Provider, process_provider: str | None) -> dict[str, Any]:
+    return {"$ai_provider": process_provider or provider.provider_of(call.client, call.base_url)}
+
+
+def _values(texts: Mapping[str, str]) -> dict[str, Any]:
+    return {key: json.loads(text) for key, text in texts.items()}
+
+
+def _facts(call: Call, generation: Generation, is_embedding: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "$ai_provider": call.identity.provider or provider.provider_of(call.client, call.base_url),
         "$ai_model": generation.model or call.model,
         "$ai_stream": call.stream or generation.parameters.get("stream") is True,  # one that was refused too
         "$ai_base_url": redact.redact_url(call.base_url),

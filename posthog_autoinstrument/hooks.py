@@ -34,7 +34,7 @@ class Hooks:
     def __post_init__(self) -> None:
         wired = self.provider.wire
         for cls in (wired.sync_client, wired.async_client):
-            self.points += [Point(wired.base_module, cls, name) for name in ("request", "_process_response")]
+            self.points += [Point(wired.base_module, cls, name) for name in wire.CLIENT_METHODS]
         for cls in (wired.sync_stream, wired.async_stream):
             self.points.append(Point(wired.streaming_module, cls, "_iter_events"))
         for site in self.provider.sites:

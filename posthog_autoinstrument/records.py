@@ -38,6 +38,8 @@ class Identity:
     replay_session_id: str | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Properties that say less than the call itself: tags of the posthog package's context."""
     privacy_mode: bool = False
     parent_id: str | None = None
     span_name: str | None = None

@@ -4,10 +4,10 @@ the `posthog_*` arguments out, and hand the open call to the wire through a clai
 
 from __future__ import annotations
 
-import copy
 import functools
 import sys
 from collections.abc import Callable, Coroutine
+from types import MethodType
 from typing import Any
 
 import wrapt
@@ -18,41 +18,28 @@ from .context import OVERRIDES
 from .providers import Site
 from .wire import MARK, reset
 
-_INTENT = "_posthog_autoinstrument_intent"
-
-
-class _BoundSite(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
-    """A bound method that still pickles and copies: wrapt's proxies refuse to (wrapt 1.16 to 2.5)."""
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        instance = self._self_instance
-        return getattr, (instance if instance is not None else self._self_parent._self_site_class, self.__name__)
-
-    def __copy__(self) -> Any:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        instance = self._self_instance
-        return self if instance is None else getattr(copy.deepcopy(instance, memo), self.__name__)
-
 
 class SiteWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
-    """A wrapped method of an SDK class. To `inspect`, `typing`, `mock` and `pickle` it looks like what it wraps."""
+    """A wrapped method of an SDK class. To `inspect`, `typing`, `mock` and `pickle` it looks like what it wraps.
 
-    __bound_function_wrapper__ = _BoundSite
+    Bound as Python binds a function: wrapt's own bound wrapper (1.16 to 2.5) refuses to be pickled, copied and held by
+    `weakref.WeakMethod`, and `Completions.create is Completions.create` is False with it.
+    """
 
-    def __init__(self, wrapped: Any, wrapper: Any, owner: type) -> None:
-        super().__init__(wrapped, wrapper)
-        self._self_site_class = owner
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return getattr, (self._self_site_class, self.__name__)
+    def __reduce_ex__(self, protocol: Any) -> str:
+        return str(self.__qualname__)  # by name, as every function is
 
     def __copy__(self) -> Any:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
 
 
 def patch_site(cls: type, site: Site, calls: Calls) -> list[str]:
@@ -66,7 +53,7 @@ def patch_site(cls: type, site: Site, calls: Calls) -> list[str]:
             # A method that the SDK marks deprecated warns at its caller's line, which would be ours: the wire sees it.
             if hasattr(original, "__deprecated__"):
                 continue
-            setattr(cls, name, SiteWrapper(original, _wrapper(name, site, calls), cls))
+            setattr(cls, name, SiteWrapper(original, _wrapper(name, site, calls)))
         patched.append(name)
     return patched
 
@@ -75,6 +62,11 @@ def _wrapper(name: str, site: Site, calls: Calls) -> Callable[..., Any]:
     if name in site.streams:
         return functools.partial(_stream, calls)
     return functools.partial(_async_call if site.is_async else _call, calls, site.endpoint)
+
+
+def _resource(instance: Any, args: tuple[Any, ...]) -> Any:
+    """Whose method is called: bound by us it comes first among the arguments, bound by another wrapper as instance."""
+    return args[0] if instance is None and args else instance
 
 
 def _taken(kwargs: dict[str, Any]) -> dict[str, Any] | None:
@@ -87,7 +79,7 @@ def _taken(kwargs: dict[str, Any]) -> dict[str, Any] | None:
 def _call(
     calls: Calls, endpoint: str, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]
 ) -> Any:
-    call = calls.open(instance, endpoint, _taken(kwargs), kwargs.get("model"))
+    call = calls.open(_resource(instance, args), endpoint, _taken(kwargs), kwargs.get("model"))
     if call is None:
         return wrapped(*args, **kwargs)
     token = CLAIM.set(call)
@@ -115,7 +107,7 @@ def _end_unclaimed(call: OpenCall, returned: bool) -> None:
 def _async_call(
     calls: Calls, endpoint: str, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]
 ) -> Any:
-    call = calls.open(instance, endpoint, _taken(kwargs), kwargs.get("model"))
+    call = calls.open(_resource(instance, args), endpoint, _taken(kwargs), kwargs.get("model"))
     if call is None:
         return wrapped(*args, **kwargs)
     returned = False
@@ -190,23 +182,24 @@ def _stream(calls: Calls, wrapped: Callable[..., Any], instance: Any, args: Any,
     finally:
         CARRIED.reset(token)
     if intent is not None:
-        guard.attempt("prepare a stream manager", _carry, manager, intent)
+        guard.attempt("prepare a stream manager", _carry, calls, manager, intent)
     return manager
 
 
-def _carry(manager: Any, intent: Intent) -> None:
-    """Leave what the program said on the manager, and have its class give it to the `create` it calls on entering."""
+def _carry(calls: Calls, manager: Any, intent: Intent) -> None:
+    """Keep what the program said beside the manager, for the `create` that its class calls on entering."""
     cls = type(manager)
-    if "__enter__" in cls.__dict__:
-        if not getattr(cls.__dict__["__enter__"], MARK, False):
-            cls.__enter__ = _tap_enter(cls.__dict__["__enter__"])
-        manager.__dict__[_INTENT] = intent
+    enter = cls.__dict__.get("__enter__")
+    if enter is not None:
+        if not getattr(enter, MARK, False):
+            cls.__enter__ = _tap_enter(calls, enter)
+        calls.carried[manager] = intent
 
 
-def _tap_enter(wrapped: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _tap_enter(calls: Calls, wrapped: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(wrapped)
     def __enter__(self: Any) -> Any:
-        intent = self.__dict__.pop(_INTENT, None)
+        intent = calls.carried.pop(self, None)
         if intent is None:
             return wrapped(self)
         token = CARRIED.set(intent)

@@ -59,7 +59,7 @@ class _Bytes:
             call.finish("abandoned", late=True)
 
 
-_kinds: dict[tuple[type, ...], type] = {}
+_kinds: dict[type, type] = {}
 
 
 def _kind_of(inner: Any) -> type:
@@ -68,10 +68,12 @@ def _kind_of(inner: Any) -> type:
     httpx and httpx2 insist on their own `SyncByteStream` or `AsyncByteStream`; both may be in one process, and
     importing either would change what openai 3 does. So the bases are found by name among the stream's own.
     """
-    bases = tuple(base for base in type(inner).__mro__ if base.__name__ in ("SyncByteStream", "AsyncByteStream"))
-    kind = _kinds.get(bases)
+    own = type(inner)
+    kind = _kinds.get(own)
     if kind is None:
-        kind = _kinds[bases] = type(type(inner).__name__, (_Bytes, *bases), {})
+        bases = tuple(base for base in own.__mro__ if base.__name__ in ("SyncByteStream", "AsyncByteStream"))
+        names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
+        kind = _kinds[own] = type(own.__name__, (_Bytes, *bases), names)
     return kind
 
 

@@ -1,8 +1,9 @@
 """The tap on the SDK's transport: every logical call passes it exactly once, retries inside.
 
 `SyncAPIClient.request` and `AsyncAPIClient.request` are called once per logical call in openai 1.0.0 to 3.54.0, for
-every endpoint and shape; `_process_response` sees the HTTP response of every shape; `Stream._iter_events` the decoded
-events of every stream. Plain functions, not proxies: they cost 0.2 us instead of 0.65, pickle and copy.
+every endpoint and shape; `_build_request` makes what is sent, `_process_response` sees the HTTP response of every
+shape, `Stream._iter_events` the decoded events of every stream. Plain functions, not proxies: they cost 0.2 us instead
+of 0.65, pickle and copy.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ MARK = "_posthog_autoinstrument"
 """Set on every function of ours that stands in an SDK class."""
 
 
+CLIENT_METHODS = ("request", "_build_request", "_process_response")
+
+
 def patch_client(cls: type, calls: Calls) -> list[str]:
     """Tap a client base class; the names of the methods that carry the tap afterwards."""
     methods = {
         "request": _tap_async_request if _is_async(cls, "request") else _tap_request,
+        "_build_request": _tap_build,
         "_process_response": _tap_async_response if _is_async(cls, "_process_response") else _tap_response,
     }
     return [name for name, tap in methods.items() if patch(cls, name, functools.partial(tap, calls=calls))]
@@ -111,6 +116,25 @@ def _left(call: OpenCall, returned: bool) -> None:
         call.fail(sys.exc_info()[1])
     elif not call.unread:
         call.finish("complete")
+
+
+def _tap_build(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+    """What is sent is known before it is: a call that is cancelled or interrupted has no other trace of it."""
+
+    @functools.wraps(wrapped)
+    def _build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        request = wrapped(self, *args, **kwargs)
+        call = CURRENT.get()
+        if call is not None:
+            _built(call, request)
+        return request
+
+    return _build_request
+
+
+@guard.guarded("read a request", None)
+def _built(call: OpenCall, request: Any) -> None:
+    call.requested(request)
 
 
 def _tap_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:

@@ -387,6 +387,7 @@ class TestThePosthogPackage:
                 posthog.identify_context("sdk-user")
                 posthog.set_context_session("replay-1")
                 posthog.tag("tagged", "yes")
+                posthog.tag("$ai_model", "not a fact")
                 call()
                 with posthog_context(distinct_id="ours", properties={"tagged": "ours"}):
                     call()
@@ -399,6 +400,7 @@ class TestThePosthogPackage:
         assert first["distinct_id"] == "sdk-user"
         assert first["properties"]["$session_id"] == "replay-1"
         assert first["properties"]["tagged"] == "yes"
+        assert first["properties"]["$ai_model"] == "gpt-4o-mini-2024-07-18"
         assert second["distinct_id"] == "ours"
         assert second["properties"]["tagged"] == "ours"
         assert private["properties"]["$ai_input"] is None

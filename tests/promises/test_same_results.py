@@ -658,20 +658,17 @@ def test_same_exception_objects_of_a_custom_transport(tmp_path: Path) -> None:
 MESSAGES: Any = [{"role": "user", "content": "x"}]
 
 
-@pytest.mark.xfail(strict=True, reason="the intent of .stream() is kept in the manager's own attributes")
 def test_same_attributes_of_a_stream_manager(client: Any) -> None:
     manager = client.chat.completions.stream(model="m", messages=MESSAGES)
     assert not [name for name in vars(manager) if "posthog" in name]
 
 
-@pytest.mark.xfail(strict=True, reason="the tap on a byte stream is an object of a class of its own")
 def test_same_type_of_the_byte_stream_of_a_response(client: Any) -> None:
     stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     with stream:
         assert type(stream.response.stream).__module__.partition(".")[0] in ("httpx", "httpx2")
 
 
-@pytest.mark.xfail(strict=True, reason="the agent says that it could not read an error whose own __str__ fails")
 def test_same_stderr_when_the_exception_of_the_program_cannot_be_printed(tmp_path: Path) -> None:
     same(
         tmp_path,

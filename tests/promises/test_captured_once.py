@@ -1,0 +1,204 @@
+"""Promise: nothing is captured twice: not what PostHog's own wrapper or gateway records, not the agent's own HTTP."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from posthog_autoinstrument.testing import PostHogServer
+
+from . import own_lines, run
+
+pytestmark = pytest.mark.promise
+
+MESSAGES: Any = [{"role": "user", "content": "Hello"}]
+MODULE = openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]
+"""httpx or httpx2: whichever this openai speaks."""
+
+RECORDED_BY_POSTHOG = {
+    "chat": 'chats.create(**CHAT, posthog_distinct_id="theirs")',
+    "chat stream": 'list(chats.create(**CHAT, stream=True, posthog_distinct_id="theirs"))',
+    "chat parse": 'chats.parse(**CHAT, response_format=Book, posthog_distinct_id="theirs")',
+    "beta parse": 'client.beta.chat.completions.parse(**CHAT, response_format=Book, posthog_distinct_id="theirs")',
+    "responses": 'responses.create(**RESPONSE, posthog_distinct_id="theirs")',
+    "responses stream": 'list(responses.create(**RESPONSE, stream=True, posthog_distinct_id="theirs"))',
+    "responses parse": 'responses.parse(**RESPONSE, text_format=Book, posthog_distinct_id="theirs")',
+    "embeddings": 'client.embeddings.create(**EMBEDDING, posthog_distinct_id="theirs")',
+}
+PASSED_THROUGH = {
+    "chat helper": "manage(chats.stream(**CHAT))",
+    "responses helper": "manage(responses.stream(**RESPONSE))",
+    "raw": "chats.with_raw_response.create(**CHAT)",
+    "streaming response": "enter(chats.with_streaming_response.create(**CHAT))",
+    "raw embeddings": "client.embeddings.with_raw_response.create(**EMBEDDING)",
+    "legacy": 'client.completions.create(model="gpt-3.5-turbo-instruct", prompt="x")',
+}
+"""What posthog 7.91.1 hands on to the SDK without recording it."""
+
+WRAPPED = """
+import posthog
+import posthog_autoinstrument
+from posthog.ai.openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
+
+class Book(BaseModel):
+    title: str
+
+def manage(manager):
+    with manager as stream:
+        return list(stream)
+
+def enter(manager):
+    with manager as response:
+        return response.read()
+
+async def amanage(manager):
+    async with manager as stream:
+        return [event async for event in stream]
+
+async def aenter(manager):
+    async with manager as response:
+        return await response.read()
+
+async def alist(awaitable):
+    return [chunk async for chunk in await awaitable]
+
+theirs = posthog.Posthog("phc_theirs", host=sys.argv[1])
+client = OpenAI(posthog_client=theirs)
+chats, responses = client.chat.completions, client.responses
+"""
+
+
+def test_calls_of_the_wrapper_of_posthog_are_left_alone(tmp_path: Path) -> None:
+    lines = []
+    for label, call in {**RECORDED_BY_POSTHOG, **PASSED_THROUGH}.items():
+        lines.append(f"with posthog_autoinstrument.posthog_context(trace_id={label!r}):\n    {call}\n")
+    awaited = []
+    for label, call in {**RECORDED_BY_POSTHOG, **PASSED_THROUGH}.items():
+        call = call.replace("list(", "alist(").replace("manage(", "amanage(").replace("enter(", "aenter(")
+        awaited.append(
+            f"    with posthog_autoinstrument.posthog_context(trace_id={'async ' + label!r}):\n        await {call}\n"
+        )
+    source = (
+        WRAPPED
+        + "".join(lines)
+        + "async def main():\n    client = AsyncOpenAI(posthog_client=theirs)\n"
+        + "    chats, responses = client.chat.completions, client.responses\n"
+        + "".join(awaited)
+        + "    await client.close()\nasyncio.run(main())\n"
+        + 'with posthog_autoinstrument.posthog_context(trace_id="plain"):\n'
+        + "    openai.OpenAI().chat.completions.create(**CHAT)\n"
+        + "theirs.shutdown()\n"
+    )
+    with PostHogServer() as theirs:
+        ran = run(tmp_path, source, args=[theirs.url])
+        assert ran.returncode == 0, ran.stderr
+        assert own_lines(ran.stderr) == []
+        ours = Counter(event["properties"]["$ai_trace_id"] for event in ran.events)
+        expected = [prefix + label for prefix in ("", "async ") for label in PASSED_THROUGH]
+        assert ours == dict.fromkeys([*expected, "plain"], 1)
+        assert len([event for event in theirs.events if event["distinct_id"] == "theirs"]) == 2 * len(
+            RECORDED_BY_POSTHOG
+        )
+        assert len(theirs.events) == 2 * len(RECORDED_BY_POSTHOG)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "events"),
+    [
+        ("https://gateway.us.posthog.com/v1", 0),
+        ("https://gateway.eu.posthog.com/project/v1", 0),
+        ("https://gateway.posthog.com/v1", 0),
+        ("https://AI-Gateway.US.posthog.com:443/v1", 0),
+        ("https://ai-gateway.eu.posthog.com/v1", 0),
+        ("https://gateway.us.posthog.com.example.com/v1", 1),
+        ("https://us.posthog.com/v1", 1),
+    ],
+)
+def test_calls_to_the_gateway_of_posthog_are_left_alone(captured: Any, base_url: str, events: int) -> None:
+    httpx = __import__(MODULE)
+    urls = []
+
+    def answer(request: Any) -> Any:
+        urls.append(request.url.host)
+        if b'"stream":true' in request.content.replace(b" ", b""):
+            return httpx.Response(200, content=b"data: [DONE]\n\n", headers={"content-type": "text/event-stream"})
+        return httpx.Response(
+            200, json={"id": "c", "object": "list", "model": "m", "choices": [], "data": [], "output": []}
+        )
+
+    transport = httpx.MockTransport(answer)
+    with openai.OpenAI(api_key="k", base_url=base_url, http_client=httpx.Client(transport=transport)) as client:
+        client.chat.completions.create(model="m", messages=MESSAGES)
+        list(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+        client.responses.create(model="m", input="x")
+        client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
+        client.post("/chat/completions", body={"model": "m", "messages": MESSAGES}, cast_to=object)
+    assert len(urls) == 5
+    captured(5 * events)
+
+
+def test_the_http_of_the_agent_is_not_instrumented(tmp_path: Path) -> None:
+    """OpenTelemetry's instrumentation of `requests` would make a span of each batch, unless it is told not to."""
+    ran = run(
+        tmp_path,
+        """
+        import contextvars
+        import requests.sessions
+        import posthog_autoinstrument
+
+        # The part of opentelemetry-api that its instrumentations use.
+        otel = types.ModuleType("opentelemetry.context")
+        current = contextvars.ContextVar("current", default={})
+        balance = []
+
+        def set_value(key, value, context=None):
+            return {**(current.get() if context is None else context), key: value}
+
+        def attach(context):
+            balance.append(threading.current_thread().name)
+            return current.set(context)
+
+        def detach(token):
+            balance.pop()
+            current.reset(token)
+
+        otel.set_value, otel.attach, otel.detach = set_value, attach, detach
+        otel.get_value = lambda key, context=None: current.get().get(key)
+        otel.get_current = current.get
+        otel._SUPPRESS_INSTRUMENTATION_KEY = "suppress_instrumentation-1"
+        otel._SUPPRESS_HTTP_INSTRUMENTATION_KEY = "suppress_http_instrumentation-1"
+        sys.modules["opentelemetry"] = types.ModuleType("opentelemetry")
+        sys.modules["opentelemetry.context"] = otel
+
+        spans, sent = [], []
+        whole = requests.sessions.Session.send
+
+        def send(self, request, **kwargs):
+            sent.append(list(balance))
+            if not otel.get_value("suppress_instrumentation") or not otel.get_value("suppress_http_instrumentation-1"):
+                spans.append(request.url)
+            return whole(self, request, **kwargs)
+
+        requests.sessions.Session.send = send
+
+        def hook(request):
+            tell("the program's own", current.get())
+
+        client = openai.OpenAI(http_client=openai.DefaultHttpxClient(event_hooks={"request": [hook]}))
+        client.chat.completions.create(**CHAT)
+        tell(posthog_autoinstrument.flush(10), sent, spans, balance, current.get())
+        requests.get(client.base_url.copy_with(path="/v1/models"))
+        tell(len(spans))
+        """,
+    )
+    assert ran.stdout.splitlines() == [
+        "the program's own {}",
+        "True [['posthog-autoinstrument-flusher']] [] [] {}",
+        "1",
+    ]
+    assert len(ran.events) == 1
