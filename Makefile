@@ -28,7 +28,7 @@ demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of
 	@.venv/bin/posthog-instrument demo
 
 test: .venv-test/.wheel ## run the everyday tests on the installed wheel
-	@$(call TESTS,.venv-test,-m "not slow and not packages")
+	@$(call TESTS,.venv-test,-n 2 -m "not slow and not packages")
 
 lint: .venv-test/.installed ## ruff (lint and format) and mypy
 	@.venv-test/bin/python -m ruff check .
@@ -36,13 +36,13 @@ lint: .venv-test/.installed ## ruff (lint and format) and mypy
 	@.venv-test/bin/python -m mypy
 
 promises: .venv-test/.wheel ## the agent's promises to its host program, each by name
-	@$(call TESTS,.venv-test,-m promise -v)
+	@$(call TESTS,.venv-test,-n 2 -m promise -v)
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)
 
 oldest: .venv-oldest/.wheel ## the everyday tests on Python 3.10 with the oldest wrapt and requests
-	@$(call TESTS,.venv-oldest,-m "not slow and not packages")
+	@$(call TESTS,.venv-oldest,-n 2 -m "not slow and not packages")
 
 ci: ## everything that must pass before a change goes in
 	@.ci/run
