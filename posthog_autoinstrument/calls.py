@@ -193,7 +193,7 @@ class OpenCall:
             base_url=base_url,
             request_url=str(self.url) if self.url is not None else "",
             ended_at=self.ended_at,
-            duration_s=self.duration_s,
+            duration_s=max(0.0, self.duration_s),  # a test of the host may turn even this clock back
             end=self.ended or "abandoned",
             stream=self.stream,
             identity=resolve(self.intent, self.calls.defaults),
@@ -205,7 +205,7 @@ class OpenCall:
             request=self.sent,
             response=body,
             chunks=tuple(texts) if texts is not None else None,
-            chunk_offsets_s=tuple(offset - self.started for offset in self.offsets),
+            chunk_offsets_s=tuple(max(0.0, offset - self.started) for offset in self.offsets),
             cut=self.cut,
         )
 
