@@ -30,9 +30,13 @@ _said: set[str] = set()
 
 def say(line: str) -> None:
     """Write one line to the standard error file descriptor. Never raises, takes no lock."""
+    # The interpreter's own stream says whether there is one: where the program was started with it closed, the number
+    # 2 may belong to a file or a socket of the host's by now.
+    stream = sys.__stderr__
     try:
-        os.write(2, (PREFIX + line + "\n").encode("utf-8", "replace"))
-    except OSError:
+        if stream is not None and not stream.closed:
+            os.write(stream.fileno(), (PREFIX + line + "\n").encode("utf-8", "replace"))
+    except (OSError, ValueError):
         pass
 
 
