@@ -162,3 +162,24 @@ def test_a_personal_key_is_refused_and_never_shown(tmp_path):
 def test_the_exit_code_of_a_signal(tmp_path):
     done = run(sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", cwd=tmp_path)
     assert done.returncode == -9
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the descriptors")
+@pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams(tmp_path, closed):
+    # What the program opens gets the number of the closed descriptor: no line of ours may go there.
+    (tmp_path / "app.py").write_text(
+        "import os, sys\n"
+        "victim = open('victim', 'w+b')\n"
+        "from openai import OpenAI, APIConnectionError\n"
+        "try:\n"
+        "    OpenAI(base_url='http://127.0.0.1:9/v1', max_retries=0).completions.create(model='m', prompt='')\n"
+        "except APIConnectionError:\n"
+        "    pass\n"
+    )
+    environ = {**os.environ, "OPENAI_API_KEY": "k", "POSTHOG_HOST": "http://127.0.0.1:9"}
+    environ["POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S"] = "0.5"
+    command = f'exec "{sys.executable}" -m posthog_autoinstrument "{sys.executable}" app.py {closed}'
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environ, timeout=60, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "victim").read_bytes() == b""

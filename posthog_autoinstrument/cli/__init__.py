@@ -68,18 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         else:
             guard.say(f"unknown option {option} (options of the program stand after it)")
-            sys.stderr.write(USAGE)
+            _usage()
             return 2
     if arguments and arguments[0] in ("demo", "events", "doctor"):
         return _own_word(arguments[0], arguments[1:], local, debug)
     if arguments and arguments[0] in ("run", "--"):
         del arguments[0]
     if not arguments or (arguments[0] == "-m" and len(arguments) == 1):
-        sys.stderr.write(USAGE)
+        _usage()
         return 2
     from . import launcher
 
     return launcher.launch(arguments, local, debug)
+
+
+def _usage() -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(USAGE)
 
 
 def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:

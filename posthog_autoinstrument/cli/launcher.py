@@ -58,8 +58,9 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False) -> 
         )
     if os.name == "nt":
         return _run_and_wait(program, arguments, environ)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by the shell
+            stream.flush()
     try:
         os.execve(program, arguments, environ)
     except OSError as error:
