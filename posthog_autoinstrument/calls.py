@@ -67,6 +67,8 @@ class OpenCall:
 
     claimed = False
     """The wire has taken it: it will end there."""
+    shared = False
+    """Another call of the same Context was on the wire when this one came: the ContextVar does not tell them apart."""
     ended: End | None = None
     client = ""
     base_url: Any = None

@@ -376,4 +376,5 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     )
     guard.loud = config.raise_errors
     guard.debug = config.debug
+    guard.owner = os.getpid() if config.main_process else 0
     return config

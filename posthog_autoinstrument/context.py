@@ -227,8 +227,12 @@ class posthog_context:
                             return
                         finally:
                             CONTEXT.set(before)
-                        sent = yield item
-                        step = functools.partial(inner.asend, sent)
+                        with _Thrown() as thrown:
+                            sent = yield item
+                            step = functools.partial(inner.asend, sent)
+                        if thrown.error is not None:
+                            # What the consumer throws in (`asynccontextmanager` does) is the generator's to handle.
+                            step = functools.partial(inner.athrow, thrown.error)
                 finally:
                     await inner.aclose()
 
@@ -255,6 +259,23 @@ class posthog_context:
                 return function(*args, **kwargs)
 
         return cast(F, in_context)
+
+
+class _Thrown:
+    """Catches what is thrown into a generator at its `yield`, for another generator; closing is not caught."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> _Thrown:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None or isinstance(error, GeneratorExit):
+            return False
+        self.error = error
+        return True
 
 
 class _Steps(Generator[Any, Any, Any]):

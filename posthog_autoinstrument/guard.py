@@ -22,6 +22,9 @@ loud = False
 debug = False
 """Set by `config` from POSTHOG_AUTOINSTRUMENT_DEBUG: every failure is said, with its place."""
 
+owner: int | None = None
+"""Process that may write to stderr: set by `config`. Its children keep silent, unless `debug` is set."""
+
 failures: dict[str, int] = {}
 """How often each step failed in this process."""
 
@@ -30,6 +33,8 @@ _said: set[str] = set()
 
 def say(line: str) -> None:
     """Write one line to the standard error file descriptor. Never raises, takes no lock."""
+    if owner is not None and owner != os.getpid() and not debug:
+        return
     # The interpreter's own stream says whether there is one: where the program was started with it closed, the number
     # 2 may belong to a file or a socket of the host's by now.
     stream = sys.__stderr__

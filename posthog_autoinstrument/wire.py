@@ -13,6 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar, Token
+from types import CodeType, FrameType
 from typing import Any
 
 from . import guard, streams
@@ -78,6 +79,7 @@ def _tap_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any
             if call is not None:
                 _left(call, returned)
 
+    _requests.add(request.__code__)
     return request
 
 
@@ -88,6 +90,9 @@ def _tap_async_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..
         if call is None and CURRENT.get() is None:
             return await wrapped(self, *args, **kwargs)
         token = CURRENT.set(call)
+        outer = token.old_value
+        if isinstance(outer, OpenCall) and call is not None:
+            outer.shared = call.shared = True  # nested, or two tasks in one Context (`create_task(context=)`)
         returned = False
         try:
             result = await wrapped(self, *args, **kwargs)
@@ -98,7 +103,34 @@ def _tap_async_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..
             if call is not None:
                 _left(call, returned)
 
+    _requests.add(request.__code__)
     return request
+
+
+def _current() -> OpenCall | None:
+    """The call whose request this frame works on.
+
+    The ContextVar says it, except where tasks share a Context and set it in turn: there the frame of our `request`
+    that this one runs below does.
+    """
+    call = CURRENT.get()
+    if call is not None and not call.shared:
+        return call
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(FRAMES_TO_REQUEST):
+        if frame is None:
+            break
+        if frame.f_code in _requests:
+            found: OpenCall | None = frame.f_locals.get("call")
+            return found
+        frame = frame.f_back
+    return None
+
+
+FRAMES_TO_REQUEST = 12
+"""Between our `request` and what it calls: 2 in openai 3, 3 more a retry in versions that retry by recursion."""
+_requests: set[CodeType] = set()
+"""Our `request` functions, sync and async."""
 
 
 def reset(variable: ContextVar[Any], token: Token[Any]) -> None:
@@ -124,7 +156,7 @@ def _tap_build(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def _build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         request = wrapped(self, *args, **kwargs)
-        call = CURRENT.get()
+        call = _current()
         if call is not None:
             _built(call, request)
         return request
@@ -140,7 +172,7 @@ def _built(call: OpenCall, request: Any) -> None:
 def _tap_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = CURRENT.get()
+        call = _current()
         if call is not None:
             _answered(call, kwargs)
         return wrapped(self, *args, **kwargs)
@@ -151,7 +183,7 @@ def _tap_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., An
 def _tap_async_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     async def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = CURRENT.get()
+        call = _current()
         if call is not None:
             _answered(call, kwargs)
         return await wrapped(self, *args, **kwargs)

@@ -525,3 +525,38 @@ class TestStreamEnds:
             list(client.chat.completions.create(**CHAT, stream=True))
         found = facts(*captured(1))
         assert found["$ai_output_choices"] == [{"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}]
+
+
+class TestSharedContexts:
+    def test_two_tasks_in_one_context_keep_their_answers(self, make_async, captured):
+        import contextvars
+        import sys
+
+        if sys.version_info < (3, 11):
+            pytest.skip("asyncio.create_task(context=) came with Python 3.11")
+
+        async def main():
+            async with make_async() as client:
+                shared = contextvars.copy_context()
+
+                async def ask(model: str, text: str) -> str:
+                    answer = await client.chat.completions.create(
+                        model=model, messages=[{"role": "user", "content": text}]
+                    )
+                    return answer.choices[0].message.content
+
+                tasks = [
+                    asyncio.create_task(ask("slow", "A"), context=shared),
+                    asyncio.create_task(ask("gpt-4o-mini", "B"), context=shared),
+                    asyncio.create_task(ask("slow", "C"), context=shared),
+                ]
+                return await asyncio.gather(*tasks)
+
+        answers = arun(main())
+        found = {
+            event["properties"]["$ai_input"][0]["content"]: event["properties"]["$ai_output_choices"][0]["content"][0][
+                "text"
+            ]
+            for event in captured(3)
+        }
+        assert found == dict(zip("ABC", answers, strict=True))

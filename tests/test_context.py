@@ -184,6 +184,38 @@ class TestDecorators:
         asyncio.run(main())
         assert len(closed) == 1
 
+    def test_what_is_thrown_into_a_generator_is_its_own_to_handle(self):
+        import contextlib
+
+        log: list[Any] = []
+
+        @contextlib.asynccontextmanager
+        @posthog_context(trace_id="ag")
+        async def asynchronous() -> Any:
+            try:
+                yield current_trace_id()
+            except ValueError:
+                log.append(("async", current_trace_id()))
+                raise
+
+        @contextlib.contextmanager
+        @posthog_context(trace_id="g")
+        def synchronous() -> Any:
+            try:
+                yield current_trace_id()
+            except ValueError:
+                log.append(("sync", current_trace_id()))
+
+        async def main() -> None:
+            with pytest.raises(ValueError, match="thrown"):
+                async with asynchronous():
+                    raise ValueError("thrown")
+
+        asyncio.run(main())
+        with synchronous():
+            raise ValueError
+        assert log == [("async", "ag"), ("sync", "g")]
+
 
 class TestTasksAndThreads:
     def test_a_hundred_tasks_keep_their_users(self, openai_server, captured):

@@ -183,3 +183,21 @@ def test_random_keys_in_paths_are_recognised() -> None:
 )
 def test_keys_in_messages_are_redacted_and_masked_ones_stay(text: str, shown: str | None) -> None:
     assert redact_keys(text) == (text if shown is None else shown)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"image_url": {"url": "\n" * 200_000 + "!"}},
+        {"data": "A" * 200_000 + "!"},
+        {"data": "=" * 200_000},
+    ],
+)
+def test_no_content_takes_time_by_the_square_of_its_length(value: dict[str, object]) -> None:
+    # It took minutes on a thread that holds the GIL; the suite's own timeout would end it.
+    assert redact_media(value) == value
+
+
+@pytest.mark.parametrize("unit", ["sk-", "eyJ-", "secret=", "Bearer ", "://a@", "AKIA", "gsk_"])
+def test_no_message_takes_time_by_the_square_of_its_length(unit: str) -> None:
+    assert redact_keys(unit * (100_000 // len(unit)) + "*")
