@@ -25,10 +25,10 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of events
-	@.venv/bin/posthog-instrument demo
+	@.venv/bin/posthog-instrument --local demo
 
 test: .venv-test/.wheel ## run the everyday tests on the installed wheel
-	@$(call TESTS,.venv-test,-n 2 -m "not slow and not packages")
+	@$(call TESTS,.venv-test,-n 2 -m "not packages")
 
 lint: .venv-test/.installed ## ruff (lint and format) and mypy
 	@.venv-test/bin/python -m ruff check .
@@ -42,7 +42,7 @@ packages: .venv-test/.wheel ## install from wheel, from sdist and editable into 
 	@$(call TESTS,.venv-test,-m packages -v)
 
 oldest: .venv-oldest/.wheel ## the everyday tests on Python 3.10 with the oldest wrapt and requests
-	@$(call TESTS,.venv-oldest,-n 2 -m "not slow and not packages")
+	@$(call TESTS,.venv-oldest,-n 2 -m "not packages")
 
 ci: ## everything that must pass before a change goes in
 	@.ci/run

@@ -32,8 +32,11 @@ class NoSink:
     max_event_bytes = 1 << 40
     max_batch_bytes = 1 << 40
 
+    def __init__(self, why: str) -> None:
+        self._why = why
+
     def send(self, events: object, timeout_s: float) -> Outcome:
-        return Outcome("refused", "no POSTHOG_PROJECT_TOKEN is set")
+        return Outcome("refused", self._why)
 
     def close(self) -> None:
         pass
@@ -46,6 +49,8 @@ class Agent:
         self.config = settings
         self.before_send: BeforeSend | None = None
         self._before_send_read = settings.before_send is None
+        # Now: CPython takes `__file__` away from a script that has ended, and the first flush may be at exit.
+        self._program = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
         self.providers = {provider.name: provider for provider in providers.load_providers()}
         self.flusher = Flusher(
             Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
@@ -55,9 +60,10 @@ class Agent:
             settings.flush_at,
             settings.flush_interval_s,
             settings.exit_timeout_s,
+            self.close,
         )
         self.calls = [
-            calls.Calls(provider, settings, self.flusher.add, active=not settings.disabled)
+            calls.Calls(provider, settings, self.flusher.add, self.flusher.expect, active=not settings.disabled)
             for provider in self.providers.values()
         ]
         self.hooks = [hooks.Hooks(made.provider, made) for made in self.calls]
@@ -77,7 +83,11 @@ class Agent:
         atexit.register(self.close)
         forks.register()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.after_fork_in_child)
+            os.register_at_fork(
+                before=self.flusher.before_fork,
+                after_in_parent=self.flusher.after_fork_in_parent,
+                after_in_child=self.after_fork_in_child,
+            )
 
     def _package_loaded(self, hook: hooks.Hooks) -> Callable[[str], None]:
         return lambda name: self.check_patched(hook)
@@ -123,7 +133,10 @@ class Agent:
             self.before_send = (
                 self.before_send
                 or guard.attempt(
-                    f"load {self.config.before_send} (no event is sent)", _load_hook, str(self.config.before_send)
+                    f"load {self.config.before_send} (no event is sent)",
+                    _load_hook,
+                    str(self.config.before_send),
+                    self._program,
                 )
                 or _drop
             )
@@ -154,11 +167,13 @@ class Agent:
         if self.config.local or self.config.launched:
             if guard.debug:
                 guard.say(f"events go to {self.config.db_path}")
-            with forks.IMPORTS:  # sqlite3: only a process that writes the store pays for it
-                from .sinks.local import LocalSink
-
+            try:
+                with forks.IMPORTS:  # sqlite3: only a process that writes the store pays for it
+                    from .sinks.local import LocalSink
+            except ImportError as error:
+                return NoSink(f"this Python has no {error.name}, so there is no local store")
             return LocalSink(self.config.db_path, event.summary, self.config.db_max_bytes)
-        return NoSink()
+        return NoSink("no POSTHOG_PROJECT_TOKEN is set")
 
     # The life of the process
 
@@ -197,10 +212,16 @@ def shrink(built: Event, max_bytes: int) -> Event | None:
     return Event(built.uuid, built.name, body) if body is not None else None
 
 
-def _load_hook(text: str) -> BeforeSend:
+def _load_hook(text: str, program: str) -> BeforeSend:
+    """The function that `module:function` names; `program` is the file that runs as the program."""
     module, _, name = text.partition(":")
-    with forks.IMPORTS:
-        found: Any = importlib.import_module(module)
+    main = sys.modules.get("__main__")
+    if module not in sys.modules and os.path.basename(program) == module.rpartition(".")[2] + ".py":
+        # The program itself: importing it by its name would run it a second time.
+        found: Any = main
+    else:
+        with forks.IMPORTS:
+            found = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
     return cast(BeforeSend, found)

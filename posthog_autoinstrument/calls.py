@@ -278,10 +278,18 @@ class Calls:
     """Opens calls of one provider. Made by the agent; shared by its call sites and its wire."""
 
     def __init__(
-        self, provider: Provider, config: Config, emit: Callable[[OpenCall, bool], None], active: bool = True
+        self,
+        provider: Provider,
+        config: Config,
+        emit: Callable[[OpenCall, bool], None],
+        expect: Callable[[], None],
+        active: bool = True,
     ) -> None:
         self.provider = provider
         self.emit = emit
+        """Hands a finished call over; True for one that ends in a finaliser."""
+        self.expect = expect
+        """Says that a call will end later, maybe in a finaliser, where no thread can be started for it."""
         self.active = active
         """False: nothing is captured, but `posthog_*` arguments are still taken out of calls."""
         self.defaults = context.Fields(

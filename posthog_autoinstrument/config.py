@@ -117,7 +117,11 @@ def _text(text: str) -> str | None:
     return text.strip() or None
 
 
-FLAG = "1 or 0"
+def _path(text: str) -> str:
+    return os.path.abspath(os.path.expanduser(text.strip()))
+
+
+FLAG = "1 or 0 (also true, yes, on; false, no, off)"
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         "token",
@@ -171,7 +175,7 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "a file path",
         "The local store. Default: events.db in the user's state directory.",
-        _text,
+        _path,
     ),
     Setting(
         "db_max_bytes",
@@ -364,8 +368,12 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                 values[setting.field] = setting.parse(text)
                 break
             except ValueError:
+                if setting.field == "privacy_mode":
+                    values[setting.field] = True  # whoever sets it wants something hidden
+                    problems.append(f"{variable}={text[:80]!r} is not accepted (wanted: {setting.accepts}); it is on")
+                    break
                 shown = mask(text) if setting.secret else repr(text[:80])
-                problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); it is left out")
+                problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); the default is used")
     launched = environ.get(LAUNCHED, "")
     config = Config(
         **values,

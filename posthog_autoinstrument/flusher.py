@@ -24,11 +24,14 @@ RETRY_BUDGET_S = 900.0
 """How long one batch is retried. PostHog's deploys and brown-outs are minutes; the queue holds what comes meanwhile."""
 SEND_TIMEOUT_S = 15.0
 REPORT_EVERY_S = 60.0
+PAUSE_S = 0.1
+"""Longest a fork waits for the idle thread to end. It takes 0.1 ms."""
 
 
 class Flusher:
     """Takes records from `queue`, builds events with `build` and gives them to the sink, in batches.
 
+    `close` is what the end of a process calls, where the flusher has to arrange for it.
     `build` returns None for a record that makes no event. `choose_sink` is called at the first batch: only then is a
     token known that the program sets in code. `shrink` cuts an event down to a number of bytes, or returns None.
     """
@@ -42,6 +45,7 @@ class Flusher:
         flush_at: int,
         flush_interval_s: float,
         exit_timeout_s: float,
+        close: Callable[[], None],
     ) -> None:
         self.queue = queue
         self._build = build
@@ -50,6 +54,7 @@ class Flusher:
         self._flush_at = flush_at
         self._flush_interval_s = flush_interval_s
         self._exit_timeout_s = exit_timeout_s
+        self._close = close
         self.sink: Sink | None = None
         self.delivered = 0
         self.lost: dict[str, int] = {}
@@ -65,6 +70,8 @@ class Flusher:
         self._halt.acquire()
         self._deadline: float | None = None
         self._exiting = False
+        self._idle = False
+        self._pausing = False
         self._refused = ""
         self._batch: list[Event] = []
         self._in_hand = 0
@@ -77,7 +84,30 @@ class Flusher:
         self.lost = {}
         self._reset()
 
+    def before_fork(self) -> None:
+        """Stop the thread for the time of a fork, where it is idle: a process of one thread forks safely, and from
+        Python 3.12 without a DeprecationWarning. One that is sending is left alone: a fork does not wait for it."""
+        thread = self._thread
+        if thread is not None and self._idle and self._pid == os.getpid() and not self._exiting:
+            self._pausing = True
+            self.queue.wake()
+            thread.join(PAUSE_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Start the thread again if there is something to do; otherwise the next call does."""
+        if self._pausing:
+            self._pausing = False
+            if self._thread is None and len(self.queue):
+                self.start()
+
     # On the host's threads
+
+    def expect(self) -> None:
+        """A call will end later, maybe in a finaliser: have the thread running by then."""
+        if self._pid != os.getpid():
+            self.after_fork_in_child()
+        if self._thread is None:
+            self.start()
 
     def add(self, record: Sealable, late: bool) -> None:
         """Hand over a finished record. `late`: from a finaliser, where no thread may be started."""
@@ -107,7 +137,7 @@ class Flusher:
         util = sys.modules.get("multiprocessing.util")
         process = sys.modules.get("multiprocessing.process")
         if util is not None and process is not None and process.parent_process() is not None:
-            util.Finalize(None, self.close, exitpriority=0)
+            util.Finalize(None, self._close, exitpriority=0)
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything added so far has been delivered or dropped; False when `timeout_s` ran out first."""
@@ -157,7 +187,13 @@ class Flusher:
 
     def _run(self) -> None:
         while True:
+            self._idle = True
             self.queue.wait(self._flush_interval_s)
+            self._idle = False
+            if self._pausing:
+                self._thread = None
+                self._starting = _thread.allocate_lock()
+                return
             with self._pumping:
                 guard.attempt("deliver events", self._pump)
             guard.attempt("report losses", self._report)
@@ -228,7 +264,7 @@ class Flusher:
                 return
             if outcome.kind == "refused":
                 self._refused = outcome.detail or "refused"
-                guard.say_once("refused", f"{outcome.detail}; no more events are sent")
+                guard.say_once("refused", f"{outcome.detail}; no events are sent from now on")
                 self._lose(len(portion), self._refused)
                 return
             if outcome.kind in ("too_large", "rejected") and len(portion) > 1:
@@ -284,6 +320,7 @@ class Flusher:
             self._lose(left, "not delivered before exit")
         if self.lost:
             self._reported_at = monotonic()
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.lost.items())
-            guard.say(f"{sum(self.lost.values())} events were lost ({reasons})")
+            reasons = ", ".join(f"{count}: {reason}" for reason, count in self.lost.items())
+            total = sum(self.lost.values())
+            guard.say(f"{total} {'event was' if total == 1 else 'events were'} lost ({reasons})")
             self.lost = {}

@@ -83,6 +83,7 @@ def watch(response: Any, call: OpenCall) -> None:
     inner = response.stream
     response.stream = _kind_of(inner)(inner, call)
     call.calls.streams.add(call)
+    call.calls.expect()
 
 
 @guard.guarded("end a stream", None)

@@ -13,8 +13,8 @@ import inspect
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from types import CodeType, FrameType
-from typing import Any
+from types import CodeType, FrameType, FunctionType
+from typing import Any, cast
 
 from . import guard, streams
 from .calls import CURRENT, Calls, OpenCall
@@ -79,7 +79,7 @@ def _tap_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any
             if call is not None:
                 _left(call, returned)
 
-    _requests.add(request.__code__)
+    _requests.add(cast(FunctionType, request).__code__)
     return request
 
 
@@ -103,7 +103,7 @@ def _tap_async_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..
             if call is not None:
                 _left(call, returned)
 
-    _requests.add(request.__code__)
+    _requests.add(cast(FunctionType, request).__code__)
     return request
 
 

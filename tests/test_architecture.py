@@ -37,7 +37,7 @@ ONLY_IN = {
 }
 START_UP = {"wake"}
 BROAD_EXCEPT = {"guard", "wake"}
-ENVIRONMENT = {"config", "wake", "cli", "cli.launcher", "cli.demo", "cli.doctor"}
+ENVIRONMENT = {"config", "cli", "cli.launcher", "cli.demo", "cli.doctor"}
 """The command line is a process of its own: it reads the environment to pass it on, and to show it."""
 AI_NAMES = {"event"}
 

@@ -50,7 +50,7 @@ def test_a_personal_key_is_refused_and_the_next_alias_used():
     [
         ("POSTHOG_HOST", "ftp://x"),
         ("POSTHOG_HOST", "not a host"),
-        ("POSTHOG_PRIVACY_MODE", "maybe"),
+        ("POSTHOG_AUTOINSTRUMENT_KEEP_MEDIA", "maybe"),
         ("POSTHOG_AUTOINSTRUMENT_FLUSH_AT", "0"),
         ("POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S", "nan"),
         ("POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S", "-1"),
@@ -65,6 +65,13 @@ def test_a_value_that_does_not_parse_leaves_the_default(variable, text):
     (problem,) = loaded.problems
     assert problem.startswith(f"{variable}={text!r} is not accepted")
     assert dataclasses.replace(loaded, problems=()) == config.load({})
+
+
+def test_a_privacy_mode_that_does_not_parse_is_on():
+    loaded = config.load({"POSTHOG_PRIVACY_MODE": "y"})
+    assert loaded.privacy_mode is True
+    (problem,) = loaded.problems
+    assert problem.endswith("it is on")
 
 
 def test_flags():

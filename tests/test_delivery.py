@@ -90,6 +90,26 @@ class TestWaysOut:
         ran = run_program("import atexit\natexit.register(lambda: call('late'))\n" + CALL + "call('early')\n")
         assert inputs(ran) == ["early", "late"], ran.stderr
 
+    def test_a_stream_that_is_open_at_the_end_of_a_multiprocessing_child(self, run_program):
+        ran = run_program(
+            CALL
+            + """
+import multiprocessing
+def work():
+    global kept
+    kept = OpenAI().chat.completions.create(
+        model="long", messages=[{"role": "user", "content": "Hello"}], stream=True)
+    next(kept)
+if __name__ == "__main__":
+    for method in ("fork", "spawn"):
+        child = multiprocessing.get_context(method).Process(target=work)
+        child.start()
+        child.join()
+""",
+            env={"PYTHONWARNINGS": "ignore"},
+        )
+        assert inputs(ran) == ["Hello", "Hello"], ran.stderr
+
     def test_a_stream_that_is_open_at_exit(self, run_program):
         ran = run_program(
             CALL
@@ -107,7 +127,7 @@ next(stream); next(stream)
         assert time.monotonic() - started < 10
         assert ran.returncode == 0
         (line,) = ran.stderr.splitlines()
-        assert "1 events were lost" in line
+        assert "1 event was lost" in line
 
     def test_a_server_that_is_not_there(self, run_program):
         ran = run_program(
@@ -116,7 +136,7 @@ next(stream); next(stream)
         )
         assert (ran.returncode, ran.stdout) == (0, "done\n")
         (line,) = ran.stderr.splitlines()
-        assert "1 events were lost" in line
+        assert "1 event was lost" in line
 
 
 def test_a_program_that_logs_everything_does_not_see_our_requests(run_program, posthog_server):
@@ -179,7 +199,7 @@ posthog_autoinstrument.configure(before_send=poison)
         )
         assert sorted(inputs(ran)) == ["0", "1", "2", "4", "5", "6", "7"]
         assert "400" in ran.stderr
-        assert "1 events were lost" in ran.stderr.splitlines()[-1]
+        assert "1 event was lost" in ran.stderr.splitlines()[-1]
 
     def test_an_event_over_the_limit_is_cut_down_and_marked(self, run_program, posthog_server):
         posthog_server.max_event_bytes = 200_000
@@ -213,7 +233,7 @@ class TestBounds:
         )
         assert len(ran.events) == 10
         (line,) = ran.stderr.splitlines()
-        assert "40 events were lost (40 queue full)" in line
+        assert "40 events were lost (40: queue full)" in line
 
     def test_bytes_are_bounded_too(self, run_program):
         ran = run_program(
@@ -221,10 +241,39 @@ class TestBounds:
             env={"POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_BYTES": "300000", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
         )
         assert 1 <= len(ran.events) < 10
-        assert f"{10 - len(ran.events)} events were lost" in ran.stderr
+        lost = 10 - len(ran.events)
+        assert f"{lost} event" in ran.stderr
+        assert f"lost ({lost}: queue full)" in ran.stderr
 
 
 class TestForks:
+    def test_a_process_with_an_idle_flusher_forks_as_one_of_one_thread(self, run_program):
+        # Python 3.12 warns of a fork in a process of several threads.
+        ran = run_program(
+            CALL
+            + """
+import warnings
+warnings.simplefilter("error")
+def threads():
+    return [thread.name for thread in threading.enumerate() if "flusher" in thread.name]
+call("first")
+import posthog_autoinstrument
+posthog_autoinstrument.flush(10)
+deadline = time.monotonic() + 10
+for _ in range(20):
+    seen = []
+    pid = os.fork()
+    if pid == 0:
+        os._exit(len(threads()))
+    assert os.waitpid(pid, 0)[1] == 0
+    call("again")
+    assert threads()
+print("ok")
+"""
+        )
+        assert ran.stdout == "ok\n", ran.stderr
+        assert sorted(inputs(ran)) == ["again"] * 20 + ["first"]
+
     def test_nothing_is_sent_twice_and_nothing_is_lost(self, run_program):
         ran = run_program(
             CALL
@@ -283,6 +332,16 @@ list(stream)
 
 
 class TestBeforeSend:
+    def test_one_that_stands_in_the_program_itself(self, run_program):
+        ran = run_program(
+            "print('top level')\ndef hook(event):\n    event['properties']['mine'] = 1\n    return event\n"
+            + CALL
+            + "call()\n",
+            env={"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "program:hook", "PYTHONPATH": "."},
+        )
+        assert ran.stdout == "top level\n"
+        assert [event["properties"]["mine"] for event in ran.events] == [1]
+
     def test_one_that_cannot_be_loaded_sends_nothing(self, run_program):
         ran = run_program(CALL + "call('secret')\n", env={"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "no_such_module:hook"})
         assert ran.events == []

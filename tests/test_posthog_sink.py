@@ -180,11 +180,13 @@ def test_statuses(server: PostHogServer, sink: PostHogSink, status: int, kind: s
     [
         ("7", 7, 7),
         ("0.5", 0.5, 0.5),
-        (format_datetime(datetime.now(timezone.utc) + timedelta(seconds=3600), usegmt=True), 3000, 3600),
+        ("in an hour", 3000, 3600),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
     ],
 )
 def test_retry_after(server: PostHogServer, sink: PostHogSink, header: str, least: float, most: float) -> None:
+    if header == "in an hour":  # made here: processes that share the work must collect the same names
+        header = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=3600), usegmt=True)
     server.fail_next(Fault(status=429, headers={"Retry-After": header}))
     retry_after_s = sink.send([event()], 5).retry_after_s
     assert retry_after_s is not None

@@ -47,7 +47,7 @@ def summarise(event: dict[str, Any]) -> Summary:
     return Summary(event["timestamp"], "generation", model="gpt-5", trace=event["properties"]["trace"], is_error=True)
 
 
-def event(number: int, size: int = 0, when: str = "2026-11-23T12:00:00.5Z") -> Event:
+def event(number: int, size: int = 0, when: str = "2026-11-23T12:00:00.500Z") -> Event:
     body = {"event": "e", "uuid": f"u{number}", "timestamp": when, "distinct_id": "d"}
     return Event(f"u{number}", "e", json.dumps({**body, "properties": {"trace": "t1", "text": "x" * size}}).encode())
 

@@ -20,9 +20,13 @@ def command_line(command: Sequence[str]) -> list[str]:
     first = command[0]
     if first == "-m":
         return [sys.executable, *command]
-    if first.endswith((".py", ".pyz", ".pyw")) and os.path.isfile(first) and not os.access(first, os.X_OK):
+    if _is_python_file(first) and not os.access(first, os.X_OK):
         return [sys.executable, *command]
     return list(command)
+
+
+def _is_python_file(path: str) -> bool:
+    return path.endswith((".py", ".pyz", ".pyw")) and os.path.isfile(path)
 
 
 def environment(environ: dict[str, str], local: bool, debug: bool) -> dict[str, str]:
@@ -32,6 +36,9 @@ def environment(environ: dict[str, str], local: bool, debug: bool) -> dict[str, 
     if entries == [""]:
         entries = []
     changed = {**environ, "PYTHONPATH": os.pathsep.join([folder, *entries]), config.LAUNCHED: str(os.getpid())}
+    store = environ.get("POSTHOG_AUTOINSTRUMENT_DB", "").strip()
+    if store:  # the program may change its directory before the agent looks
+        changed["POSTHOG_AUTOINSTRUMENT_DB"] = os.path.abspath(os.path.expanduser(store))
     if local:
         changed["POSTHOG_AUTOINSTRUMENT_LOCAL"] = "1"
     if debug:
@@ -48,14 +55,17 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False) -> 
     settings = config.load(environ)
     arguments = command_line(command)
     program = shutil.which(arguments[0])
+    if program is None and arguments == list(command) and _is_python_file(command[0]):
+        arguments = [sys.executable, *command]  # executable, but not on PATH
+        program = sys.executable
     if program is None:
         return _refuse(arguments[0])
     for problem in settings.problems:
         guard.say(problem)
     if not settings.disabled and (settings.local or settings.token is None):
-        guard.say(
-            f"calls are kept in {settings.db_path} (no PostHog token is used); see them: posthog-instrument events"
-        )
+        where = f"calls are kept in {settings.db_path}"
+        unless = "" if settings.local else " unless the program sets a PostHog token in code"
+        guard.say(f"{where}{unless}; see them: posthog-instrument events")
     if os.name == "nt":
         return _run_and_wait(program, arguments, environ)
     for stream in (sys.stdout, sys.stderr):
