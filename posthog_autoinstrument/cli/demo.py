@@ -129,7 +129,8 @@ def _after_storing(path: str, run: str, started_at: float) -> int:
         f"    {name} {program}",
         "  your own program, its events go to PostHog:",
         f"    POSTHOG_PROJECT_TOKEN=phc_... {name} {program}",
-        f"  (POSTHOG_HOST is {US_HOST}; set it for {EU_HOST} or your own)",
+        f"    and POSTHOG_HOST=..., where your project is not in the US cloud (EU: {EU_HOST})",
+        "  install posthog-autoinstrument where your program's own packages are",
     )
     return 0
 
@@ -158,7 +159,7 @@ def _after_sending(host: str, run: str, lost: bool) -> int:
     if lost:
         guard.say(f"not all events reached {urlsplit(host).hostname}; posthog-instrument doctor may tell why")
         return 1
-    app = {US_HOST: "https://us.posthog.com", EU_HOST: "https://eu.posthog.com"}.get(host, host)
+    app = {US_HOST: "https://us.posthog.com", EU_HOST: "https://eu.posthog.com"}.get(host, "your PostHog")
     _say(
         "",
         f"The events of these calls were sent to {host}; nothing was written to disk.",

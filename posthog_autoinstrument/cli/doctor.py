@@ -48,7 +48,7 @@ class Report:
 
     def line(self, name: str, text: str) -> None:
         """One fact."""
-        print(f"  {name:<20} {clean(text)}")
+        print(f"  {name:<20} {clean(text)}" if len(name) <= 20 else f"  {name}: {clean(text)}")
 
     def problem(self, text: str) -> None:
         """Something that must be put right; repeated at the end."""
@@ -68,8 +68,13 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     _settings(report, settings, os.environ)
     _versions(report)
     _start_up(report, os.environ)
-    for hook in agent.start(explicit=True).hooks:
+    found = agent.start(explicit=True).hooks
+    for hook in found:
         _points(report, hook)
+    packages = [hook.provider.package for hook in found]
+    if not any(map(importlib.util.find_spec, packages)):
+        names = " or ".join(packages)
+        report.problem(f"the {names} package is not installed for {sys.executable}: there are no calls to capture")
     _host(report, settings)
     _store(report, settings)
     print()
@@ -170,7 +175,6 @@ def _points(report: Report, hook: hooks.Hooks) -> None:
     report.head(f"Patch points of {package} {_version(package) or ''}".rstrip())
     if importlib.util.find_spec(package) is None:
         report.line("not loaded", "the package is not installed for this Python")
-        report.problem(f"the {package} package is not installed for {sys.executable}: there are no calls to capture")
         return
     if guard.attempt(f"import {package}", importlib.import_module, package) is None:
         report.problem(f"the {package} package cannot be imported")
