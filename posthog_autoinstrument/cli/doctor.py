@@ -48,7 +48,7 @@ class Report:
 
     def line(self, name: str, text: str) -> None:
         """One fact."""
-        print(f"  {name:<20} {clean(text)}" if len(name) <= 20 else f"  {name}: {clean(text)}")
+        print(f"  {name:<20} {clean(text)}" if len(name) <= 20 else f"  {name}  {clean(text)}")
 
     def problem(self, text: str) -> None:
         """Something that must be put right; repeated at the end."""
