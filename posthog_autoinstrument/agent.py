@@ -233,8 +233,12 @@ def _drop(built: dict[str, Any]) -> None:
 
 def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> dict[str, Any] | None:
     """What the user's hook makes of an event. A hook that fails drops its event: it may be there to hide something."""
-    try_hook = guard.guarded("run before_send (its event is dropped)", None)(hook)
-    result = try_hook(built)
+    # A call that the hook itself makes is not captured: its event would run the hook, and so on.
+    token = calls.CLAIM.set(calls.SUPPRESSED)
+    try:
+        result = guard.contain("run before_send (its event is dropped)", hook, built)
+    finally:
+        calls.CLAIM.reset(token)
     return result if isinstance(result, dict) else None
 
 

@@ -25,6 +25,8 @@ BULKY_EDGE = 4096
 """Bytes kept of each end of an answer that is mostly vectors, pictures or sound: model and usage stand there."""
 BULKY_GAP = b"\n...\n"
 MAX_ERROR_CHARS = 100_000
+TEXT_LIMIT = 32 * 1024 * 1024
+"""Characters kept of a stream's events; beyond it only the last event is. PostHog takes events of 8 MiB."""
 RAW_LIMIT = 32 * 1024 * 1024
 """Bytes kept of a body that the program reads raw; beyond it the event says what is known."""
 

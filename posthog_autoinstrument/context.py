@@ -103,11 +103,13 @@ def uuid_text(octets: bytes, version: int) -> str:
 
 def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
     """A mapping of the user's as key -> JSON text. A value that cannot be serialised becomes its repr."""
+    # A list first: another thread may change the mapping meanwhile.
+    items = guard.attempt("read properties", lambda: list(values.items())) or []
     return {
         key if isinstance(key, str) else guard.describe(key): (
             guard.attempt("serialise a property", jsonsafe.dumps, value) or '"<not serialisable>"'
         )
-        for key, value in values.items()
+        for key, value in items
     }
 
 

@@ -24,6 +24,7 @@ RETRY_BUDGET_S = 900.0
 """How long one batch is retried. PostHog's deploys and brown-outs are minutes; the queue holds what comes meanwhile."""
 SEND_TIMEOUT_S = 15.0
 REPORT_EVERY_S = 60.0
+EXIT_ATTEMPTS = 10
 PAUSE_S = 0.1
 """Longest a fork waits for the idle thread to end. It takes 0.1 ms."""
 
@@ -116,7 +117,7 @@ class Flusher:
         self.queue.add(record)
         if self._thread is None and not late:
             self.start()
-        if self._exiting and not late:
+        if self._exiting and not late and not sys.is_finalizing():
             self._pump_here(max(0.0, (self._deadline or 0.0) - monotonic()))
 
     def start(self) -> None:
@@ -288,10 +289,12 @@ class Flusher:
             attempt += 1
             wait_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)) * random.uniform(0.5, 1.0)
             if outcome.retry_after_s is not None:
-                wait_s = outcome.retry_after_s
+                wait_s = max(wait_s, outcome.retry_after_s)
             if guard.debug:
                 guard.say(f"{outcome.detail}; trying again in {wait_s:.1f} s")
-            if self._deadline is not None and monotonic() + wait_s >= self._deadline:
+            # Counted as well: a host that stops the clock (freezegun) stops this one too.
+            late = self._deadline is not None and (monotonic() + wait_s >= self._deadline or attempt > EXIT_ATTEMPTS)
+            if late:
                 self._lose(len(portion), outcome.detail or "not delivered before exit")
                 return
             if monotonic() + wait_s - started > RETRY_BUDGET_S:

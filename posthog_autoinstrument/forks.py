@@ -10,16 +10,15 @@ import os
 import threading
 from types import TracebackType
 
-WAIT_S = 2.0
-"""Longest a fork waits. Importing requests takes 0.1 s here; a fork that hangs would be worse than a late child."""
-
 
 class Gate:
     """A lock that forks wait for. In the child it is free, whoever held it."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: float) -> None:
+        self._wait_s = wait_s
         self._lock = threading.RLock()
-        self._held_by_fork = False
+        self._forking: int | None = None
+        """The thread that holds the lock because it forks."""
 
     def __enter__(self) -> Gate:
         self._lock.acquire()
@@ -30,26 +29,27 @@ class Gate:
     ) -> None:
         self._lock.release()
 
-    def before_fork(self, timeout_s: float = WAIT_S) -> None:
-        """Wait until no other thread is inside, at most `timeout_s`, and keep the others out."""
-        if self._lock.acquire(timeout=timeout_s):
-            self._held_by_fork = True
+    def before_fork(self) -> None:
+        """Wait until no other thread is inside, a bounded time, and keep the others out."""
+        if self._lock.acquire(timeout=self._wait_s):
+            self._forking = threading.get_ident()
 
     def after_fork_in_parent(self) -> None:
         """Let the others in again."""
-        if self._held_by_fork:
-            self._held_by_fork = False
+        if self._forking == threading.get_ident():
+            self._forking = None
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Whoever was inside does not exist here."""
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self._wait_s)  # type: ignore[misc]
 
 
-IMPORTS = Gate()
-"""Held around every import that the flusher's thread makes."""
-STORE = Gate()
-"""Held while a store file is open: SQLite's locks do not survive a fork."""
+IMPORTS = Gate(2.0)
+"""Held around every import that the flusher's thread makes. Importing requests takes 0.1 s."""
+STORE = Gate(0.5)
+"""Held while a store file is open: SQLite's locks do not survive a fork. A batch takes 3 ms, unless another process
+holds the file."""
 
 
 def register() -> None:

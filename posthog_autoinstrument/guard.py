@@ -92,6 +92,17 @@ def attempt(step: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwar
         return None
 
 
+def contain(step: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """`attempt` for code of the user's on our thread, which may also raise what should end a program."""
+    try:
+        return function(*args, **kwargs)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        report(step, error)
+        return None
+
+
 def quietly(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """Call code that is not ours and may fail for its own reasons (a `__repr__`, another SDK): None when it does."""
     try:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from . import guard
-from .calls import RAW_LIMIT, OpenCall
+from .calls import RAW_LIMIT, TEXT_LIMIT, OpenCall
 
 
 class _Bytes:
@@ -190,11 +190,16 @@ def tap_events(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Itera
 
 def _events(inner: Iterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> Iterator[Any]:
     ended = False
+    room = TEXT_LIMIT
     try:
         for event in inner:
             text = event.data
-            offsets.append(perf_counter())
-            texts.append(text)
+            room -= len(text)
+            if room > 0:
+                offsets.append(perf_counter())
+                texts.append(text)
+            else:
+                texts[-1:] = [text]  # the last one says how it ended and what it used
             # openai 1.0 never closes the response: the marker is the only end it gives.
             if text[:6] == "[DONE]":
                 call.finish("complete")
@@ -225,13 +230,14 @@ def tap_async_events(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[
 class _AsyncEvents:
     """The asynchronous twin of `_events`."""
 
-    __slots__ = ("_call", "_inner", "_offsets", "_texts")
+    __slots__ = ("_call", "_inner", "_offsets", "_room", "_texts")
 
     def __init__(self, inner: AsyncIterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> None:
         self._inner = inner
         self._call = call
         self._texts = texts
         self._offsets = offsets
+        self._room = TEXT_LIMIT
 
     def __aiter__(self) -> _AsyncEvents:
         return self
@@ -246,8 +252,12 @@ class _AsyncEvents:
             if not came:
                 _broke_off(call)
         text = event.data
-        self._offsets.append(perf_counter())
-        self._texts.append(text)
+        self._room -= len(text)
+        if self._room > 0:
+            self._offsets.append(perf_counter())
+            self._texts.append(text)
+        else:
+            self._texts[-1:] = [text]
         if text[:6] == "[DONE]":
             call.finish("complete")
         return event

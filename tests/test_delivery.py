@@ -163,6 +163,28 @@ except requests.ConnectionError:
     assert mine == ["urllib3.connectionpool Starting new HTTP connection (1): 127.0.0.1:9"]
 
 
+def test_what_the_host_does_to_requests_and_http_client_does_not_reach_us(run_program):
+    ran = run_program(
+        """
+import http.client
+http.client.HTTPConnection.debuglevel = 1
+"""
+        + CALL
+        + """
+call()
+import requests, posthog_autoinstrument
+posthog_autoinstrument.flush(10)  # the agent has its session by now
+def refuse(*args, **kwargs):
+    raise AssertionError("ours")
+requests.adapters.HTTPAdapter.send = refuse
+requests.Session.get_adapter = refuse
+call()
+"""
+    )
+    assert len(ran.events) == 2
+    assert (ran.stdout, ran.stderr) == ("", "")
+
+
 class TestServerBehaviour:
     def test_retries_resend_the_same_bytes(self, run_program, posthog_server):
         posthog_server.fail_next(
@@ -332,6 +354,28 @@ list(stream)
 
 
 class TestBeforeSend:
+    def test_one_that_raises_what_ends_programs_or_makes_calls(self, run_program):
+        for body in ("raise SystemExit(3)", "call('redact this')"):
+            ran = run_program(
+                "import posthog_autoinstrument\n"
+                + CALL
+                + f"""
+ran = []
+def hook(event):
+    ran.append(1)
+    {body}
+    return event
+posthog_autoinstrument.configure(before_send=hook)
+call("one")
+posthog_autoinstrument.flush(10)
+call("two")
+posthog_autoinstrument.flush(10)
+print(len(ran))
+"""
+            )
+            assert ran.stdout == "2\n", ran.stderr
+            assert len(ran.events) == (0 if "raise" in body else 2)
+
     def test_one_that_stands_in_the_program_itself(self, run_program):
         ran = run_program(
             "print('top level')\ndef hook(event):\n    event['properties']['mine'] = 1\n    return event\n"

@@ -184,7 +184,7 @@ class PostHogSink:
             self._inherited.append(self._session)
             self._session = None
         if self._session is None:
-            self._session = requests.Session()
+            self._session = _private_session(requests)
             # Without an auth of its own requests looks into ~/.netrc, whose default entry would go to any host.
             self._session.auth = _no_auth
             self._session_pid = pid
@@ -229,6 +229,41 @@ class PostHogSink:
 
     def _shown_host(self) -> str:
         return urlsplit(self.host).hostname or "the host"
+
+
+def _private_session(requests: ModuleType) -> Any:
+    """A session that is nobody else's: what tests of the host do to requests and http.client does not reach it.
+
+    `responses` (0.25) patches `HTTPAdapter.send` and requests-mock (1.12) `Session.get_adapter` in the classes: ours
+    keep what stood there. `http.client.HTTPConnection.debuglevel` makes every connection print to stdout.
+    """
+    base = requests.adapters.HTTPAdapter
+
+    def init_poolmanager(self: Any, *args: Any, **kwargs: Any) -> None:
+        base.init_poolmanager(self, *args, **kwargs)
+        _silence(self.poolmanager)
+
+    def proxy_manager_for(self: Any, *args: Any, **kwargs: Any) -> Any:
+        manager = base.proxy_manager_for(self, *args, **kwargs)
+        _silence(manager)
+        return manager
+
+    own = {"send": base.send, "init_poolmanager": init_poolmanager, "proxy_manager_for": proxy_manager_for}
+    adapter = type("HTTPAdapter", (base,), own)
+    session = type("Session", (requests.Session,), {"get_adapter": requests.Session.get_adapter})()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter())
+    return session
+
+
+def _silence(manager: Any) -> None:
+    """Have the connections of a urllib3 pool manager print nothing."""
+    manager.pool_classes_by_scheme = {
+        scheme: type(
+            pool.__name__, (pool,), {"ConnectionCls": type("HTTPConnection", (pool.ConnectionCls,), {"debuglevel": 0})}
+        )
+        for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
 
 
 def _no_auth(request: Any) -> Any:
