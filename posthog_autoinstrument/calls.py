@@ -71,6 +71,10 @@ class OpenCall:
     """The wire has taken it: it will end there."""
     shared = False
     """Another call of the same Context was on the wire when this one came: the ContextVar does not tell them apart."""
+    outer: OpenCall | None = None
+    """The call whose call site was still at work when this one was opened."""
+    delegated = False
+    """An inner call site made the request of this call."""
     ended: End | None = None
     client = ""
     base_url: Any = None
@@ -106,7 +110,7 @@ class OpenCall:
     def of_client(self, client: Any) -> None:
         """Take who makes the call. The base URL stays the client's own immutable object until `seal`."""
         self.client = type(client).__name__
-        self.base_url = getattr(client, "base_url", None)
+        self.base_url = guard.quietly(getattr, client, "base_url", None)  # a property of the SDK's
 
     def requested(self, request: Any) -> None:
         """Take what was sent: the body as bytes (None for multipart and streamed uploads) and the address."""
@@ -164,7 +168,7 @@ class OpenCall:
             self.finish("abandoned", late=True)  # the garbage collector closes the generator
             return
         name = type(error).__name__
-        if name == "CancelledError":
+        if name in ("CancelledError", "Cancelled"):  # asyncio's, trio's
             self.error = Error(name, "cancelled")
             self.finish("cancelled")
             return
@@ -191,7 +195,7 @@ class OpenCall:
         return Call(
             sdk=self.calls.provider.name,
             endpoint=self.endpoint.name,
-            uuid=context.uuid_text(int(self.ended_at * 1000).to_bytes(6, "big") + entropy[:10], version=7),
+            uuid=context.uuid_text(max(0, int(self.ended_at * 1000)).to_bytes(6, "big") + entropy[:10], version=7),
             span_id=context.uuid_text(entropy[10:], version=4),
             client=self.client,
             base_url=base_url,
@@ -301,6 +305,8 @@ class Calls:
             privacy_mode=config.privacy_mode,
         )
         self._by_path = {endpoint.path: endpoint for endpoint in provider.endpoints}
+        # `/chat/completions` ends with `/completions` too.
+        self._longest_first = sorted(self._by_path, key=len, reverse=True)
         self._by_name = {endpoint.name: endpoint for endpoint in provider.endpoints}
         self.streams: set[OpenCall] = set()
         """Calls whose answer is still being read."""
@@ -314,12 +320,14 @@ class Calls:
         if not self.active:
             return None
         pending = CLAIM.get()
-        if pending is not None and not pending.claimed:
+        if pending is SUPPRESSED:
             return None
         client = getattr(resource, "_client", None)
         if client is not None and self._recorded_by_posthog(client):
             return SUPPRESSED
         call = OpenCall(self, self._by_name[name], CARRIED.get() or Intent(overrides))
+        if pending is not None and not pending.claimed:
+            call.outer = pending
         if client is not None:
             call.of_client(client)
         if type(model) is str:
@@ -330,16 +338,17 @@ class Calls:
     def claim(self, client: Any, options: Any) -> OpenCall | None:
         """The call that this request belongs to: the one its call site opened, or a new one. None: not captured."""
         pending = CLAIM.get()
-        if pending is not None and not pending.claimed:
-            if pending is SUPPRESSED:
-                return None
+        if pending is SUPPRESSED or not self.active or options.method.lower() != "post":
+            return None
+        endpoint = self._endpoint_of(options.url)
+        # Another endpoint: a request that the program makes inside its call, from a generator given as `messages`.
+        if pending is not None and not pending.claimed and pending.endpoint is endpoint:
             pending.claimed = True
+            if pending.outer is not None and pending.outer.endpoint is endpoint:
+                pending.outer.delegated = True
             if not pending.client:
                 pending.of_client(client)
             return pending
-        if not self.active or options.method.lower() != "post":
-            return None
-        endpoint = self._endpoint_of(options.url)
         if endpoint is None or self._recorded_by_posthog(client):
             return None
         call = OpenCall(self, endpoint, CARRIED.get() or Intent(None))
@@ -354,14 +363,11 @@ class Calls:
 
     def _endpoint_of(self, url: str) -> Endpoint | None:
         endpoint = self._by_path.get(url)
-        if endpoint is None and ("?" in url or "://" in url or not url.startswith("/")):
-            path = "/" + urlsplit(url).path.strip("/")
-            endpoint = self._by_path.get(path)
-            if endpoint is None and "://" in url:
-                # Longest first: `/chat/completions` ends with `/completions` too.
-                for known in sorted(self._by_path, key=len, reverse=True):
-                    if path.endswith(known):
-                        return self._by_path[known]
+        if endpoint is None:
+            path = "/" + urlsplit(url).path.strip("/")  # `client.post` takes whole URLs, queries, other prefixes
+            for known in self._longest_first:
+                if path.endswith(known):
+                    return self._by_path[known]
         return endpoint
 
     def _recorded_by_posthog(self, client: Any) -> bool:

@@ -187,11 +187,16 @@ class posthog_context:
     def _close(self) -> None:
         # By scope, not by token: a token cannot be reset in another Context, which is where frameworks that finish a
         # request in a second task would leave us ("was created in a different Context" at every stream).
+        above: list[Context] = []
         context = CONTEXT.get()
         while context is not None and context.scope is not self:
+            above.append(context)
             context = context.outer
         if context is not None:
-            CONTEXT.set(context.outer)
+            rest = context.outer
+            for inner in reversed(above):  # blocks that were opened later and are still open (two generators)
+                rest = Context(inner.fields, rest, inner.scope)
+            CONTEXT.set(rest)
 
     def __enter__(self) -> posthog_context:
         CONTEXT.set(self._opened())
@@ -216,7 +221,7 @@ class posthog_context:
 
             @functools.wraps(function)
             async def in_context_asyncgen(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-                context = self._opened()
+                context: Context | None = self._opened()
                 inner = function(*args, **kwargs)
                 step: Callable[[], Any] = inner.__anext__
                 try:
@@ -228,6 +233,7 @@ class posthog_context:
                         except StopAsyncIteration:
                             return
                         finally:
+                            context = CONTEXT.get()  # blocks that the body has open over its `yield`
                             CONTEXT.set(before)
                         with _Thrown() as thrown:
                             sent = yield item
@@ -284,7 +290,7 @@ class _Steps(Generator[Any, Any, Any]):
     """A generator whose body runs inside a context while its consumer, between two steps, does not."""
 
     def __init__(self, context: Context, inner: Generator[Any, Any, Any]) -> None:
-        self._context = context
+        self._context: Context | None = context
         self._inner = inner
 
     def _step(self, step: Callable[..., Any], *args: Any) -> Any:
@@ -293,6 +299,7 @@ class _Steps(Generator[Any, Any, Any]):
         try:
             return step(*args)
         finally:
+            self._context = CONTEXT.get()  # blocks that the body has open over its `yield`
             CONTEXT.set(before)
 
     def send(self, value: Any) -> Any:

@@ -29,6 +29,26 @@ PAUSE_S = 0.1
 """Longest a fork waits for the idle thread to end. It takes 0.1 ms."""
 
 
+class _SignalsBlocked:
+    """Blocks signals in this thread for as long as it starts another, which inherits that.
+
+    The kernel gives a signal of the process to any thread that does not block it: a program that waits with `sigwait`
+    would be killed by a signal that came to ours. Signals of faults are left alone.
+    """
+
+    def __enter__(self) -> None:
+        signal = sys.modules.get("signal")
+        self._mask = getattr(signal, "pthread_sigmask", None)
+        if self._mask is not None:
+            names = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
+            faults = {getattr(signal, name) for name in names if hasattr(signal, name)}
+            self._before = self._mask(signal.SIG_BLOCK, signal.valid_signals() - faults)  # type: ignore[union-attr]
+
+    def __exit__(self, *_: object) -> None:
+        if self._mask is not None:
+            self._mask(sys.modules["signal"].SIG_SETMASK, self._before)
+
+
 class Flusher:
     """Takes records from `queue`, builds events with `build` and gives them to the sink, in batches.
 
@@ -125,12 +145,14 @@ class Flusher:
         if self._exiting or not self._starting.acquire(blocking=False):
             return
         thread = threading.Thread(target=self._run, name="posthog-autoinstrument-flusher", daemon=True)
+        self._thread = thread
         try:
-            thread.start()
+            with _SignalsBlocked():
+                thread.start()
         except RuntimeError:  # the interpreter is shutting down, or no more threads: the next call tries again
+            self._thread = None
             self._starting.release()
             return
-        self._thread = thread
         guard.attempt("register with multiprocessing", self._register_with_multiprocessing)
 
     def _register_with_multiprocessing(self) -> None:
@@ -187,27 +209,32 @@ class Flusher:
     # On the flusher's thread
 
     def _run(self) -> None:
-        while True:
-            self._idle = True
-            self.queue.wait(self._flush_interval_s)
+        try:
+            while not self._pausing:
+                self._idle = True
+                self.queue.wait(self._flush_interval_s)
+                self._idle = False
+                if self._pausing:
+                    return
+                with self._pumping:
+                    guard.attempt("deliver events", self._pump)
+                guard.attempt("report losses", self._report)
+                if self._exiting and not len(self.queue):
+                    return
+        finally:
             self._idle = False
-            if self._pausing:
-                self._thread = None
-                self._starting = _thread.allocate_lock()
-                return
-            with self._pumping:
-                guard.attempt("deliver events", self._pump)
-            guard.attempt("report losses", self._report)
-            if self._exiting and not len(self.queue):
-                return
+            self._thread = None
+            self._starting = _thread.allocate_lock()
 
     def _pump(self) -> None:
         """Build and deliver until the queue is empty."""
         while True:
             item = self.queue.take()
             if isinstance(item, Marker):
-                self._send_batch()
-                item.reached.release()
+                try:
+                    self._send_batch()
+                finally:
+                    item.reached.release()
             elif item is None:
                 self._send_batch()
                 return

@@ -96,7 +96,7 @@ def _call(
 
 def _end_unclaimed(call: OpenCall, returned: bool) -> None:
     """The method came back without a request on the wire: a fake below it, or arguments it refused."""
-    if call is SUPPRESSED:
+    if call is SUPPRESSED or call.delegated:
         return
     if returned:
         call.finish("complete")

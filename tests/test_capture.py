@@ -560,3 +560,28 @@ class TestSharedContexts:
             for event in captured(3)
         }
         assert found == dict(zip("ABC", answers, strict=True))
+
+
+class TestCallsInsideCalls:
+    def test_a_call_made_by_a_generator_of_messages(self, client, captured):
+        def messages() -> Any:
+            client.embeddings.create(model="text-embedding-3-small", input="lookup", posthog_distinct_id="inner")
+            client.chat.completions.create(**CHAT, posthog_distinct_id="other")
+            client.models.list()
+            yield from MESSAGES
+
+        client.chat.completions.create(model="gpt-4o-mini", messages=messages(), posthog_distinct_id="outer")
+        embedding, other, chat = captured(3)
+        assert (embedding["event"], embedding["distinct_id"]) == ("$ai_embedding", "inner")
+        assert (other["event"], other["distinct_id"]) == ("$ai_generation", "other")
+        assert (chat["event"], chat["distinct_id"]) == ("$ai_generation", "outer")
+        assert facts(chat)["$ai_input"] == MESSAGES
+
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "v1/chat/completions", "/v1/chat/completions/"])
+    def test_the_path_in_the_call_instead_of_the_base_url(self, openai_server, captured, path):
+        with openai.OpenAI(base_url=openai_server.url, api_key="sk-test", max_retries=0) as client:
+            try:
+                client.post(path, body=CHAT, cast_to=openai.types.chat.ChatCompletion)
+            except openai.NotFoundError:
+                pass  # with a slash at the end the bundled server may not know it
+        assert facts(*captured(1))["$ai_input"] == MESSAGES

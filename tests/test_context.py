@@ -184,6 +184,41 @@ class TestDecorators:
         asyncio.run(main())
         assert len(closed) == 1
 
+    def test_blocks_inside_a_generator_last_over_its_yields(self):
+        @posthog_context(trace_id="outer")
+        def generator() -> Any:
+            with posthog_context(trace_id="inner"):
+                yield current_trace_id()
+                yield current_trace_id()
+            yield current_trace_id()
+
+        @posthog_context(trace_id="outer")
+        async def asynchronous() -> Any:
+            with posthog_context(trace_id="inner"):
+                yield current_trace_id()
+                yield current_trace_id()
+            yield current_trace_id()
+
+        async def main() -> Any:
+            return [item async for item in asynchronous()]
+
+        assert list(generator()) == ["inner", "inner", "outer"]
+        assert asyncio.run(main()) == ["inner", "inner", "outer"]
+
+    def test_blocks_that_end_in_another_order_than_they_began(self):
+        def generator(name: str) -> Any:
+            with posthog_context(trace_id=name):
+                yield
+
+        before = current_trace_id()
+        first, second = generator("a"), generator("b")
+        next(first)
+        next(second)
+        first.close()
+        assert current_trace_id() == "b"
+        second.close()
+        assert current_trace_id() == before
+
     def test_what_is_thrown_into_a_generator_is_its_own_to_handle(self):
         import contextlib
 

@@ -74,6 +74,21 @@ def test_the_interval_sends_without_a_flush(run_program, posthog_server):
     assert len(ran.events) == 1
 
 
+def test_signals_never_come_to_the_flusher(run_program):
+    ran = run_program(
+        CALL
+        + """
+import signal
+call()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+os.kill(os.getpid(), signal.SIGUSR1)
+print(signal.sigwait({signal.SIGUSR1}) == signal.SIGUSR1)
+"""
+    )
+    assert (ran.returncode, ran.stdout) == (0, "True\n")
+    assert len(ran.events) == 1
+
+
 class TestWaysOut:
     def test_return_sys_exit_exception_and_interrupt(self, run_program):
         for source, code in (
