@@ -74,6 +74,28 @@ def test_the_interval_sends_without_a_flush(run_program, posthog_server):
     assert len(ran.events) == 1
 
 
+def test_warnings_that_were_shown_once_are_not_shown_again(run_program):
+    ran = run_program(
+        CALL
+        + """
+import warnings, posthog_autoinstrument
+def warn():
+    warnings.warn("once", UserWarning)
+call()  # the SDK's first call changes the filters by itself
+warn()
+assert "requests" not in sys.modules
+posthog_autoinstrument.flush(10)
+assert "requests" in sys.modules
+warn()
+from urllib3.exceptions import SecurityWarning
+assert any(found[2] is SecurityWarning for found in warnings.filters)
+""",
+        env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("UserWarning: once") == 1, ran.stderr
+
+
 def test_signals_never_come_to_the_flusher(run_program):
     ran = run_program(
         CALL

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -53,7 +54,7 @@ _STATUS_MEANS = {
 
 def import_requests() -> ModuleType:
     """The `requests` package, imported on the first call, by the thread that sends."""
-    with forks.IMPORTS:
+    with forks.IMPORTS, _WarningsRemembered():
         import encodings.idna  # noqa: F401  the codec is otherwise imported inside the first request
         import stringprep  # noqa: F401  by encodings.idna on some versions only when it is used
 
@@ -62,6 +63,25 @@ def import_requests() -> ModuleType:
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(_is_not_ours)  # adding it again changes nothing
         return requests
+
+
+class _WarningsRemembered:
+    """Has the program's warnings that were shown once stay shown once.
+
+    requests and urllib3 add warning filters when they are imported. Every change of the filters (CPython 3.10 to 3.13:
+    `warnings._filters_mutated`) makes Python forget what it has shown, and the program's warnings would come again.
+    Here the filters change and Python is not told, where it is this thread that changes them.
+    """
+
+    def __enter__(self) -> None:
+        self._told = getattr(warnings, "_filters_mutated", None)
+        told, ours = self._told, threading.get_ident()
+        if told is not None:
+            warnings._filters_mutated = lambda: None if threading.get_ident() == ours else told()  # type: ignore[attr-defined]
+
+    def __exit__(self, *_: object) -> None:
+        if self._told is not None:
+            warnings._filters_mutated = self._told  # type: ignore[attr-defined]
 
 
 _LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.poolmanager", "urllib3.util.retry", "requests")
