@@ -110,6 +110,9 @@ posthog_autoinstrument.flush(10)
 if reached:  # not in the bare run
     with open("reached", "w") as file:
         file.write(repr(sorted(reached)))
+import os
+sys.stdout.flush()
+os._exit(0)  # at exit the calls would come whose end was broken above
 """,
         events=None,
         first=SABOTAGE,
