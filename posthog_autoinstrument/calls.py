@@ -24,6 +24,8 @@ from .records import Call, End, Error, Identity
 BULKY_EDGE = 4096
 """Bytes kept of each end of an answer that is mostly vectors, pictures or sound: model and usage stand there."""
 BULKY_GAP = b"\n...\n"
+CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
+"""Names of the exceptions that cancel a task: asyncio's and trio's."""
 MAX_ERROR_CHARS = 100_000
 TEXT_LIMIT = 32 * 1024 * 1024
 """Characters kept of a stream's events; beyond it only the last event is. PostHog takes events of 8 MiB."""
@@ -168,7 +170,7 @@ class OpenCall:
             self.finish("abandoned", late=True)  # the garbage collector closes the generator
             return
         name = type(error).__name__
-        if name in ("CancelledError", "Cancelled"):  # asyncio's, trio's
+        if name in CANCELLATIONS:
             self.error = Error(name, "cancelled")
             self.finish("cancelled")
             return
@@ -316,7 +318,7 @@ class Calls:
 
     @guard.guarded("open a call", None)
     def open(self, resource: Any, name: str, overrides: Mapping[str, Any] | None, model: Any) -> OpenCall | None:
-        """Open a call at its call site. None: nothing is captured, or an outer call site has opened it already."""
+        """Open a call at its call site. None: nothing is captured here."""
         if not self.active:
             return None
         pending = CLAIM.get()

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from . import guard
-from .calls import RAW_LIMIT, TEXT_LIMIT, OpenCall
+from .calls import CANCELLATIONS, RAW_LIMIT, TEXT_LIMIT, OpenCall
 
 
 class _Bytes:
@@ -91,7 +91,7 @@ def _closed(call: OpenCall) -> None:
     if call.texts is not None and _is_being_read(call):
         return  # by the transport, at the end or on an error: the reader of events is told next
     error = sys.exc_info()[1]
-    if isinstance(error, GeneratorExit) or type(error).__name__ == "CancelledError":
+    if isinstance(error, GeneratorExit) or type(error).__name__ in CANCELLATIONS:
         call.fail(error)
     elif call.raw is not None and call.raw_ended:
         call.finish("complete")
