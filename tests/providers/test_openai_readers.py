@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthog_autoinstrument.generation import Failure, Generation, Usage
-from posthog_autoinstrument.providers.openai import PROVIDER, provider_of
+from posthog_autoinstrument.providers.openai import PROVIDER
+from posthog_autoinstrument.providers.openai.names import provider_of
 
 from .contract import Exchange, named
 

@@ -1,0 +1,73 @@
+"""Chat and legacy completions. Pure; never raises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...deltas import Choice
+from ...generation import Generation
+from ...reading import as_amount, as_dict, as_index, as_list, as_text, in_words
+from .shared import Message, count_web_searches, read_answer, read_request, read_usage
+
+
+def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Generation:
+    """What chat and legacy completions answer, streamed or not."""
+    answer = read_answer(response, chunks, "choices")
+    generation = Generation(failure=answer.failure)
+    choices: dict[int, Choice] = {}
+    usage: dict[str, Any] = {}
+    web_searches = 0
+    for index, event in answer.events:
+        generation.response_id = generation.response_id or as_text(event.get("id"))
+        generation.model = generation.model or as_text(event.get("model"))  # Azure's first chunk has an empty one
+        generation.service_tier = as_text(event.get("service_tier")) or generation.service_tier
+        usage = as_dict(event.get("usage")) or usage  # servers that report it with every chunk report totals
+        web_searches = max(web_searches, count_web_searches(event))
+        for position, choice in enumerate(as_list(event.get("choices"))):
+            if not isinstance(choice, dict):
+                continue
+            number = as_index(choice.get("index"), position) if answer.streamed else position
+            said = choices.setdefault(number, Choice()).add(choice, answer.streamed)
+            if said and answer.streamed and generation.first_output_chunk is None:
+                generation.first_output_chunk = index
+    generation.usage = read_usage(usage, web_searches or None)
+    generation.cost_usd = as_amount(usage.get("cost"))  # OpenRouter
+    generation.output = [choices[number].message() for number in sorted(choices)]
+    if not any(said["content"] for said in generation.output):
+        generation.output = []
+    generation.stop_reason = choices[min(choices)].stop_reason if choices else None
+    return generation
+
+
+def read_chat(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:
+    """A call of `/chat/completions`."""
+    generation = _read_choices(response, chunks)
+    asked = read_request(generation, request)
+    if asked is not None:
+        generation.input = [_chat_message(message) for message in as_list(asked.get("messages"))]
+    return generation
+
+
+_MESSAGE_MEMBERS = ("tool_calls", "tool_call_id", "name", "audio", "refusal", "function_call")
+"""What is kept of a chat message beside role and content: the wrapper's list, and the deprecated `function_call`."""
+
+
+def _chat_message(message: Any) -> Message:
+    if not isinstance(message, dict):
+        return {"role": "user", "content": in_words(message)}
+    kept = {name: message[name] for name in _MESSAGE_MEMBERS if message.get(name) is not None}
+    role = message.get("role")
+    return {"role": "user" if role is None else role, "content": message.get("content"), **kept}
+
+
+def read_completions(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:
+    """A call of the legacy `/completions`: each prompt is a message of the user, each choice one of the assistant."""
+    generation = _read_choices(response, chunks)
+    asked = read_request(generation, request)
+    if asked is not None:
+        prompt = asked.get("prompt")
+        several = isinstance(prompt, list) and all(isinstance(one, str) for one in prompt)  # else token ids
+        prompts = as_list(prompt) if several else [prompt]
+        generation.input = [{"role": "user", "content": one} for one in prompts if one is not None]
+    return generation

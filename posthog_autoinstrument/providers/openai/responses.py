@@ -1,0 +1,121 @@
+"""Responses. Pure; never raises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...deltas import Items
+from ...generation import Failure, Generation
+from ...reading import as_amount, as_dict, as_list, as_text, failure_of, in_words, read_failure, without_nulls
+from .shared import Message, count_web_searches, read_answer, read_request, read_usage
+
+_TERMINAL_STATUSES = ("completed", "failed", "cancelled", "incomplete")
+
+
+def read_responses(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:
+    """A call of `/responses`."""
+    answer = read_answer(response, chunks, "output")
+    generation = Generation(failure=answer.failure)
+    final: dict[str, Any] = {}
+    items = Items()
+    for index, event in answer.events:
+        kind = event.get("type")
+        if not answer.streamed:
+            final = event
+        elif isinstance(kind, str):
+            final = as_dict(event.get("response")) or final  # the one of the terminal event comes last
+            items.add(kind, event)
+            if kind == "error":
+                generation.failure = failure_of({**event, "type": None})
+            if kind.endswith(".delta") and generation.first_output_chunk is None:
+                generation.first_output_chunk = index
+    final = {**final, "output": as_list(final.get("output")) or items.output()}
+    if final.get("status") == "failed":
+        generation.failure = generation.failure or read_failure(final, "output") or Failure()
+    usage = as_dict(final.get("usage"))
+    generation.response_id = as_text(final.get("id"))
+    generation.model = as_text(final.get("model"))
+    generation.service_tier = as_text(final.get("service_tier"))
+    generation.stop_reason = _stop_reason(final)
+    generation.usage = read_usage(usage, count_web_searches(final) or None)
+    generation.cost_usd = as_amount(usage.get("cost"))
+    generation.output = _output_messages(final["output"])
+    asked = read_request(generation, request)
+    if asked is not None:
+        generation.instructions = asked.get("instructions")
+        generation.input = _with_instructions(_input_messages(asked.get("input")), generation.instructions)
+    return generation
+
+
+def _stop_reason(final: dict[str, Any]) -> str | None:
+    status = as_text(final.get("status"))
+    if status not in _TERMINAL_STATUSES:
+        return None
+    reason = as_text(as_dict(final.get("incomplete_details")).get("reason"))
+    return reason if status == "incomplete" and reason else status
+
+
+def _input_messages(sent: Any) -> list[Message]:
+    if sent is None:
+        return []
+    return [_input_message(item) for item in sent] if isinstance(sent, list) else [_input_message(sent)]
+
+
+def _input_message(item: Any) -> Message:
+    if not isinstance(item, dict):
+        return {"role": "user", "content": in_words(item)}
+    present: Message = {name: value for name, value in item.items() if value is not None}
+    if "type" in present and "role" not in present and "content" not in present:
+        return present  # a tool call, its output, reasoning, a reference
+    return {"role": present.get("role", "user"), "content": present.get("content", "")}
+
+
+def _with_instructions(messages: list[Message], instructions: Any) -> list[Message]:
+    """The messages with the instructions in their system message, as the wrapper shows them."""
+    if instructions is None:
+        return messages
+    for message in messages:
+        if message.get("role") == "system":
+            content = message.get("content", "")
+            if isinstance(content, list):  # the wrapper makes one string of it: pictures in it would escape redaction
+                message["content"] = [*content, {"type": "input_text", "text": instructions}]
+            else:
+                message["content"] = f"{content}\n\n{instructions}"
+            return messages
+    return [{"role": "system", "content": instructions}, *messages]
+
+
+def _output_messages(output: list[Any]) -> list[Message]:
+    """All items as one message, or no message when there is nothing in them."""
+    items = [item for item in output if isinstance(item, dict)]
+    content = [part for item in items for part in _item_content(item)]
+    roles = [item["role"] for item in items if item.get("type") == "message" and as_text(item.get("role"))]
+    return [{"role": roles[-1] if roles else "assistant", "content": content}] if content else []
+
+
+def _item_content(item: dict[str, Any]) -> list[dict[str, Any]]:
+    kind = item.get("type")
+    if kind == "message":
+        content = item.get("content")
+        if not isinstance(content, list):
+            return [] if content is None else [{"type": "text", "text": in_words(content)}]
+        return [shown for part in content if (shown := _part(as_dict(part))) is not None]
+    if kind == "function_call":
+        call_id = item.get("call_id") if item.get("call_id") is not None else item.get("id", "")
+        function = {"name": item.get("name"), "arguments": item.get("arguments", {})}
+        return [{"type": "function", "id": call_id, "function": function}]
+    if kind == "image_generation_call":
+        return [{"type": kind, "result": item.get("result"), "status": item.get("status")}]
+    return [] if kind is None else [without_nulls(item)]
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any] | None:
+    kind = part.get("type")
+    if kind == "refusal" and part.get("refusal") is not None:
+        return {"type": "refusal", "refusal": part["refusal"]}
+    if part.get("text") is not None:
+        return {"type": "text", "text": part["text"]}
+    if kind == "input_image" and part.get("image_url") is not None:
+        return {"type": "image", "image": part["image_url"]}
+    return None

@@ -1,0 +1,106 @@
+"""What all endpoints of OpenAI's API share: the request, the answer's events, usage. Pure; never raises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...generation import Failure, Generation, Usage
+from ...reading import (
+    as_dict,
+    as_list,
+    as_text,
+    first_count,
+    parse,
+    read_events,
+    read_failure,
+    read_failure_text,
+)
+
+Message = dict[str, Any]
+
+PARAMETERS = (
+    "temperature",
+    "max_tokens",
+    "max_completion_tokens",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "n",
+    "stop",
+    "stream",
+)
+"""The wrapper's list (`get_model_params`). It adds the answer's service tier: that is `Generation.service_tier`."""
+
+
+class Answer(NamedTuple):
+    """The JSON objects of an answer with their positions: the events of a stream, or the one body."""
+
+    events: list[tuple[int, dict[str, Any]]]
+    streamed: bool
+    failure: Failure | None
+
+
+def read_answer(response: bytes | None, chunks: Sequence[str] | None, answer_key: str) -> Answer:
+    if chunks:
+        events, failure = read_events(chunks)
+        return Answer(events, True, failure)
+    body = parse(response)
+    failure = read_failure_text(response) if body is None else read_failure(body, answer_key)
+    return Answer([(0, body)] if isinstance(body, dict) else [], False, failure)
+
+
+def read_request(generation: Generation, request: bytes | None) -> dict[str, Any] | None:
+    """Take what all requests have into `generation`, which already knows its answer. None for an unreadable request."""
+    asked = parse(request)
+    if not isinstance(asked, dict):
+        return None
+    generation.model = generation.model or as_text(asked.get("model"))
+    generation.parameters = {name: asked[name] for name in PARAMETERS if asked.get(name) is not None}
+    generation.tools = as_list(asked.get("tools")) or as_list(asked.get("functions")) or None
+    return asked
+
+
+def read_usage(raw: Any, web_search_count: int | None = None) -> Usage:
+    """The token counts of a usage object: of chat (`prompt_tokens`) or of Responses (`input_tokens`)."""
+    usage = as_dict(raw)
+    sent = as_dict(usage.get("prompt_tokens_details")) or as_dict(usage.get("input_tokens_details"))
+    made = as_dict(usage.get("completion_tokens_details")) or as_dict(usage.get("output_tokens_details"))
+    return Usage(
+        input_tokens=first_count(usage.get("prompt_tokens"), usage.get("input_tokens")),
+        output_tokens=first_count(usage.get("completion_tokens"), usage.get("output_tokens")),
+        cache_read_input_tokens=first_count(
+            sent.get("cached_tokens"),
+            usage.get("prompt_cache_hit_tokens"),  # DeepSeek
+        ),
+        cache_creation_input_tokens=first_count(
+            sent.get("cache_write_tokens"),  # OpenAI, OpenRouter
+            sent.get("cache_creation_tokens"),  # LiteLLM
+            usage.get("cache_creation_input_tokens"),  # LiteLLM, older
+        ),
+        reasoning_tokens=first_count(made.get("reasoning_tokens")),
+        audio_input_tokens=first_count(sent.get("audio_tokens")),
+        audio_output_tokens=first_count(made.get("audio_tokens")),
+        image_input_tokens=first_count(sent.get("image_tokens")),
+        image_output_tokens=first_count(made.get("image_tokens")),
+        text_output_tokens=first_count(made.get("text_tokens")),
+        cache_read_audio_tokens=first_count(as_dict(sent.get("cached_tokens_details")).get("audio_tokens")),
+        web_search_count=web_search_count,
+        raw=usage or None,
+    )
+
+
+def count_web_searches(answer: dict[str, Any]) -> int:
+    """The web searches of one answer or chunk: their number where it says so (Responses), else 1 for a sign of any."""
+    items = [as_dict(item) for item in as_list(answer.get("output"))]
+    calls = [item for item in items if item.get("type") == "web_search_call"]
+    if calls:
+        return len(calls)
+    context_size = as_dict(answer.get("usage")).get("search_context_size")
+    if answer.get("citations") or answer.get("search_results") or context_size:  # Perplexity
+        return 1
+    choices = [as_dict(choice) for choice in as_list(answer.get("choices"))]
+    cited = [choice.get(place) for choice in choices for place in ("message", "delta")]
+    cited += [part for item in items for part in as_list(item.get("content"))]
+    notes = (as_dict(note) for part in cited for note in as_list(as_dict(part).get("annotations")))
+    return int(any(note.get("type") == "url_citation" for note in notes))
