@@ -14,11 +14,13 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from . import __version__, calls, config, event, forks, guard, hooks, mend, providers, wake
+from . import __version__, calls, config, event, forks, guard, hooks, mend, providers, usage, wake
+from .background import Background
 from .config import Config
 from .flusher import Flusher
+from .generation import Generation
 from .queue import Queue
-from .records import Sealable
+from .records import Call, Sealable
 from .sinks import Event, Outcome, Sink
 from .sinks.posthog import PostHogSink
 
@@ -52,6 +54,7 @@ class Agent:
         # Now: CPython takes `__file__` away from a script that has ended, and the first flush may be at exit.
         self._program = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
         self.providers = {provider.name: provider for provider in providers.load_providers()}
+        self.background = Background()
         self.flusher = Flusher(
             Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
             self.build,
@@ -61,12 +64,21 @@ class Agent:
             settings.flush_interval_s,
             settings.exit_timeout_s,
             self.close,
+            self.overdue,
+            lambda: len(self.background),
         )
         self.calls = [
             calls.Calls(provider, settings, self.flusher.add, self.flusher.expect, active=not settings.disabled)
             for provider in self.providers.values()
         ]
-        self.hooks = [hooks.Hooks(made.provider, made) for made in self.calls]
+        self.hooks = [
+            hooks.Hooks(
+                made.provider,
+                made,
+                usage.StreamUsage(made.provider.usage_hosts, settings.stream_usage_hosts, settings.stream_usage),
+            )
+            for made in self.calls
+        ]
 
     def install(self) -> None:
         """Patch what is loaded, and what will be when it is."""
@@ -114,8 +126,22 @@ class Agent:
         call = record.seal()
         if call is None:
             return None
+        provider = self.providers[call.sdk]
+        generation = event.read(call, provider)
+        told = self.background.settle(call, provider.endpoint(call.endpoint), generation)
+        if told is None:
+            return None
+        return self._event_of(told, generation if told is call else event.read(told, provider))
+
+    def overdue(self, final: bool) -> list[Event]:
+        """The events of calls in the background whose outcome is waited for no longer."""
+        calls = self.background.overdue(final)
+        found = [self._event_of(call, event.read(call, self.providers[call.sdk])) for call in calls]
+        return [one for one in found if one is not None]
+
+    def _event_of(self, call: Call, generation: Generation) -> Event | None:
         built: dict[str, Any] | None = event.build(
-            call, self.providers[call.sdk], self.config.keep_media, self.config.provider
+            call, generation, self.providers[call.sdk], self.config.keep_media, self.config.provider
         )
         uuid = call.uuid
         name = str(cast("dict[str, Any]", built)["event"])
@@ -188,6 +214,7 @@ class Agent:
         """A forked child starts with an empty queue and no thread; the parent keeps what it captured."""
         for made in self.calls:
             made.streams.clear()
+        self.background.clear()
         self.flusher.after_fork_in_child()
 
 

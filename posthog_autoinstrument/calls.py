@@ -6,8 +6,12 @@ serialises nothing. `seal` makes the plain record later, on the flusher's thread
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import perf_counter, time
@@ -19,11 +23,11 @@ from weakref import WeakKeyDictionary
 from . import context, guard, sse
 from .config import Config
 from .providers import Endpoint, Provider
+from .reading import EDGE_BYTES, gap
 from .records import Call, End, Error, Identity
 
-BULKY_EDGE = 4096
-"""Bytes kept of each end of an answer that is mostly vectors, pictures or sound: model and usage stand there."""
-BULKY_GAP = b"\n...\n"
+MARK = "_posthog_autoinstrument"
+"""Set on every function of ours that stands in an SDK class."""
 CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
 """Names of the exceptions that cancel a task: asyncio's and trio's."""
 MAX_ERROR_CHARS = 100_000
@@ -82,6 +86,12 @@ class OpenCall:
     base_url: Any = None
     url: Any = None
     sent: bytes | None = None
+    form: list[tuple[str, Any]] | None = None
+    """What was sent as a form: names, and texts or descriptions of files."""
+    asked_usage = False
+    """We asked for the token counts of this stream: the answer to that is not shown to the program."""
+    usage_host = ""
+    """The host that was asked, as it is listed."""
     headers: Any = None
     status: int | None = None
     error: Error | None = None
@@ -93,6 +103,8 @@ class OpenCall:
     """The SSE events' texts, once the SDK's own decoder is being read."""
     raw: list[bytes] | None = None
     """Undecoded pieces of a body that the program itself reads."""
+    raw_tail: deque[bytes] | None = None
+    """The last pieces of a body of which only the two ends are kept; `raw` is then the first ones."""
     raw_size = 0
     raw_ended = False
     body: bytes | None = None
@@ -120,6 +132,8 @@ class OpenCall:
         sent = getattr(request, "_content", None)
         self.sent = sent if type(sent) is bytes else None
         self.url = getattr(request, "url", None)
+        if self.sent is None:
+            self.form = guard.quietly(_described, request)
 
     def answered(self, response: Any, stream: bool) -> bool:
         """The transport has an answer; say whether its body is in memory."""
@@ -131,11 +145,16 @@ class OpenCall:
         body = getattr(response, "_content", None)
         if type(body) is not bytes:
             return False
-        if self.endpoint.bulky and len(body) > 3 * BULKY_EDGE:
-            self.cut = len(body) - 2 * BULKY_EDGE
-            body = body[:BULKY_EDGE] + BULKY_GAP + body[-BULKY_EDGE:]
+        if self.drops_bulk and len(body) > 3 * EDGE_BYTES:
+            self.cut = len(body) - 2 * EDGE_BYTES
+            body = body[:EDGE_BYTES] + gap(self.cut).encode() + body[-EDGE_BYTES:]
         self.body = body
         return True
+
+    @property
+    def drops_bulk(self) -> bool:
+        """Only the two ends of its answer are kept."""
+        return self.endpoint.bulky and (self.endpoint.kind == "embedding" or not self.calls.keep_media)
 
     @guard.guarded("end a call", None)
     def finish(self, end: End, late: bool = False) -> None:
@@ -149,13 +168,17 @@ class OpenCall:
         if self.pid != os.getpid():
             return  # forked while it ran: the parent records it
         size = len(self.sent) if self.sent is not None else 0
+        if self.form is not None:
+            size += sum(len(value) for _, value in self.form if type(value) is str)
         if self.texts is not None:
             size += sum(map(len, self.texts))
-            self.raw = None
+            self.raw = self.raw_tail = None
         elif self.body is not None:
             size += len(self.body)
-            self.raw = None
-        self.size = size + self.raw_size
+            self.raw = self.raw_tail = None
+        elif self.raw is not None:
+            size += sum(map(len, self.raw)) + sum(map(len, self.raw_tail or ()))
+        self.size = size
         self.calls.emit(self, late)
 
     @guard.guarded("end a failed call", None)
@@ -182,6 +205,41 @@ class OpenCall:
             self.requested(getattr(error, "request", None))
         self.finish("failed")
 
+    def keep(self, piece: bytes) -> None:
+        """Keep a piece of a body that the program reads itself."""
+        raw = self.raw
+        if raw is None:
+            return
+        before = self.raw_size
+        self.raw_size += len(piece)
+        tail = self.raw_tail
+        if tail is None:
+            if before < RAW_LIMIT:
+                raw.append(piece)
+        elif before < EDGE_BYTES:
+            raw.append(piece)
+        else:
+            tail.append(piece)
+            if self.raw_size <= 3 * EDGE_BYTES:
+                return
+            if len(tail) > 2 and len(piece) >= EDGE_BYTES:
+                tail.clear()
+                tail.append(piece)
+            elif len(tail) > 256:
+                last = b"".join(tail)[-EDGE_BYTES:]
+                tail.clear()
+                tail.append(last)
+
+    def _read_raw(self) -> bytes:
+        """What was kept of a body that the program read itself."""
+        head, tail = b"".join(self.raw or ()), b"".join(self.raw_tail or ())
+        if self.raw_size <= 3 * EDGE_BYTES or not tail:
+            return head + tail
+        if len(tail) < EDGE_BYTES:
+            tail = head[EDGE_BYTES:] + tail
+        self.cut = self.raw_size - 2 * EDGE_BYTES
+        return head[:EDGE_BYTES] + gap(self.cut).encode() + tail[-EDGE_BYTES:]
+
     def seal(self) -> Call | None:
         """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
         base_url = str(self.base_url) if self.base_url is not None else ""
@@ -190,8 +248,13 @@ class OpenCall:
         headers = self.headers
         texts, body = self.texts, self.body
         if texts is None and body is None and self.raw:
-            body = sse.decompressed(b"".join(self.raw), headers.get("content-encoding", "") if headers else "")
-        if texts is None and body is not None and (self.stream or sse.is_event_stream(headers)):
+            encoding = headers.get("content-encoding", "") if headers else ""
+            body = sse.decompressed(self._read_raw(), encoding)
+        media = _media_type(headers) if self.endpoint.bulky else None
+        if texts is None and body is not None and media is not None:
+            size = self.raw_size or (2 * EDGE_BYTES + self.cut if self.cut else len(body))
+            body = _sound_or_picture(body, media, size, self.calls.keep_media)
+        elif texts is None and body is not None and (self.stream or sse.is_event_stream(headers)):
             texts, body = sse.texts(body), None
         entropy = os.urandom(26)
         return Call(
@@ -209,10 +272,15 @@ class OpenCall:
             identity=resolve(self.intent, self.calls.defaults),
             status=self.status,
             request_id=headers.get("x-request-id") if headers is not None else None,
+            headers={
+                name: value
+                for name in self.calls.provider.headers
+                if headers is not None and isinstance(value := headers.get(name), str)
+            },
             error=self.error,
             model=self.model,
             cost_usd=guard.quietly(_reported_cost, headers) if headers is not None else None,
-            request=self.sent,
+            request=self.sent if self.form is None else _form_bytes(self.form),
             response=body,
             chunks=tuple(texts) if texts is not None else None,
             chunk_offsets_s=tuple(max(0.0, offset - self.started) for offset in self.offsets),
@@ -276,6 +344,63 @@ def _error_of(error: BaseException) -> Error:
     )
 
 
+def _described(request: Any) -> list[tuple[str, Any]] | None:
+    """A form (multipart) as its fields: texts as they are, files by name, size and type. Nothing is read or copied."""
+    fields = request.stream.fields  # httpx 0.23 to 0.28, httpx2: `MultipartStream.fields`
+    found: list[tuple[str, Any]] = []
+    for field in fields:
+        if hasattr(field, "file"):
+            file: dict[str, Any] = {"type": "file", "filename": field.filename}
+            kind = {name.lower(): value for name, value in field.headers.items()}.get("content-type")
+            file["content_type"] = kind
+            file["bytes"] = guard.quietly(_size_of, field.file)
+            found.append((field.name, file))
+        else:
+            value = field.value
+            found.append((field.name, value if isinstance(value, str) else f"[{len(value)} bytes]"))
+    return found
+
+
+def _size_of(file: Any) -> int | None:
+    """Bytes of a file that is sent: bytes themselves, a buffer in memory, or a file on disk. None: nobody knows."""
+    if isinstance(file, (bytes, bytearray, str)):
+        return len(file)
+    buffer = getattr(file, "getbuffer", None)
+    if buffer is not None:
+        with buffer() as view:
+            return int(view.nbytes)
+    return os.fstat(file.fileno()).st_size
+
+
+def _form_bytes(form: list[tuple[str, Any]]) -> bytes:
+    """A described form as JSON; a field that came more than once, or is named `field[]`, is a list."""
+    fields: dict[str, Any] = {}
+    for name, value in form:
+        plain = name.removesuffix("[]")
+        if plain != name:
+            fields.setdefault(plain, []).append(value)
+        elif plain in fields:
+            before = fields[plain]
+            fields[plain] = [*before, value] if isinstance(before, list) else [before, value]
+        else:
+            fields[plain] = value
+    return json.dumps(fields).encode()
+
+
+def _media_type(headers: Any) -> str | None:
+    """The content type of an answer that is no text."""
+    kind = str(headers.get("content-type", "")).partition(";")[0].strip().lower() if headers is not None else ""
+    return kind if kind.startswith(("audio/", "image/", "video/", "application/octet-stream")) else None
+
+
+def _sound_or_picture(body: bytes, media: str, size: int, keep: bool) -> bytes:
+    """An answer of sound or pictures, described as `providers.Reader` says."""
+    described: dict[str, Any] = {"content_type": media, "bytes": size}
+    if keep:
+        described["data"] = base64.b64encode(body).decode("ascii")
+    return json.dumps(described).encode()
+
+
 def _reported_cost(headers: Any) -> float | None:
     """The cost in US dollars that a LiteLLM proxy reports of its answers."""
     cost = headers.get("x-litellm-response-cost")
@@ -306,9 +431,15 @@ class Calls:
             groups=context.serialised(config.groups),
             privacy_mode=config.privacy_mode,
         )
-        self._by_path = {endpoint.path: endpoint for endpoint in provider.endpoints}
-        # `/chat/completions` ends with `/completions` too.
-        self._longest_first = sorted(self._by_path, key=len, reverse=True)
+        self.keep_media = config.keep_media
+        plain = [endpoint for endpoint in provider.endpoints if "{}" not in endpoint.path]
+        self._by_path = {(endpoint.method, endpoint.path): endpoint for endpoint in plain}
+        self._methods = {endpoint.method for endpoint in provider.endpoints}
+        self._patterns = [
+            (endpoint.method, re.compile(".*" + "[^/?]+".join(map(re.escape, endpoint.path.split("{}")))), endpoint)
+            # `/chat/completions` ends with `/completions` too.
+            for endpoint in sorted(provider.endpoints, key=lambda known: ("{}" in known.path, -len(known.path)))
+        ]
         self._by_name = {endpoint.name: endpoint for endpoint in provider.endpoints}
         self.streams: set[OpenCall] = set()
         """Calls whose answer is still being read."""
@@ -340,9 +471,10 @@ class Calls:
     def claim(self, client: Any, options: Any) -> OpenCall | None:
         """The call that this request belongs to: the one its call site opened, or a new one. None: not captured."""
         pending = CLAIM.get()
-        if pending is SUPPRESSED or not self.active or options.method.lower() != "post":
+        method = options.method.upper()
+        if pending is SUPPRESSED or not self.active or method not in self._methods:
             return None
-        endpoint = self._endpoint_of(options.url)
+        endpoint = self._endpoint_of(method, options.url)
         # Another endpoint: a request that the program makes inside its call, from a generator given as `messages`.
         if pending is not None and not pending.claimed and pending.endpoint is endpoint:
             pending.claimed = True
@@ -363,13 +495,13 @@ class Calls:
         for call in list(self.streams):
             call.finish("abandoned", late=True)
 
-    def _endpoint_of(self, url: str) -> Endpoint | None:
-        endpoint = self._by_path.get(url)
+    def _endpoint_of(self, method: str, url: str) -> Endpoint | None:
+        endpoint = self._by_path.get((method, url))
         if endpoint is None:
             path = "/" + urlsplit(url).path.strip("/")  # `client.post` takes whole URLs, queries, other prefixes
-            for known in self._longest_first:
-                if path.endswith(known):
-                    return self._by_path[known]
+            for known, pattern, found in self._patterns:
+                if known == method and pattern.fullmatch(path):
+                    return found
         return endpoint
 
     def _recorded_by_posthog(self, client: Any) -> bool:

@@ -113,6 +113,20 @@ def _hook(text: str) -> str:
     return text.strip()
 
 
+def _hosts(text: str) -> frozenset[str]:
+    found = set()
+    for part in text.split(","):
+        host = part.strip().lower()
+        if not host:
+            continue
+        parts = urlsplit(f"//{host}")
+        if "/" in host or "@" in host or not parts.hostname or any(map(str.isspace, host)):
+            raise ValueError
+        _ = parts.port  # raises ValueError for what is no number
+        found.add(host)
+    return frozenset(found)
+
+
 def _text(text: str) -> str | None:
     return text.strip() or None
 
@@ -210,6 +224,22 @@ SETTINGS: tuple[Setting, ...] = (
         _text,
     ),
     Setting(
+        "stream_usage",
+        "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE",
+        True,
+        FLAG,
+        "Ask for the token counts of streamed chats where the program does not, and hide the answer from it.",
+        _flag,
+    ),
+    Setting(
+        "stream_usage_hosts",
+        "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS",
+        frozenset(),
+        "hosts, as host or host:port, separated by commas",
+        "Hosts beside api.openai.com that are asked: those known to take `stream_options.include_usage`.",
+        _hosts,
+    ),
+    Setting(
         "keep_media",
         "POSTHOG_AUTOINSTRUMENT_KEEP_MEDIA",
         False,
@@ -299,6 +329,8 @@ class Config:
     properties: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None
+    stream_usage: bool = True
+    stream_usage_hosts: frozenset[str] = frozenset()
     keep_media: bool = False
     before_send: str | None = None
     flush_at: int = 100

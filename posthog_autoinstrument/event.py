@@ -38,23 +38,35 @@ Event = dict[str, Any]
 """event, uuid, timestamp (ISO 8601, UTC), distinct_id, properties."""
 
 
-def build(call: Call, provider: Provider, keep_media: bool = False, process_provider: str | None = None) -> Event:
+def read(call: Call, provider: Provider) -> Generation:
+    """What the provider's reader makes of a call; an empty generation where it fails."""
+    endpoint = provider.endpoint(call.endpoint)
+    if endpoint is None:
+        return Generation()
+    return guard.attempt("read an answer", endpoint.read, call.request, call.response, call.chunks) or Generation()
+
+
+def build(
+    call: Call,
+    generation: Generation,
+    provider: Provider,
+    keep_media: bool = False,
+    process_provider: str | None = None,
+) -> Event:
     """The event of one call. Each part is made on its own: a part that fails leaves the others in place.
 
     `process_provider` is what every event of the process calls its provider, unless the call says otherwise.
     """
     endpoint = provider.endpoint(call.endpoint)
-    generation = Generation()
-    if endpoint is not None:
-        generation = (
-            guard.attempt("read an answer", endpoint.read, call.request, call.response, call.chunks) or generation
-        )
-    is_embedding = endpoint is not None and endpoint.kind == "embedding"
+    kind = endpoint.kind if endpoint is not None else "generation"
+    if kind == "span":
+        return _span(call, generation, provider, keep_media, process_provider)
+    is_embedding = kind == "embedding"
     properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
         ("write the tags", lambda: _values(call.identity.tags)),
         ("name the call", lambda: _facts(call, generation, is_embedding)),
-        ("name the provider", lambda: _provider(call, provider, process_provider)),
+        ("name the provider", lambda: _provider(call, generation, provider, process_provider)),
         ("write the content", lambda: _content(call, generation, is_embedding, keep_media)),
         ("write the tokens", lambda: _tokens(generation.usage, call.stream, is_embedding)),
         ("write the timings", lambda: _timings(call, generation)),
@@ -69,10 +81,50 @@ def build(call: Call, provider: Provider, keep_media: bool = False, process_prov
     if not is_embedding:
         passed = not _TOKEN_PROPERTIES.isdisjoint(call.identity.properties)
         properties["$ai_tokens_source"] = "passthrough" if passed else "sdk"
+    return _envelope("$ai_embedding" if is_embedding else "$ai_generation", call, properties)
+
+
+def _span(
+    call: Call, generation: Generation, provider: Provider, keep_media: bool, process_provider: str | None
+) -> Event:
+    """The event of a call that is no generation (a moderation): a span with what went in and what came out."""
+    properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
+    parts = (
+        ("write the tags", lambda: _values(call.identity.tags)),
+        ("name the call", lambda: _span_facts(call, generation)),
+        ("name the provider", lambda: _provider(call, generation, provider, process_provider)),
+        ("write the content", lambda: _states(call, generation, keep_media)),
+        ("write the timings", lambda: {"$ai_latency": call.duration_s}),
+        ("write the identity", lambda: _identity(call)),
+        ("write the properties", lambda: _own_properties(call)),
+        ("write the groups", lambda: _groups(call)),
+        ("write the error", lambda: _error(call, generation)),
+    )
+    for step, part in parts:
+        properties.update(guard.attempt(step, part) or {})
+    properties.setdefault("$ai_span_name", call.endpoint)
+    return _envelope("$ai_span", call, properties)
+
+
+def _span_facts(call: Call, generation: Generation) -> dict[str, Any]:
+    found = _facts(call, generation, is_embedding=True)
+    del found["$ai_stream"]
+    return found
+
+
+def _states(call: Call, generation: Generation, keep_media: bool) -> dict[str, Any]:
+    private = call.identity.privacy_mode
+    return {
+        "$ai_input_state": None if private else redact.redact_media(generation.input, keep_media),
+        "$ai_output_state": None if private else redact.redact_media(generation.output, keep_media),
+    }
+
+
+def _envelope(name: str, call: Call, properties: dict[str, Any]) -> Event:
     properties.update({"$lib": LIBRARY, "$lib_version": __version__, "$geoip_disable": True, "$is_server": True})
     identity = call.identity
     return {
-        "event": "$ai_embedding" if is_embedding else "$ai_generation",
+        "event": name,
         "uuid": call.uuid,
         "timestamp": datetime.datetime.fromtimestamp(call.ended_at, datetime.timezone.utc).isoformat(),
         "distinct_id": mend.clip_id(identity.distinct_id or identity.trace_id),
@@ -80,8 +132,9 @@ def build(call: Call, provider: Provider, keep_media: bool = False, process_prov
     }
 
 
-def _provider(call: Call, provider: Provider, process_provider: str | None) -> dict[str, Any]:
-    return {"$ai_provider": process_provider or provider.provider_of(call.client, call.base_url)}
+def _provider(call: Call, generation: Generation, provider: Provider, process_provider: str | None) -> dict[str, Any]:
+    name = process_provider or provider.provider_of(call.client, call.base_url, call.headers, generation)
+    return {"$ai_provider": name}
 
 
 def _values(texts: Mapping[str, str]) -> dict[str, Any]:

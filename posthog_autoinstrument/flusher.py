@@ -52,7 +52,8 @@ class _SignalsBlocked:
 class Flusher:
     """Takes records from `queue`, builds events with `build` and gives them to the sink, in batches.
 
-    `close` is what the end of a process calls, where the flusher has to arrange for it.
+    `close` is what the end of a process calls, where the flusher has to arrange for it. `overdue` gives the events that
+    were held back and are not any longer, at exit all of them; `held` says how many there are.
     `build` returns None for a record that makes no event. `choose_sink` is called at the first batch: only then is a
     token known that the program sets in code. `shrink` cuts an event down to a number of bytes, or returns None.
     """
@@ -67,6 +68,8 @@ class Flusher:
         flush_interval_s: float,
         exit_timeout_s: float,
         close: Callable[[], None],
+        overdue: Callable[[bool], list[Event]] = lambda final: [],
+        held: Callable[[], int] = lambda: 0,
     ) -> None:
         self.queue = queue
         self._build = build
@@ -76,6 +79,8 @@ class Flusher:
         self._flush_interval_s = flush_interval_s
         self._exit_timeout_s = exit_timeout_s
         self._close = close
+        self._overdue = overdue
+        self._held = held
         self.sink: Sink | None = None
         self.delivered = 0
         self.lost: dict[str, int] = {}
@@ -118,7 +123,7 @@ class Flusher:
         """Start the thread again if there is something to do; otherwise the next call does."""
         if self._pausing:
             self._pausing = False
-            if self._thread is None and len(self.queue):
+            if self._thread is None and (len(self.queue) or self._held()):
                 self.start()
 
     # On the host's threads
@@ -180,7 +185,7 @@ class Flusher:
             return
         self._exiting = True
         self._deadline = monotonic() + self._exit_timeout_s
-        if len(self.queue) or self._in_hand:
+        if len(self.queue) or self._in_hand or self._held():
             thread = self._thread
             if thread is not None and thread.is_alive():
                 marker = self.queue.mark()
@@ -232,10 +237,12 @@ class Flusher:
             item = self.queue.take()
             if isinstance(item, Marker):
                 try:
+                    self._take_overdue()
                     self._send_batch()
                 finally:
                     item.reached.release()
             elif item is None:
+                self._take_overdue()
                 self._send_batch()
                 return
             else:
@@ -247,6 +254,11 @@ class Flusher:
                 self._batch.append(event)
                 if len(self._batch) >= self._flush_at:
                     self._send_batch()
+
+    def _take_overdue(self) -> None:
+        due = guard.attempt("look after calls in the background", self._overdue, self._exiting) or []
+        self._in_hand += len(due)
+        self._batch += due
 
     def _send_batch(self) -> None:
         batch, self._batch = self._batch, []

@@ -42,9 +42,10 @@ class Failure:
 class Generation:
     """One call as the provider's documentation would describe it.
 
-    `input` is a list of `{"role", "content", ...}` messages, or for embeddings the input as it was sent (a string, a
-    list of strings, or token ids). `output` is a list of `{"role": str, "content": [{"type": ...}, ...]}`, one entry a
-    choice; `None` where there is no such thing (embeddings). Content is not redacted yet: base64 media is in it.
+    `input` is a list of `{"role", "content", ...}` messages, or for embeddings and spans the input as it was sent (a
+    string, a list of strings, or token ids). `output` is a list of `{"role": str, "content": [{"type": ...}, ...]}`,
+    one entry a choice; for spans what came out, as JSON; `None` where there is no such thing (embeddings). Content is
+    not redacted yet: base64 media is in it.
     """
 
     model: str | None = None
@@ -58,7 +59,18 @@ class Generation:
     service_tier: str | None = None
     failure: Failure | None = None
     response_id: str | None = None
+    background: bool = False
+    """The call runs on after its answer; other calls ask how it stands, by `response_id`."""
+    pending: bool = False
+    """This answer is not the last word on a call in the background."""
+    provider: str | None = None
+    """Who answered, where the answer itself gives it away: "ollama", "vllm"."""
     cost_usd: float | None = None
     """A total cost that the provider itself reported, in US dollars."""
     first_output_chunk: int | None = None
     """Index of the first streamed chunk that carried output of the model (text, tool call, refusal, audio)."""
+
+
+def placeholder(kind: str, size: int | None = None) -> str:
+    """What stands in an event for media that was left out: "image", "audio", "video" or "file", and its bytes."""
+    return f"[base64 {kind} redacted]" if size is None else f"[base64 {kind} redacted, {size} bytes]"

@@ -10,6 +10,7 @@ from types import ModuleType
 from . import guard, sites, wire
 from .calls import Calls
 from .providers import Provider
+from .usage import StreamUsage
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Hooks:
 
     provider: Provider
     calls: Calls
+    usage: StreamUsage
     points: list[Point] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -52,10 +54,11 @@ class Hooks:
                 guard.attempt(f"patch {name}.{cls}", self._apply, module, cls, patch)
 
     def _patches(self, name: str) -> Iterator[tuple[str, Callable[[type], list[str]]]]:
+        """What to patch in a module: a class, and what returns those of its methods that are patched afterwards."""
         wired = self.provider.wire
         if name == wired.base_module:
             for cls in (wired.sync_client, wired.async_client):
-                yield cls, lambda found: wire.patch_client(found, self.calls)
+                yield cls, lambda found: wire.patch_client(found, self.calls, self.usage)
         if name == wired.streaming_module:
             yield wired.sync_stream, lambda found: wire.patch_stream(found, is_async=False)
             yield wired.async_stream, lambda found: wire.patch_stream(found, is_async=True)
@@ -69,4 +72,8 @@ class Hooks:
         patched = patch(found) if isinstance(found, type) else []
         for point in self.points:
             if point.module == module.__name__ and point.cls == cls:
-                point.state = "matched" if point.method in patched else "not matched"
+                # A class may be named by several sites, each with its own methods.
+                if point.method in patched:
+                    point.state = "matched"
+                elif point.state == "not loaded":
+                    point.state = "not matched"

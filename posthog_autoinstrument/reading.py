@@ -164,6 +164,23 @@ def read_events(texts: Sequence[str]) -> tuple[list[tuple[int, dict[str, Any]]],
     return events, None
 
 
+_LEFT_OUT = re.compile(r"\n\.\.\.(\d+) left out\.\.\.\n")
+
+
+def gap(size: int) -> str:
+    """What stands in a bulky answer for its middle of `size` bytes or characters."""
+    return f"\n...{size} left out...\n"
+
+
+def left_out(text: bytes | str | None) -> int | None:
+    """How much of an answer was left out where only its two ends were kept; None for a whole one."""
+    if text is None or not 2 * EDGE_BYTES < len(text) < 2 * EDGE_BYTES + 100:
+        return None
+    middle = text[EDGE_BYTES : EDGE_BYTES + 100]
+    match = _LEFT_OUT.match(middle.decode("ascii", "replace") if isinstance(middle, bytes) else middle)
+    return int(match[1]) if match else None
+
+
 def find_member(body: bytes, name: str) -> Any:
     """The value of the member `name` of an object too bulky to parse, or of which only the two ends are left.
 

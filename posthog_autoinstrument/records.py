@@ -50,9 +50,10 @@ class Identity:
 class Call:
     """One logical SDK call, retries included.
 
-    `request` and `response` are the bodies as they went over the wire (the response decompressed); `chunks` are the
-    `data:` texts of a stream's events and `chunk_offsets_s` when each came, in seconds after the start. Times are epoch
-    seconds. `cut` is the number of bytes of a bulky answer that were left out between the response's head and tail.
+    `request` and `response` are the bodies as they went over the wire (the response decompressed), or JSON that
+    describes them where they are forms, pictures or sound (`providers.Reader`); `chunks` are the `data:` texts of a
+    stream's events and `chunk_offsets_s` when each came, in seconds after the start. Times are epoch seconds. `cut` is
+    the number of bytes of a bulky answer that were left out between the response's head and tail.
     """
 
     sdk: str
@@ -69,6 +70,8 @@ class Call:
     identity: Identity
     status: int | None = None
     request_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the answer's headers that tell who answered."""
     error: Error | None = None
     model: str | None = None
     """Of a call that never reached the wire; otherwise the bodies say it."""

@@ -13,10 +13,10 @@ from typing import Any
 import wrapt
 
 from . import guard
-from .calls import CARRIED, CLAIM, SUPPRESSED, Calls, Intent, OpenCall
+from .calls import CARRIED, CLAIM, MARK, SUPPRESSED, Calls, Intent, OpenCall
 from .context import OVERRIDES
 from .providers import Site
-from .wire import MARK, reset
+from .wire import reset
 
 
 class SiteWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from time import perf_counter
 from types import FrameType
 from typing import Any
 
 from . import guard
-from .calls import CANCELLATIONS, RAW_LIMIT, TEXT_LIMIT, OpenCall
+from .calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
+from .reading import EDGE_BYTES, gap
+from .usage import hidden
 
 
 class _Bytes:
@@ -111,13 +114,18 @@ def _is_being_read(call: OpenCall) -> bool:
 
 @guard.guarded("keep a piece of a body", None)
 def _keep(call: OpenCall, piece: Any) -> None:
-    if call.raw is not None and call.raw_size < RAW_LIMIT:
-        call.raw.append(piece)
-        call.raw_size += len(piece)
+    call.keep(piece)
+
+
+def _begin(call: OpenCall) -> None:
+    """The program begins to read a body itself. Of one that is mostly bulk, and not compressed, two ends are kept."""
+    call.raw = []
+    if call.drops_bulk and not guard.quietly(call.headers.get, "content-encoding"):
+        call.raw_tail = deque()
 
 
 def _collected(inner: Any, call: OpenCall) -> Iterator[bytes]:
-    call.raw = []
+    _begin(call)
     ended = False
     try:
         for piece in inner:
@@ -133,7 +141,7 @@ class _AsyncCollected:
     """The asynchronous twin of `_collected`. A class: one more async generator is one more for the loop to finalise."""
 
     def __init__(self, inner: Any, call: OpenCall) -> None:
-        call.raw = []
+        _begin(call)
         self._call = call
         self._pieces = inner.__aiter__()
 
@@ -174,26 +182,47 @@ def _call_of(stream: Any) -> OpenCall | None:
     return tap.posthog_call if isinstance(tap, _Bytes) else None
 
 
+def _kept(text: str, call: OpenCall) -> str:
+    """The text of an event as it is kept: of one that is mostly bulk, the two ends."""
+    size = len(text)
+    if size <= 3 * EDGE_BYTES or not call.drops_bulk:
+        return text
+    return text[:EDGE_BYTES] + gap(size - 2 * EDGE_BYTES) + text[-EDGE_BYTES:]
+
+
 def tap_events(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     """Wrap `Stream._iter_events`: the decoded events of one answer, before the SDK parses them."""
 
     @functools.wraps(wrapped)
     def _iter_events(self: Any) -> Iterator[Any]:
         call = guard.quietly(_call_of, self)
-        if call is None or call.ended is not None or call.texts is not None:
+        if call is None:
             return wrapped(self)
-        call.texts = []
-        return _events(wrapped(self), call, call.texts, call.offsets)
+        events = wrapped(self)
+        if call.ended is None and call.texts is None:
+            call.texts = []
+            events = _events(events, call, call.texts, call.offsets)
+        return _without_usage(events) if call.asked_usage else events
 
     return _iter_events
+
+
+def _without_usage(inner: Iterator[Any]) -> Iterator[Any]:
+    for event in inner:
+        shown = hidden(event)
+        if shown is not None:
+            yield shown
 
 
 def _events(inner: Iterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> Iterator[Any]:
     ended = False
     room = TEXT_LIMIT
+    bulky = call.drops_bulk
     try:
         for event in inner:
             text = event.data
+            if bulky:
+                text = _kept(text, call)
             room -= len(text)
             if room > 0:
                 offsets.append(perf_counter())
@@ -213,24 +242,95 @@ def _events(inner: Iterator[Any], call: OpenCall, texts: list[str], offsets: lis
                 call.fail(sys.exc_info()[1])
 
 
+def tap_reader(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
+    """Wrap `Stream.__stream__` of versions that leave the response open when they raise."""
+
+    @functools.wraps(wrapped)
+    def __stream__(self: Any) -> Iterator[Any]:
+        ended = False
+        try:
+            yield from wrapped(self)
+            ended = True
+        finally:
+            if not ended:
+                _failed(self)
+
+    return __stream__
+
+
+def tap_async_reader(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[Any], AsyncIterator[Any]]:
+    """Wrap `AsyncStream.__stream__`, as `tap_reader`."""
+
+    @functools.wraps(wrapped)
+    async def __stream__(self: Any) -> AsyncIterator[Any]:
+        ended = False
+        try:
+            async for item in wrapped(self):
+                yield item
+            ended = True
+        finally:
+            if not ended:
+                _failed(self)
+
+    return __stream__
+
+
+@guard.guarded("end a failed stream", None)
+def _failed(stream: Any) -> None:
+    """An exception is leaving the SDK's reader of events: as if it had closed the response, which is what it does
+    from openai 2.9 on."""
+    call = _call_of(stream)
+    error = sys.exc_info()[1]
+    if call is None or call.ended is not None or isinstance(error, GeneratorExit):
+        return
+    if type(error).__name__ in CANCELLATIONS:
+        call.fail(error)
+    else:
+        call.finish("closed")
+
+
 def tap_async_events(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[Any], AsyncIterator[Any]]:
     """Wrap `AsyncStream._iter_events`."""
 
     @functools.wraps(wrapped)
     def _iter_events(self: Any) -> AsyncIterator[Any]:
         call = guard.quietly(_call_of, self)
-        if call is None or call.ended is not None or call.texts is not None:
+        if call is None:
             return wrapped(self)
-        call.texts = []
-        return _AsyncEvents(wrapped(self), call, call.texts, call.offsets)
+        events = wrapped(self)
+        if call.ended is None and call.texts is None:
+            call.texts = []
+            events = _AsyncEvents(events, call, call.texts, call.offsets)
+        return _AsyncWithoutUsage(events) if call.asked_usage else events
 
     return _iter_events
+
+
+class _AsyncWithoutUsage:
+    """The asynchronous twin of `_without_usage`."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: AsyncIterator[Any]) -> None:
+        self._inner = inner
+
+    def __aiter__(self) -> _AsyncWithoutUsage:
+        return self
+
+    async def __anext__(self) -> Any:
+        while True:
+            shown = hidden(await self._inner.__anext__())
+            if shown is not None:
+                return shown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 class _AsyncEvents:
     """The asynchronous twin of `_events`."""
 
-    __slots__ = ("_call", "_inner", "_offsets", "_room", "_texts")
+    __slots__ = ("_bulky", "_call", "_inner", "_offsets", "_room", "_texts")
 
     def __init__(self, inner: AsyncIterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> None:
         self._inner = inner
@@ -238,6 +338,7 @@ class _AsyncEvents:
         self._texts = texts
         self._offsets = offsets
         self._room = TEXT_LIMIT
+        self._bulky = call.drops_bulk
 
     def __aiter__(self) -> _AsyncEvents:
         return self
@@ -252,6 +353,8 @@ class _AsyncEvents:
             if not came:
                 _broke_off(call)
         text = event.data
+        if self._bulky:
+            text = _kept(text, call)
         self._room -= len(text)
         if self._room > 0:
             self._offsets.append(perf_counter())

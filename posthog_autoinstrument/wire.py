@@ -17,19 +17,17 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
 from . import guard, streams
-from .calls import CURRENT, Calls, OpenCall
-
-MARK = "_posthog_autoinstrument"
-"""Set on every function of ours that stands in an SDK class."""
-
+from .calls import CURRENT, MARK, Calls, OpenCall
+from .usage import StreamUsage
 
 CLIENT_METHODS = ("request", "_build_request", "_process_response")
 
 
-def patch_client(cls: type, calls: Calls) -> list[str]:
+def patch_client(cls: type, calls: Calls, usage: StreamUsage) -> list[str]:
     """Tap a client base class; the names of the methods that carry the tap afterwards."""
-    methods = {
-        "request": _tap_async_request if _is_async(cls, "request") else _tap_request,
+    tap_request = _tap_async_request if _is_async(cls, "request") else _tap_request
+    methods: dict[str, Callable[..., Any]] = {
+        "request": functools.partial(tap_request, usage=usage),
         "_build_request": _tap_build,
         "_process_response": _tap_async_response if _is_async(cls, "_process_response") else _tap_response,
     }
@@ -38,8 +36,18 @@ def patch_client(cls: type, calls: Calls) -> list[str]:
 
 def patch_stream(cls: type, is_async: bool) -> list[str]:
     """Tap a stream class; the names of the methods that carry the tap afterwards."""
+    reader = getattr(cls, "__stream__", None)
+    if reader is not None and not _closes(reader):
+        patch(cls, "__stream__", streams.tap_async_reader if is_async else streams.tap_reader)
     tap = streams.tap_async_events if is_async else streams.tap_events
     return ["_iter_events"] if patch(cls, "_iter_events", tap) else []
+
+
+def _closes(reader: Any) -> bool:
+    """Whether `Stream.__stream__` closes the response when it ends in any way. Before openai 2.9 it does not, and an
+    error event inside the stream would end the call only when its exception is freed."""
+    code = getattr(inspect.unwrap(reader), "__code__", None)
+    return code is None or not {"close", "aclose"}.isdisjoint(code.co_names)
 
 
 def patch(cls: type, name: str, tap: Callable[[Any], Any]) -> bool:
@@ -61,7 +69,7 @@ def _is_async(cls: type, name: str) -> bool:
     return inspect.iscoroutinefunction(getattr(cls, name, None))
 
 
-def _tap_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+def _tap_request(wrapped: Callable[..., Any], calls: Calls, usage: StreamUsage) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = calls.claim(self, args[1] if len(args) > 1 else kwargs.get("options"))
@@ -69,6 +77,8 @@ def _tap_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any
             return wrapped(self, *args, **kwargs)
         # Also for a request of no interest inside another (a token provider's): its answer is not the outer call's.
         token = CURRENT.set(call)
+        if call is not None and call.endpoint.asks_usage and kwargs.get("stream"):
+            args, kwargs = _asking(usage, call, self, args, kwargs)
         returned = False
         try:
             result = wrapped(self, *args, **kwargs)
@@ -77,13 +87,13 @@ def _tap_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any
         finally:
             CURRENT.reset(token)
             if call is not None:
-                _left(call, returned)
+                _left(call, returned, usage)
 
     _requests.add(cast(FunctionType, request).__code__)
     return request
 
 
-def _tap_async_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+def _tap_async_request(wrapped: Callable[..., Any], calls: Calls, usage: StreamUsage) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = calls.claim(self, args[1] if len(args) > 1 else kwargs.get("options"))
@@ -93,6 +103,8 @@ def _tap_async_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..
         outer = token.old_value
         if isinstance(outer, OpenCall) and call is not None:
             outer.shared = call.shared = True  # nested, or two tasks in one Context (`create_task(context=)`)
+        if call is not None and call.endpoint.asks_usage and kwargs.get("stream"):
+            args, kwargs = _asking(usage, call, self, args, kwargs)
         returned = False
         try:
             result = await wrapped(self, *args, **kwargs)
@@ -101,7 +113,7 @@ def _tap_async_request(wrapped: Callable[..., Any], calls: Calls) -> Callable[..
         finally:
             reset(CURRENT, token)
             if call is not None:
-                _left(call, returned)
+                _left(call, returned, usage)
 
     _requests.add(cast(FunctionType, request).__code__)
     return request
@@ -142,10 +154,25 @@ def reset(variable: ContextVar[Any], token: Token[Any]) -> None:
         pass
 
 
-def _left(call: OpenCall, returned: bool) -> None:
+def _asking(
+    usage: StreamUsage, call: OpenCall, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of `request`, with options that ask for the stream's token counts where they may."""
+    positional = len(args) > 1
+    asking = usage.ask(call, client, args[1] if positional else kwargs.get("options"), kwargs)
+    if asking is None:
+        return args, kwargs
+    if positional:
+        return (args[0], asking, *args[2:]), kwargs
+    return args, {**kwargs, "options": asking}
+
+
+def _left(call: OpenCall, returned: bool, usage: StreamUsage) -> None:
     """The SDK's request returned, or an exception is leaving it."""
     if not returned:
         call.fail(sys.exc_info()[1])
+        if call.asked_usage:
+            usage.refused(call)
     elif not call.unread:
         call.finish("complete")
 

@@ -19,8 +19,8 @@ FLOORS: dict[str, set[str]] = {
         "__init__", "guard", "config", "context", "jsonsafe", "forks", "records", "generation", "reading", "deltas",
         "sse", "summary", "providers",
     },
-    "host": {"calls", "sites", "wire", "streams", "hooks"},
-    "delivery": {"event", "redact", "mend", "queue", "flusher", "sinks", "store"},
+    "host": {"calls", "sites", "wire", "streams", "usage", "hooks"},
+    "delivery": {"background", "event", "redact", "mend", "queue", "flusher", "sinks", "store"},
     "roof": {"agent", "wake", "auto", "__main__", "cli", "testing"},
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}

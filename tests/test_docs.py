@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROVIDER_GUIDE = ROOT / "docs" / "adding-a-provider.md"
 DOCUMENTS = (README, ARCHITECTURE, PROVIDER_GUIDE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
+CALLS_BEGIN, CALLS_END = "<!-- calls: written by `make readme` -->\n", "<!-- end of calls -->\n"
 BEGIN, END = "<!-- settings: written by `make readme` -->\n", "<!-- end of settings -->\n"
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -37,28 +38,49 @@ def settings_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def calls_table() -> str:
+    """What is captured, from the tables of the providers: methods with a call site, paths, events."""
+    lines = ["| Call | Path | Event |", "|---|---|---|"]
+    events = {"generation": "`$ai_generation`", "embedding": "`$ai_embedding`", "span": "`$ai_span`"}
+    for provider in load_providers():
+        for endpoint in provider.endpoints:
+            methods: dict[str, None] = {}
+            for site in provider.sites:
+                if site.endpoint == endpoint.name and not site.is_async:
+                    parts = site.module.removeprefix(f"{provider.package}.resources.").split(".")
+                    resource = ".".join(dict.fromkeys(parts))
+                    methods.update(dict.fromkeys(f"`{resource}.{name}`" for name in (*site.methods, *site.streams)))
+            path = endpoint.path if endpoint.method == "POST" else f"{endpoint.method} {endpoint.path}"
+            names = ", ".join([*methods, *(f"`{name}`" for name in endpoint.wire_only)])
+            event = events.get(endpoint.kind, "none of its own: the outcome of a call in the background")
+            lines.append(f"| {names} | `{path}` | {event} |")
+    return "\n".join(lines) + "\n"
+
+
 def _default(value: Any) -> str:
-    if value is None or value == {}:
+    if value is None or value == {} or value == frozenset():
         return ""
     return f"`{int(value) if isinstance(value, bool) else value}`"
 
 
-def with_settings_table(text: str) -> str:
-    """The README's text with the table as it should be."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + settings_table() + END + after
+def with_tables(text: str) -> str:
+    """The README's text with its tables as they should be."""
+    for begin, end, table in ((BEGIN, END, settings_table()), (CALLS_BEGIN, CALLS_END, calls_table())):
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = before + begin + table + end + after
+    return text
 
 
 def blocks(document: Path, language: str) -> Iterator[str]:
     yield from re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def test_the_table_of_settings_is_the_one_in_config() -> None:
+def test_the_tables_are_those_of_the_code() -> None:
     text = README.read_text()
-    assert BEGIN in text
-    assert END in text
-    assert text == with_settings_table(text), "run: make readme"
+    for mark in (BEGIN, END, CALLS_BEGIN, CALLS_END):
+        assert text.count(mark) == 1
+    assert text == with_tables(text), "run: make readme"
 
 
 @each_document
@@ -87,14 +109,11 @@ def test_python_in_the_documents_compiles(document: Path) -> None:
         compile(block, f"{document.name} block {number}", "exec")
 
 
-def test_every_captured_path_is_in_the_readme() -> None:
-    text = README.read_text()
+def test_every_captured_call_is_named() -> None:
     for provider in load_providers():
         for endpoint in provider.endpoints:
-            assert f"`{endpoint.path}`" in text
-        for site in provider.sites:
-            for method in (*site.methods, *site.streams):
-                assert f".{method}" in text
+            sites = [site for site in provider.sites if site.endpoint == endpoint.name]
+            assert sites or endpoint.wire_only, f"{endpoint.name}: nobody would know how to call it"
 
 
 def test_public_names_are_in_the_readme() -> None:
@@ -138,4 +157,4 @@ def test_what_is_tested_is_the_installed_package() -> None:
 
 
 if __name__ == "__main__":
-    README.write_text(with_settings_table(README.read_text()))
+    README.write_text(with_tables(README.read_text()))

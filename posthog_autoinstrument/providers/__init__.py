@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +16,10 @@ from ..generation import Generation
 Reader = Callable[[bytes | None, bytes | None, Sequence[str] | None], Generation]
 """`(request body, response body, texts of the SSE events) -> Generation`. Pure; runs on the flusher's thread.
 
-Any of the three may be None (a multipart request, an answer that never came, a call that did not stream), cut short or
-not JSON at all; a reader says what it can and does not raise for bad content."""
+Any of the three may be None (a request that was not seen, an answer that never came, a call that did not stream), cut
+short or not JSON at all; a reader says what it can and does not raise for bad content. What is no text on the wire is
+described in JSON: a form as an object of its fields, in which a file is `{"type": "file", "filename", "content_type",
+"bytes"}`; an answer of pictures or sound as `{"content_type", "bytes"}`."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,20 @@ class Endpoint:
 
     name: str
     path: str
-    """The path after the client's base URL, as the SDK gives it to its transport: `/chat/completions`."""
-    kind: Literal["generation", "embedding"]
+    """The path after the client's base URL, as the SDK gives it to its transport: `/chat/completions`. `{}` stands for
+    one id: `/responses/{}`."""
+    kind: Literal["generation", "embedding", "span", "poll"]
+    """What the event is. `poll`: the answer is the present state of an earlier call that runs in the background; it
+    makes no event of its own, unless it streams what nobody here asked for."""
     read: Reader
     bulky: bool = False
     """The answer is mostly vectors, pictures or sound: only its head and tail are kept on the host's thread."""
+    method: str = "POST"
+    wire_only: tuple[str, ...] = ()
+    """Methods that request it and have no call site, for the documents: deprecated ones, whose warning would point at
+    our file, and those that only ask how a call stands."""
+    asks_usage: bool = False
+    """Streams of it report token counts only when asked to by `stream_options.include_usage`."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +83,12 @@ class Provider:
     wire: Wire
     sites: tuple[Site, ...]
     endpoints: tuple[Endpoint, ...]
-    provider_of: Callable[[str, str], str]
-    """`(client class name, base URL) -> provider name` for events. Pure."""
+    provider_of: Callable[[str, str, Mapping[str, str], Generation], str]
+    """`(client class name, base URL, answer's headers, generation) -> provider name` for events. Pure."""
+    headers: tuple[str, ...] = ()
+    """Headers of answers, in lower case, that `provider_of` looks at."""
+    usage_hosts: frozenset[str] = frozenset()
+    """Hosts known to take `stream_options.include_usage` on the endpoints that ask for it."""
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint called `name`, or None."""

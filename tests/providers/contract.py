@@ -116,11 +116,11 @@ def check_tables(provider: Provider) -> None:
     names = [endpoint.name for endpoint in provider.endpoints]
     paths = [endpoint.path for endpoint in provider.endpoints]
     assert len(set(names)) == len(names)
-    assert len(set(paths)) == len(paths)
+    assert len({(endpoint.method, endpoint.path) for endpoint in provider.endpoints}) == len(paths)
     assert all(path.startswith("/") and not path.endswith("/") and "?" not in path for path in paths)
     assert {site.endpoint for site in provider.sites} <= set(names)
-    classes = [(site.module, site.cls) for site in provider.sites]
-    assert len(set(classes)) == len(classes)
+    methods = [(site.module, site.cls, name) for site in provider.sites for name in (*site.methods, *site.streams)]
+    assert len(set(methods)) == len(methods)
     for site in provider.sites:
         assert site.methods or site.streams
         assert not set(site.methods) & set(site.streams)
@@ -130,7 +130,7 @@ def check_tables(provider: Provider) -> None:
     for module in (provider.wire.base_module, provider.wire.streaming_module):
         assert module.split(".")[0] == provider.package
     for client, url in (("", ""), ("X", "http://[::1"), ("X", "\ud800"), ("X", "http://localhost:99999999/v1")):
-        assert provider.provider_of(client, url)
+        assert provider.provider_of(client, url, {}, Generation())
 
 
 def check_junk(endpoint: Endpoint) -> None:
@@ -210,6 +210,8 @@ def check_shape(endpoint: Endpoint, generation: Generation) -> None:
     assert generation.first_output_chunk is None or isinstance(generation.first_output_chunk, int)
     if endpoint.kind == "embedding":
         assert generation.output is None
+    elif endpoint.kind == "span":
+        json.dumps([generation.input, generation.output])
     else:
         assert generation.input is None or isinstance(generation.input, list)
         assert isinstance(generation.output, list)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from posthog_autoinstrument.generation import Failure, Generation, Usage
 from posthog_autoinstrument.providers.openai import PROVIDER
-from posthog_autoinstrument.providers.openai.names import provider_of
 
 from .contract import Exchange, named
+from .openai_exchanges import MORE
 
 
 def encode(value: Any) -> bytes:
@@ -767,6 +767,7 @@ EXCHANGES = (
     exchange("responses", RESPONSES_REQUEST, RESPONSES_RESPONSE, RESPONSES_CHUNKS),
     exchange("embeddings", EMBEDDINGS_REQUEST, EMBEDDINGS_RESPONSE),
     exchange("completions", COMPLETIONS_REQUEST, COMPLETIONS_RESPONSE, COMPLETIONS_CHUNKS),
+    *MORE,
 )
 
 
@@ -844,35 +845,3 @@ def test_any_split_of_a_response_gives_the_same_output(parts: list[str], data: s
         for piece in pieces(data.draw, part)
     ]
     assert read("responses", None, None, [*RESPONSES_CHUNKS[:3], *chunks]).output == whole.output
-
-
-# --- who answers ---
-
-
-@pytest.mark.parametrize(
-    ("client", "base_url", "provider"),
-    [
-        ("OpenAI", "https://api.openai.com/v1/", "openai"),
-        ("AsyncOpenAI", "https://eu.api.openai.com/v1/", "openai"),
-        ("AzureOpenAI", "https://example.com/openai/", "azure"),
-        ("AsyncAzureOpenAI", "http://localhost:8080", "azure"),
-        ("OpenAI", "https://my-resource.openai.azure.com/openai/v1/", "azure"),
-        ("OpenAI", "https://my-resource.services.ai.azure.com/openai/v1/", "azure"),
-        ("OpenAI", "https://my-resource.cognitiveservices.azure.com/openai/v1/", "azure"),
-        ("OpenAI", "https://openrouter.ai/api/v1", "openrouter"),
-        ("OpenAI", "https://api.groq.com/openai/v1", "groq"),
-        ("OpenAI", "https://api.together.xyz/v1", "together"),
-        ("OpenAI", "https://API.DeepSeek.com:443", "deepseek"),
-        ("OpenAI", "https://api.x.ai/v1", "xai"),
-        ("OpenAI", "https://api.mistral.ai/v1", "mistral"),
-        ("OpenAI", "https://api.perplexity.ai", "perplexity"),
-        ("OpenAI", "https://notapi.x.ai/v1", "openai"),
-        ("OpenAI", "https://openrouter.ai.example.com/v1", "openai"),
-        ("OpenAI", "http://localhost:11434/v1", "openai"),
-        ("OpenAI", "api.groq.com/openai/v1", "groq"),
-        ("OpenAI", "", "openai"),
-        ("OpenAI", "http://[", "openai"),
-    ],
-)
-def test_provider_of(client: str, base_url: str, provider: str) -> None:
-    assert provider_of(client, base_url) == provider

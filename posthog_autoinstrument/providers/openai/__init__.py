@@ -9,16 +9,52 @@ tier are those of the final answer, and an answer cut midway is put together fro
 from __future__ import annotations
 
 from .. import Endpoint, Provider, Site, Wire
+from .audio import read_speech, read_transcription
 from .chat import read_chat, read_completions
 from .embeddings import read_embeddings
-from .names import provider_of
+from .images import read_images
+from .moderations import read_decisions, read_moderations
+from .names import HEADERS, provider_of
 from .responses import read_responses
+from .runs import read_runs
+
+
+def _threads(*names: str) -> tuple[str, ...]:
+    return tuple(f"beta.threads.{name}" for name in names)
+
+
+_RUN = _threads("runs.create", "runs.create_and_poll", "runs.stream")
+_THREAD_AND_RUN = _threads("create_and_run", "create_and_run_poll", "create_and_run_stream")
+_RUN_STATE = _threads("runs.retrieve", "runs.poll")
+_TOOL_OUTPUTS = _threads("runs.submit_tool_outputs", "runs.submit_tool_outputs_stream")
 
 ENDPOINTS = (
-    Endpoint("chat", "/chat/completions", "generation", read_chat),
+    Endpoint("chat", "/chat/completions", "generation", read_chat, asks_usage=True),
     Endpoint("responses", "/responses", "generation", read_responses),
+    Endpoint("response", "/responses/{}", "poll", read_responses, method="GET", wire_only=("responses.retrieve",)),
+    Endpoint("response_cancel", "/responses/{}/cancel", "poll", read_responses, wire_only=("responses.cancel",)),
+    Endpoint("response_compact", "/responses/compact", "generation", read_responses),
+    Endpoint("completions", "/completions", "generation", read_completions, asks_usage=True),
     Endpoint("embeddings", "/embeddings", "embedding", read_embeddings, bulky=True),
-    Endpoint("completions", "/completions", "generation", read_completions),
+    Endpoint("image", "/images/generations", "generation", read_images, bulky=True),
+    Endpoint("image_edit", "/images/edits", "generation", read_images, bulky=True),
+    Endpoint("image_variation", "/images/variations", "generation", read_images, bulky=True),
+    Endpoint("speech", "/audio/speech", "generation", read_speech, bulky=True),
+    Endpoint("transcription", "/audio/transcriptions", "generation", read_transcription),
+    Endpoint("translation", "/audio/translations", "generation", read_transcription),
+    Endpoint("moderation", "/moderations", "span", read_moderations),
+    Endpoint("decision", "/decisions", "generation", read_decisions),
+    Endpoint("run", "/threads/{}/runs", "generation", read_runs, wire_only=_RUN),
+    Endpoint("thread_and_run", "/threads/runs", "generation", read_runs, wire_only=_THREAD_AND_RUN),
+    Endpoint("run_state", "/threads/{}/runs/{}", "poll", read_runs, method="GET", wire_only=_RUN_STATE),
+    Endpoint(
+        "run_tool_outputs",
+        "/threads/{}/runs/{}/submit_tool_outputs",
+        "poll",
+        read_runs,
+        wire_only=_TOOL_OUTPUTS,
+    ),
+    Endpoint("run_cancel", "/threads/{}/runs/{}/cancel", "poll", read_runs, wire_only=_threads("runs.cancel")),
 )
 
 
@@ -44,8 +80,19 @@ SITES = (
     *_pair(
         "openai.resources.responses.responses", "Responses", "responses", ("create", "parse"), ("stream",)
     ),  # 1.68 on
+    *_pair("openai.resources.responses.responses", "Responses", "response_compact", ("compact",)),  # 2.9 on
+    *_pair("openai.resources.beta.responses.responses", "Responses", "responses", ("create",)),  # 2.54 on
+    *_pair("openai.resources.beta.responses.responses", "Responses", "response_compact", ("compact",)),
     *_pair("openai.resources.embeddings", "Embeddings", "embeddings", ("create",)),
     *_pair("openai.resources.completions", "Completions", "completions", ("create",)),
+    *_pair("openai.resources.images", "Images", "image", ("generate",)),
+    *_pair("openai.resources.images", "Images", "image_edit", ("edit",)),
+    *_pair("openai.resources.images", "Images", "image_variation", ("create_variation",)),
+    *_pair("openai.resources.audio.speech", "Speech", "speech", ("create",)),
+    *_pair("openai.resources.audio.transcriptions", "Transcriptions", "transcription", ("create",)),
+    *_pair("openai.resources.audio.translations", "Translations", "translation", ("create",)),
+    *_pair("openai.resources.moderations", "Moderations", "moderation", ("create",)),
+    *_pair("openai.resources.decisions", "Decisions", "decision", ("create",)),  # 3.54
 )
 
 WIRE = Wire(
@@ -57,4 +104,13 @@ WIRE = Wire(
     async_stream="AsyncStream",
 )
 
-PROVIDER = Provider("openai", "openai", WIRE, SITES, ENDPOINTS, provider_of)
+PROVIDER = Provider(
+    "openai",
+    "openai",
+    WIRE,
+    SITES,
+    ENDPOINTS,
+    provider_of,
+    headers=HEADERS,
+    usage_hosts=frozenset(("api.openai.com", "eu.api.openai.com", "us.api.openai.com")),
+)

@@ -8,6 +8,7 @@ from typing import Any
 from ...deltas import Choice
 from ...generation import Generation
 from ...reading import as_amount, as_dict, as_index, as_list, as_text, in_words
+from .names import server_of
 from .shared import Message, count_web_searches, read_answer, read_request, read_usage
 
 
@@ -21,6 +22,7 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
     for index, event in answer.events:
         generation.response_id = generation.response_id or as_text(event.get("id"))
         generation.model = generation.model or as_text(event.get("model"))  # Azure's first chunk has an empty one
+        generation.provider = generation.provider or server_of(event)
         generation.service_tier = as_text(event.get("service_tier")) or generation.service_tier
         usage = as_dict(event.get("usage")) or usage  # servers that report it with every chunk report totals
         web_searches = max(web_searches, count_web_searches(event))

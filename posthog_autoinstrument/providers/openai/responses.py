@@ -42,9 +42,11 @@ def read_responses(request: bytes | None, response: bytes | None, chunks: Sequen
     generation.cost_usd = as_amount(usage.get("cost"))
     generation.output = _output_messages(final["output"])
     asked = read_request(generation, request)
+    generation.background = bool(final.get("background") or (asked or {}).get("background"))
+    generation.pending = generation.background and final.get("status") in ("queued", "in_progress")
     if asked is not None:
         generation.instructions = asked.get("instructions")
-        generation.input = _with_instructions(_input_messages(asked.get("input")), generation.instructions)
+        generation.input = _with_instructions(input_messages(asked.get("input")), generation.instructions)
     return generation
 
 
@@ -56,7 +58,8 @@ def _stop_reason(final: dict[str, Any]) -> str | None:
     return reason if status == "incomplete" and reason else status
 
 
-def _input_messages(sent: Any) -> list[Message]:
+def input_messages(sent: Any) -> list[Message]:
+    """The messages of an input that is a text or a list of items."""
     if sent is None:
         return []
     return [_input_message(item) for item in sent] if isinstance(sent, list) else [_input_message(sent)]

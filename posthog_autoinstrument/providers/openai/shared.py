@@ -104,3 +104,9 @@ def count_web_searches(answer: dict[str, Any]) -> int:
     cited += [part for item in items for part in as_list(item.get("content"))]
     notes = (as_dict(note) for part in cited for note in as_list(as_dict(part).get("annotations")))
     return int(any(note.get("type") == "url_citation" for note in notes))
+
+
+def files_of(asked: dict[str, Any]) -> list[Message]:
+    """The files of a form, as they are described: `{"type": "file", "filename", "content_type", "bytes"}`."""
+    values = (one for value in asked.values() for one in (value if isinstance(value, list) else [value]))
+    return [one for one in values if isinstance(one, dict) and one.get("type") == "file"]

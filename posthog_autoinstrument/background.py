@@ -1,0 +1,154 @@
+"""Calls that run on in the background after their answer: one event each, when their outcome is seen.
+
+`responses.create(background=True)` answers at once that the response is queued; `responses.retrieve` tells later how it
+stands. The call is held here until an answer says how it ended; after `WAIT_S`, or at exit, its event goes out with
+what was known last. Lives on the flusher's thread.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from time import monotonic
+from typing import NamedTuple
+
+from .generation import Generation
+from .providers import Endpoint
+from .records import Call
+
+WAIT_S = 600.0
+MAX_CALLS = 1_000
+MAX_BYTES = 32 * 1024 * 1024
+MAX_EARLY = 32
+MAX_KNOWN = 10_000
+"""Ids remembered of calls whose event is out: asking for them again makes no second one."""
+
+Key = tuple[str, str, str]
+"""SDK, base URL, id of the response or run."""
+
+
+class _Held(NamedTuple):
+    call: Call
+    since: float
+    """By the monotonic clock."""
+    size: int
+
+
+class Background:
+    """The calls whose outcome has yet to be seen. Bounded; what is pushed out goes as it is."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[Key, _Held] = OrderedDict()
+        self._bytes = 0
+        self._out: OrderedDict[Key, None] = OrderedDict()
+        self._early: OrderedDict[Key, _Held] = OrderedDict()
+        """Outcomes that were seen before the call they belong to ended: its stream is still open."""
+        self._due: list[Call] = []
+
+    def __len__(self) -> int:
+        return len(self._held) + len(self._due)
+
+    def settle(self, call: Call, endpoint: Endpoint | None, generation: Generation) -> Call | None:
+        """The call that an event is to be made of now: this one, an earlier one with its outcome, or none."""
+        is_poll = endpoint is not None and endpoint.kind == "poll"
+        if not is_poll and not generation.background:
+            return call
+        if generation.response_id is None:
+            return None if is_poll else call  # refused, or unreadable: no state of anything
+        key = (call.sdk, call.base_url, generation.response_id)
+        if not is_poll:
+            return self._begun(key, call, generation)
+        held = self._held.get(key)
+        if held is None:
+            return self._unknown(key, call, generation)
+        told = _told(held.call, call)
+        if generation.pending:
+            self._hold(key, told, held.since)
+            return None
+        self._drop(key)
+        self._note(key)
+        return told
+
+    def _begun(self, key: Key, call: Call, generation: Generation) -> Call | None:
+        if not generation.pending:
+            self._note(key)
+            return call
+        if key in self._out:
+            return None
+        early = self._early.pop(key, None)
+        if early is not None:
+            self._note(key)
+            return _told(call, early.call)
+        self._hold(key, call, monotonic())
+        return None
+
+    def _unknown(self, key: Key, call: Call, generation: Generation) -> Call | None:
+        """A state of a call that is not held: over already, still being streamed, or of another process."""
+        if generation.pending or key in self._out:
+            return None
+        if call.stream and generation.failure is None:
+            self._note(key)
+            return call  # streamed to this program, which did not create it
+        self._early[key] = _Held(call, monotonic(), 0)
+        while len(self._early) > MAX_EARLY:
+            self._early.popitem(last=False)
+        return None
+
+    def overdue(self, final: bool) -> list[Call]:
+        """The calls that are waited for no longer; with `final`, at exit, all of them."""
+        until = monotonic() - WAIT_S
+        for key, held in list(self._held.items()):
+            if final or held.since <= until:
+                self._drop(key)
+                self._note(key)
+                self._due.append(held.call)
+        due, self._due = self._due, []
+        return due
+
+    def clear(self) -> None:
+        """Forget everything: in a forked child, whose parent has it."""
+        self.__init__()  # type: ignore[misc]
+
+    def _hold(self, key: Key, call: Call, since: float) -> None:
+        self._drop(key)
+        size = len(call.request or b"") + len(call.response or b"") + sum(map(len, call.chunks or ()))
+        self._held[key] = _Held(call, since, size)
+        self._bytes += size
+        while len(self._held) > MAX_CALLS or (self._bytes > MAX_BYTES and len(self._held) > 1):
+            oldest, pushed = next(iter(self._held.items()))
+            self._drop(oldest)
+            self._note(oldest)
+            self._due.append(pushed.call)
+
+    def _drop(self, key: Key) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._bytes -= held.size
+
+    def _note(self, key: Key) -> None:
+        self._out[key] = None
+        if len(self._out) > MAX_KNOWN:
+            self._out.popitem(last=False)
+
+
+def _told(call: Call, poll: Call) -> Call:
+    """The call as the poll knows it: asked by the one, answered by the other, as long as both took."""
+    started_at = call.ended_at - call.duration_s
+    duration_s = max(call.duration_s, poll.ended_at - started_at)
+    before_s = duration_s - poll.duration_s
+    return replace(
+        call,
+        uuid=poll.uuid,
+        ended_at=max(call.ended_at, poll.ended_at),
+        duration_s=duration_s,
+        end=poll.end,
+        stream=call.stream or poll.stream,
+        status=poll.status,
+        request_id=poll.request_id,
+        headers=poll.headers,
+        error=poll.error,
+        response=poll.response,
+        chunks=poll.chunks,
+        chunk_offsets_s=tuple(before_s + offset for offset in poll.chunk_offsets_s),
+        cut=poll.cut,
+    )

@@ -1,0 +1,85 @@
+"""Who answered: by the client's class, the address, and what the answer shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from posthog_autoinstrument.generation import Generation
+from posthog_autoinstrument.providers.openai import PROVIDER
+from posthog_autoinstrument.providers.openai.names import provider_of
+
+
+@pytest.mark.parametrize(
+    ("client", "base_url", "provider"),
+    [
+        ("OpenAI", "https://api.openai.com/v1/", "openai"),
+        ("AsyncOpenAI", "https://eu.api.openai.com/v1/", "openai"),
+        ("AzureOpenAI", "https://example.com/openai/", "azure"),
+        ("AsyncAzureOpenAI", "http://localhost:8080", "azure"),
+        ("BedrockOpenAI", "https://example.com/", "bedrock"),
+        ("OpenAI", "https://my-resource.openai.azure.com/openai/v1/", "azure"),
+        ("OpenAI", "https://my-resource.services.ai.azure.com/openai/v1/", "azure"),
+        ("OpenAI", "https://my-resource.cognitiveservices.azure.com/openai/v1/", "azure"),
+        ("OpenAI", "https://openrouter.ai/api/v1", "openrouter"),
+        ("OpenAI", "https://api.groq.com/openai/v1", "groq"),
+        ("OpenAI", "https://api.together.xyz/v1", "together"),
+        ("OpenAI", "https://API.DeepSeek.com:443", "deepseek"),
+        ("OpenAI", "https://api.x.ai/v1", "xai"),
+        ("OpenAI", "https://api.mistral.ai/v1", "mistral"),
+        ("OpenAI", "https://api.perplexity.ai", "perplexity"),
+        ("OpenAI", "https://notapi.x.ai/v1", "openai"),
+        ("OpenAI", "https://openrouter.ai.example.com/v1", "openai"),
+        ("OpenAI", "http://localhost:11434/v1", "ollama"),
+        ("OpenAI", "http://192.168.1.20:11434/v1", "ollama"),
+        ("OpenAI", "http://127.0.0.1:1234/v1", "lmstudio"),
+        ("OpenAI", "https://llm.example.com/v1", "openai"),
+        ("OpenAI", "api.groq.com/openai/v1", "groq"),
+        ("OpenAI", "", "openai"),
+        ("OpenAI", "http://[", "openai"),
+        ("OpenAI", "http://localhost:99999999/v1", "openai"),
+    ],
+)
+def test_by_class_and_address(client: str, base_url: str, provider: str) -> None:
+    assert provider_of(client, base_url, {}, Generation()) == provider
+
+
+@pytest.mark.parametrize(
+    ("headers", "provider"),
+    [
+        ({"x-litellm-call-id": "b2c1"}, "litellm"),
+        ({"x-litellm-version": "1.70.0", "x-groq-region": "us"}, "litellm"),
+        ({"x-groq-region": "us-west-1"}, "groq"),
+        ({"apim-request-id": "5f2c", "x-ms-region": "East US"}, "azure"),
+        ({}, "openai"),
+    ],
+)
+def test_by_the_headers_of_an_unknown_host(headers: dict[str, str], provider: str) -> None:
+    assert provider_of("OpenAI", "https://llm.example.com/v1", headers, Generation()) == provider
+    assert provider_of("OpenAI", "https://api.openai.com/v1", headers, Generation()) == "openai"
+
+
+ANSWER: dict[str, Any] = {"id": "chatcmpl-1", "model": "m", "choices": [{"index": 0, "message": {"content": "Hi"}}]}
+
+
+@pytest.mark.parametrize(
+    ("extra", "provider"),
+    [
+        ({"prompt_logprobs": None, "kv_transfer_params": None}, "vllm"),
+        ({"system_fingerprint": "fp_ollama"}, "ollama"),
+        ({"id": "gen-1717", "provider": "Anthropic"}, "openrouter"),
+        ({"x_groq": {"id": "req_1"}}, "groq"),
+        ({"stats": {"tokens_per_second": 51.4}, "model_info": {}}, "lmstudio"),
+        ({"system_fingerprint": "fp_44709d6fcb"}, "openai"),
+    ],
+)
+def test_by_the_answer_of_an_unknown_host(extra: dict[str, Any], provider: str) -> None:
+    chat = PROVIDER.endpoint("chat")
+    assert chat is not None
+    answer = {**ANSWER, **extra}
+    whole = chat.read(b"{}", json.dumps(answer).encode(), None)
+    assert provider_of("OpenAI", "https://llm.example.com/v1", {}, whole) == provider
+    streamed = chat.read(b"{}", None, [json.dumps(answer), "[DONE]"])
+    assert provider_of("OpenAI", "https://llm.example.com/v1", {}, streamed) == provider
