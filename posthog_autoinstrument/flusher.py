@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from . import guard
+from . import forks, guard
 from .queue import Marker, Queue
 from .records import Sealable
 from .sinks import Event, Sink
@@ -81,6 +81,7 @@ class Flusher:
         self._close = close
         self._overdue = overdue
         self._held = held
+        self._fork_warning = forks.ForkWarning()
         self.sink: Sink | None = None
         self.delivered = 0
         self.lost: dict[str, int] = {}
@@ -90,6 +91,8 @@ class Flusher:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
+        self._latest: threading.Thread | None = None
+        """The last thread that was started: it may have ended and not be gone yet."""
         self._starting = _thread.allocate_lock()
         self._pumping = _thread.allocate_lock()
         self._halt = _thread.allocate_lock()  # released to end a wait between two attempts
@@ -105,6 +108,7 @@ class Flusher:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's thread, locks and events; the sink notices the new process by itself."""
+        guard.attempt("let Python warn of forks", self._fork_warning.forget)
         self.queue.reset()
         self.delivered = self.possibly_resent = 0
         self.lost = {}
@@ -118,6 +122,10 @@ class Flusher:
             self._pausing = True
             self.queue.wake()
             thread.join(PAUSE_S)
+        if self._latest is not None and self._thread is None:
+            forks.wait_gone(self._latest, PAUSE_S)
+        if self._latest is not None and not forks.is_gone(self._latest):
+            guard.attempt("hold back a warning of Python's", self._fork_warning.expect)
 
     def after_fork_in_parent(self) -> None:
         """Start the thread again if there is something to do; otherwise the next call does."""
@@ -125,6 +133,8 @@ class Flusher:
             self._pausing = False
             if self._thread is None and (len(self.queue) or self._held()):
                 self.start()
+        if self._latest is not None:
+            guard.attempt("let Python warn of forks", self._fork_warning.over)
 
     # On the host's threads
 
@@ -150,7 +160,7 @@ class Flusher:
         if self._exiting or not self._starting.acquire(blocking=False):
             return
         thread = threading.Thread(target=self._run, name="posthog-autoinstrument-flusher", daemon=True)
-        self._thread = thread
+        self._thread = self._latest = thread
         try:
             with _SignalsBlocked():
                 thread.start()

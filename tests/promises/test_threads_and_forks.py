@@ -97,8 +97,8 @@ import posthog_autoinstrument
 
 # One that hangs prints where and dies. A signal: faulthandler's own timer hangs in forked children.
 faulthandler.register(signal.SIGALRM, chain=True)
-signal.alarm(20)
-os.register_at_fork(after_in_child=lambda: signal.alarm(20))
+signal.alarm(60)
+os.register_at_fork(after_in_child=lambda: signal.alarm(60))
 
 def ended(pid):
     status = os.waitpid(pid, 0)[1]
