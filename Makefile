@@ -19,7 +19,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises packages oldest ci readme format clean
+.PHONY: help demo test lint promises packages oldest elsewhere ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ promises: .venv-test/.wheel ## the agent's promises to its host program, each by
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)
+
+elsewhere: .venv-test/.wheel ## real LangChain, openai-agents and litellm with PostHog's own integrations (slow)
+	@cd build && ../.venv-test/bin/python ../tests/elsewhere/run.py --wheel wheel/*.whl
 
 oldest: .venv-oldest/.wheel ## the everyday tests on Python 3.10 with the oldest wrapt and requests
 	@$(call TESTS,.venv-oldest,-n 2 -m "not packages")

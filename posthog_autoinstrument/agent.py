@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from . import __version__, calls, config, event, forks, guard, hooks, mend, providers, usage, wake
+from . import __version__, calls, config, elsewhere, event, forks, guard, hooks, mend, providers, usage, wake
 from .background import Background
 from .config import Config
 from .flusher import Flusher
@@ -92,6 +92,9 @@ class Agent:
             if package is not None and not getattr(package.__spec__, "_initializing", False):
                 self.check_patched(hook)
             finder.watch(hook.provider.package, self._package_loaded(hook))
+        finder.watch(elsewhere.MIDDLEWARE, elsewhere.mark_middleware)
+        if elsewhere.MIDDLEWARE in sys.modules:
+            elsewhere.mark_middleware(elsewhere.MIDDLEWARE)
         atexit.register(self.close)
         forks.register()
         if hasattr(os, "register_at_fork"):

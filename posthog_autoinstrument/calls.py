@@ -15,12 +15,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import perf_counter, time
-from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from . import context, guard, sse
+from . import context, elsewhere, guard, sse
 from .config import Config
 from .providers import Endpoint, Provider
 from .reading import EDGE_BYTES, gap
@@ -35,17 +34,6 @@ TEXT_LIMIT = 32 * 1024 * 1024
 """Characters kept of a stream's events; beyond it only the last event is. PostHog takes events of 8 MiB."""
 RAW_LIMIT = 32 * 1024 * 1024
 """Bytes kept of a body that the program reads raw; beyond it the event says what is known."""
-
-# PostHog's own AI gateway records each call itself (posthog 7.91.1, posthog/ai/gateway.py).
-GATEWAY_HOSTS = frozenset(
-    (
-        "gateway.posthog.com",
-        "gateway.us.posthog.com",
-        "gateway.eu.posthog.com",
-        "ai-gateway.us.posthog.com",
-        "ai-gateway.eu.posthog.com",
-    )
-)
 
 CLAIM: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_claim", default=None)
 """The call that a call site opened and the wire has yet to claim."""
@@ -81,6 +69,8 @@ class OpenCall:
     """The call whose call site was still at work when this one was opened."""
     delegated = False
     """An inner call site made the request of this call."""
+    recorder: elsewhere.Recorder | None = None
+    """Another integration, which records this call if it ends in a way that it knows of."""
     ended: End | None = None
     client = ""
     base_url: Any = None
@@ -167,6 +157,8 @@ class OpenCall:
         self.calls.streams.discard(self)
         if self.pid != os.getpid():
             return  # forked while it ran: the parent records it
+        if self.recorder is not None and end in self.recorder.ends:
+            return
         size = len(self.sent) if self.sent is not None else 0
         if self.form is not None:
             size += sum(len(value) for _, value in self.form if type(value) is str)
@@ -243,7 +235,7 @@ class OpenCall:
     def seal(self) -> Call | None:
         """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
         base_url = str(self.base_url) if self.base_url is not None else ""
-        if guard.quietly(context.disabled_by_posthog_sdk) or urlsplit(base_url).hostname in GATEWAY_HOSTS:
+        if guard.quietly(context.disabled_by_posthog_sdk) or elsewhere.is_gateway(base_url):
             return None
         headers = self.headers
         texts, body = self.texts, self.body
@@ -445,7 +437,6 @@ class Calls:
         """Calls whose answer is still being read."""
         self.carried: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()
         """Stream managers that are yet to be entered, and what the program said when it asked for them."""
-        self._wrapped_by_posthog: dict[type, bool] = {}
 
     @guard.guarded("open a call", None)
     def open(self, resource: Any, name: str, overrides: Mapping[str, Any] | None, model: Any) -> OpenCall | None:
@@ -456,9 +447,11 @@ class Calls:
         if pending is SUPPRESSED:
             return None
         client = getattr(resource, "_client", None)
-        if client is not None and self._recorded_by_posthog(client):
+        recorder = elsewhere.recorder_of(client, name, self.provider.package)
+        if recorder is not None and recorder.ends == elsewhere.EVERY_END:
             return SUPPRESSED
         call = OpenCall(self, self._by_name[name], CARRIED.get() or Intent(overrides))
+        call.recorder = recorder
         if pending is not None and not pending.claimed:
             call.outer = pending
         if client is not None:
@@ -483,9 +476,13 @@ class Calls:
             if not pending.client:
                 pending.of_client(client)
             return pending
-        if endpoint is None or self._recorded_by_posthog(client):
+        if endpoint is None:
+            return None
+        recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
+        if recorder is not None and recorder.ends == elsewhere.EVERY_END:
             return None
         call = OpenCall(self, endpoint, CARRIED.get() or Intent(None))
+        call.recorder = recorder
         call.of_client(client)
         call.claimed = True
         return call
@@ -503,29 +500,6 @@ class Calls:
                 if known == method and pattern.fullmatch(path):
                     return found
         return endpoint
-
-    def _recorded_by_posthog(self, client: Any) -> bool:
-        """Whether this very call was made by a method of `posthog.ai`, which records it itself.
-
-        Its clients are subclasses of the SDK's (posthog 7.91.1); calls they only pass through (`.stream()`, raw
-        responses, legacy completions) are not recorded there, so the caller's frame decides.
-        """
-        kind = type(client)
-        known = self._wrapped_by_posthog.get(kind)
-        if known is None:
-            known = any(str(base.__module__).startswith("posthog.ai") for base in kind.__mro__)
-            self._wrapped_by_posthog[kind] = known
-        return known and _called_by_posthog(sys._getframe(1), self.provider.package)
-
-
-def _called_by_posthog(frame: FrameType | None, sdk: str) -> bool:
-    """Whether the first frame outside the SDK and the agent belongs to `posthog.ai`."""
-    while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        if name.partition(".")[0] not in ("posthog_autoinstrument", sdk, "wrapt", "functools"):
-            return name.startswith("posthog.ai")
-        frame = frame.f_back
-    return False
 
 
 class _Suppressed(OpenCall):

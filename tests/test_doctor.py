@@ -71,6 +71,21 @@ def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) ->
     assert list(tmp_path.iterdir()) == [], "asking makes no store"
 
 
+def test_other_integrations_are_named(run: Run, tmp_path: Path) -> None:
+    for name in ("litellm", "langchain_core"):  # as an installer leaves them; nothing of them is imported
+        folder = tmp_path / "site" / f"{name}-1.2.3.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.2.3\n")
+    done = run(PYTHONPATH=str(tmp_path / "site"))
+    assert done.returncode == 0, done.stdout
+    assert "their calls are left to them" in done.stdout
+    assert line_of(done.stdout, "posthog.ai.openai").endswith("can be used here")
+    assert line_of(done.stdout, "posthog.ai.langchain").endswith("can be used here")
+    assert line_of(done.stdout, "posthog.ai.openai_agents").endswith("not here: openai-agents is not installed")
+    assert line_of(done.stdout, "litellm's posthog").endswith("can be used here")
+    assert "gateway.us.posthog.com" in line_of(done.stdout, "AI gateway")
+
+
 def test_the_token_is_never_shown_whole(run: Run) -> None:
     done = run()
     assert TOKEN not in done.stdout + done.stderr

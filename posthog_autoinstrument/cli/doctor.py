@@ -21,7 +21,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, guard, hooks, redact, wake
+from .. import __version__, agent, elsewhere, guard, hooks, redact, wake
 from ..config import LAUNCHED, SETTINGS, Config, Setting, mask
 from ..hooks import Point
 from ..sinks.posthog import answers
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     found = agent.start(explicit=True).hooks
     for hook in found:
         _points(report, hook)
+    _others(report)
     packages = [hook.provider.package for hook in found]
     if not any(map(importlib.util.find_spec, packages)):
         names = " or ".join(packages)
@@ -218,6 +219,19 @@ def _rows(points: Sequence[Point]) -> Iterator[tuple[str, str, list[str]]]:
         rows.setdefault((point.state, f"{point.module}.{point.cls}"), []).append(point.method)
     for (state, where), methods in rows.items():
         yield state, where, methods
+
+
+# --- what is recorded elsewhere ---
+
+
+def _others(report: Report) -> None:
+    """The integrations that a program here could use. Which it does use, only the program's own run can tell."""
+    report.head("Other integrations of PostHog (where a program uses them, their calls are left to them)")
+    for name, distributions in elsewhere.NEEDED.items():
+        missing = [one for one in distributions if _version(one) is None]
+        verb = "is" if len(missing) == 1 else "are"
+        report.line(name, f"not here: {' and '.join(missing)} {verb} not installed" if missing else "can be used here")
+    report.line("AI gateway", f"calls to {', '.join(sorted(elsewhere.GATEWAY_HOSTS))}")
 
 
 # --- where events go ---

@@ -142,6 +142,134 @@ def test_calls_to_the_gateway_of_posthog_are_left_alone(captured: Any, base_url:
     captured(5 * events)
 
 
+def test_who_records_a_call_is_said_once_and_only_to_who_asked(tmp_path: Path) -> None:
+    source = WRAPPED + "for _ in range(3):\n    chats.create(**CHAT)\ntheirs.shutdown()\n"
+    with PostHogServer() as theirs:
+        quiet = run(tmp_path, source, args=[theirs.url])
+        asked = run(tmp_path, source, args=[theirs.url], env={"POSTHOG_AUTOINSTRUMENT_DEBUG": "1"})
+    assert own_lines(quiet.stderr) == []
+    assert [line for line in own_lines(asked.stderr) if "left to" in line] == [
+        "posthog-autoinstrument: calls that posthog.ai.openai records are left to it"
+    ]
+    assert quiet.events == asked.events == []
+
+
+def test_calls_that_end_as_the_other_integration_does_not_record_are_ours(tmp_path: Path) -> None:
+    """The parts of litellm (1.83) that say what its PostHog logger records; `make elsewhere` runs litellm itself.
+
+    Its logger has no method for the failures of synchronous calls, and is not told of streams that are left.
+    """
+    ran = run(
+        tmp_path,
+        """
+        import posthog_autoinstrument
+
+        class PostHogLogger:
+            def log_success_event(self): ...
+            async def async_log_success_event(self): ...
+            async def async_log_failure_event(self): ...
+
+        litellm = types.ModuleType("litellm")
+        litellm.global_disable_no_log_param = False
+        for name in ("success_callback", "failure_callback", "_async_success_callback", "_async_failure_callback"):
+            setattr(litellm, name, [])
+        sys.modules["litellm"] = litellm
+        sys.modules["litellm.integrations.posthog"] = types.SimpleNamespace(PostHogLogger=PostHogLogger)
+
+        def call(logging_obj, create, **kwargs):
+            return create(**kwargs)
+
+        async def acall(logging_obj, create, **kwargs):
+            return await create(**kwargs)
+
+        caller = {"__name__": "litellm.llms.openai.openai"}
+        call, acall = (types.FunctionType(own.__code__, caller) for own in (call, acall))
+
+        class Logging:
+            def __init__(self, **arguments):
+                self.model_call_details = {"litellm_params": arguments}
+                self.dynamic_success_callbacks = self.dynamic_failure_callbacks = None
+                self.dynamic_async_success_callbacks = self.dynamic_async_failure_callbacks = None
+
+        def fails(error, function, *args, **kwargs):
+            try:
+                function(*args, **kwargs)
+            except error:
+                return
+            raise AssertionError("it did not fail")
+
+        client = openai.OpenAI()
+        create = client.chat.completions.create
+
+        def calls(label):
+            def block(kind):
+                return posthog_autoinstrument.posthog_context(trace_id=f"{kind} {label}")
+
+            with block("sync"):
+                call(Logging(), create, **CHAT)
+            with block("stream"):
+                list(call(Logging(), create, **CHAT, stream=True))
+            with block("embedding"):
+                call(Logging(), client.embeddings.create, **EMBEDDING)
+            with block("failure"):
+                fails(openai.BadRequestError, call, Logging(), create, **chat("error-400"))
+            with block("left"):
+                stream = call(Logging(), create, **CHAT, stream=True)
+                next(stream)
+                stream.close()
+            with block("not logged"):
+                call(Logging(**{"no-log": True}), create, **CHAT)
+            with block("beside"):
+                create(**CHAT)
+
+            async def main():
+                async with openai.AsyncOpenAI() as client:
+                    create = client.chat.completions.create
+                    with block("async"):
+                        await acall(Logging(acompletion=True), create, **CHAT)
+                    with block("async failure"):
+                        try:
+                            await acall(Logging(acompletion=True), create, **chat("error-400"))
+                        except openai.BadRequestError:
+                            pass
+
+            asyncio.run(main())
+
+        calls("unset")
+        logger = PostHogLogger()
+        litellm.success_callback = litellm._async_success_callback = [logger]
+        calls("successes")
+        litellm.failure_callback = litellm._async_failure_callback = [logger]
+        calls("both")
+        """,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert own_lines(ran.stderr) == []
+    always = ("failure", "left", "not logged", "beside")
+    expected = [f"{kind} unset" for kind in ("sync", "stream", "embedding", "async", "async failure", *always)]
+    expected += [f"{kind} successes" for kind in ("async failure", *always)]
+    expected += [f"{kind} both" for kind in always]
+    assert Counter(event["properties"]["$ai_trace_id"] for event in ran.events) == dict.fromkeys(expected, 1)
+
+
+def test_a_broken_integration_costs_no_event(tmp_path: Path) -> None:
+    """What is not as we know it is not taken for a recorder, and the program does not notice."""
+    ran = run(
+        tmp_path,
+        """
+        for name in (
+            "posthog.ai.openai", "posthog.ai.langchain.callbacks", "posthog.ai.langchain.middleware",
+            "posthog.ai.openai_agents.processor", "litellm.integrations.posthog",
+        ):
+            sys.modules[name] = None  # blocked, as tests of programs do, or half imported by another thread
+        openai.OpenAI().chat.completions.create(**CHAT)
+        """,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    assert len(ran.events) == 1
+
+
 def test_the_http_of_the_agent_is_not_instrumented(tmp_path: Path) -> None:
     """OpenTelemetry's instrumentation of `requests` would make a span of each batch, unless it is told not to."""
     ran = run(
