@@ -110,10 +110,10 @@ class Background:
         self.__init__()  # type: ignore[misc]
 
     def _hold(self, key: Key, call: Call, since: float) -> None:
-        self._drop(key)
         size = len(call.request or b"") + len(call.response or b"") + sum(map(len, call.chunks or ()))
+        before = self._held.get(key)
+        self._bytes += size - (before.size if before is not None else 0)
         self._held[key] = _Held(call, since, size)
-        self._bytes += size
         while len(self._held) > MAX_CALLS or (self._bytes > MAX_BYTES and len(self._held) > 1):
             oldest, pushed = next(iter(self._held.items()))
             self._drop(oldest)
