@@ -19,7 +19,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises packages oldest elsewhere ci readme format clean
+.PHONY: help demo test lint promises packages oldest elsewhere frameworks memory ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -46,6 +46,12 @@ elsewhere: .venv-test/.wheel ## real LangChain, openai-agents and litellm with P
 
 oldest: .venv-oldest/.wheel ## the everyday tests on Python 3.10 with the oldest wrapt and requests
 	@$(call TESTS,.venv-oldest,-n 2 -m "not packages")
+
+frameworks: .venv-test/.wheel ## real frameworks (LangChain, LiteLLM, ...) bare and launched, compared; NAMES="llm dspy"
+	@cd build && ../.venv-test/bin/python ../tests/frameworks/run.py $(NAMES)
+
+memory: .venv-test/.wheel ## what 100,000 calls and 10,000 abandoned streams leave behind
+	@$(call TESTS,.venv-test,-m memory -v)
 
 ci: ## everything that must pass before a change goes in
 	@.ci/run
