@@ -28,7 +28,7 @@ demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of
 	@.venv/bin/posthog-instrument --local demo
 
 test: .venv-test/.wheel ## run the everyday tests on the installed wheel
-	@$(call TESTS,.venv-test,-n 2 -m "not packages")
+	@$(call TESTS,.venv-test,-n 2 -m "not packages and not memory")
 
 lint: .venv-test/.installed ## ruff (lint and format) and mypy
 	@.venv-test/bin/python -m ruff check .
@@ -45,13 +45,13 @@ elsewhere: .venv-test/.wheel ## real LangChain, openai-agents and litellm with P
 	@cd build && ../.venv-test/bin/python ../tests/elsewhere/run.py --wheel wheel/*.whl
 
 oldest: .venv-oldest/.wheel ## the everyday tests on Python 3.10 with the oldest wrapt and requests
-	@$(call TESTS,.venv-oldest,-n 2 -m "not packages")
+	@$(call TESTS,.venv-oldest,-n 2 -m "not packages and not memory")
 
 frameworks: .venv-test/.wheel ## real frameworks (LangChain, LiteLLM, ...) bare and launched, compared; NAMES="llm dspy"
 	@cd build && ../.venv-test/bin/python ../tests/frameworks/run.py $(NAMES)
 
 memory: .venv-test/.wheel ## what 100,000 calls and 10,000 abandoned streams leave behind
-	@$(call TESTS,.venv-test,-m memory -v)
+	@$(call TESTS,.venv-test,-n 2 -m memory -v)
 
 ci: ## everything that must pass before a change goes in
 	@.ci/run
