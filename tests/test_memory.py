@@ -225,7 +225,7 @@ watched_count = len(watched)
 del watched
 
 tracemalloc.start()
-work(500, 100)
+work(300, 100)
 before = size()
 work(CALLS, STREAMS)
 print(json.dumps({"kept": kept, "watched": watched_count, "grown": size() - before}))
@@ -253,7 +253,7 @@ def sink() -> Iterator[tuple[str, Counter[str]]]:
 @pytest.mark.parametrize(
     ("calls", "streams", "max_growth"),
     [
-        pytest.param(1_500, 200, 128 * 1024, id="everyday"),
+        pytest.param(1_000, 200, 96 * 1024, id="everyday", marks=pytest.mark.timeout(600)),
         pytest.param(100_000, 10_000, 1024 * 1024, id="full", marks=[pytest.mark.memory, pytest.mark.timeout(3600)]),
     ],
 )
@@ -264,8 +264,8 @@ def test_calls_leave_nothing_behind(
     ran = run_program(PROGRAM, args=[str(calls), str(streams)], env={"POSTHOG_HOST": url}, timeout_s=3600)
     assert (ran.returncode, ran.stderr) == (0, "")
     found: dict[str, Any] = json.loads(ran.stdout)
-    # In `references` 7 by one client, 1 by the one with a hook, 3 asynchronous; 600 of the warm-up.
-    assert counts == {"$ai_generation": 11 + 600 + calls + streams}
+    # In `references` 7 by one client, 1 by the one with a hook, 3 asynchronous; 400 of the warm-up.
+    assert counts == {"$ai_generation": 11 + 400 + calls + streams}
     assert found["watched"] > 20
     assert found["kept"] == []
     assert found["grown"] < max_growth  # bytes; one leaked object a call is far more
