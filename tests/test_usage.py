@@ -68,9 +68,7 @@ class TestAsked:
         )
         assert asked == [{**asked_bare[0], "stream_options": ASKED}]
         (found,) = properties(ran)
-        assert (
-            found["$ai_input_tokens"] == 6
-        )  # 20 characters, one token for every 4 begun... and the server's own count
+        assert found["$ai_input_tokens"] == 5  # 19 characters, one token for every 4 begun
         assert found["$ai_output_tokens"] > 0
         assert found["$ai_stream"] is True
         assert "stream_options" not in found["$ai_model_parameters"]
