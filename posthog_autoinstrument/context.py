@@ -133,7 +133,8 @@ class posthog_context:
     `distinct_id` is PostHog's person; without one, events are anonymous. `trace_id` groups the calls of one request
     or turn; without one, an outermost block starts a fresh trace. `session_id` groups traces into a conversation.
     `properties` and `groups` go on every event; inner blocks win, key by key. `privacy_mode=True` leaves prompts and
-    answers out. `parent_id` and `span_name` place the calls in a tree of spans.
+    answers out. `parent_id` and `span_name` place the calls in a tree of spans. `provider` is what the events call
+    whoever answers, where the address does not tell.
 
     One object may be entered many times, in any thread or task. Decorates functions, coroutine functions, generators
     and asynchronous generators. Raises TypeError for an id that is not a string, properties or groups that are not a
@@ -150,6 +151,7 @@ class posthog_context:
         privacy_mode: bool | None = None,
         parent_id: str | None = None,
         span_name: str | None = None,
+        provider: str | None = None,
     ) -> None:
         self._distinct_id = _checked_text("distinct_id", distinct_id)
         self._trace_id = _checked_text("trace_id", trace_id)
@@ -161,6 +163,7 @@ class posthog_context:
         self._privacy_mode = privacy_mode
         self._parent_id = _checked_text("parent_id", parent_id)
         self._span_name = _checked_text("span_name", span_name)
+        self._provider = _checked_text("provider", provider)
 
     def _opened(self) -> Context:
         outer = CONTEXT.get()
@@ -177,6 +180,7 @@ class posthog_context:
                     self._privacy_mode,
                     self._parent_id,
                     self._span_name,
+                    self._provider,
                 ),
                 inherited,
             ),

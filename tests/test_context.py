@@ -45,6 +45,7 @@ class TestBlocks:
             groups={"company": "acme"},
             parent_id="p1",
             span_name="greet",
+            provider="my-gateway",
         ):
             event = one()
         found = event["properties"]
@@ -56,6 +57,7 @@ class TestBlocks:
         assert found["$groups"] == {"company": "acme"}
         assert found["$ai_parent_id"] == "p1"
         assert found["$ai_span_name"] == "greet"
+        assert found["$ai_provider"] == "my-gateway"
         assert "$process_person_profile" not in found
 
     def test_inner_blocks_win_and_properties_merge(self, one):
