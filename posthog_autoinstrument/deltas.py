@@ -125,6 +125,7 @@ class _Streamed(NamedTuple):
 
 _STREAMED = {
     "response.output_text": _Streamed("message", "text", "content", "content_index", "output_text"),
+    "response.output_audio_transcript": _Streamed("message", "transcript", "content", "content_index", "output_audio"),
     "response.refusal": _Streamed("message", "refusal", "content", "content_index", "refusal"),
     "response.reasoning_text": _Streamed("reasoning", "text", "content", "content_index", "reasoning_text"),
     "response.reasoning_summary_text": _Streamed("reasoning", "text", "summary", "summary_index", "summary_text"),

@@ -73,6 +73,20 @@ class Wire:
 
 
 @dataclass(frozen=True)
+class Socket:
+    """A class of WebSocket connections on which a program asks for answers.
+
+    `endpoint` reads one response: of the `response.create` message where responses are asked for and answered
+    `in_turn`, else of a JSON array of the messages that made the conversation, `response.create` last.
+    """
+
+    module: str
+    cls: str
+    endpoint: Endpoint
+    in_turn: bool
+
+
+@dataclass(frozen=True)
 class Provider:
     """One SDK: everything the agent knows about it."""
 
@@ -89,10 +103,12 @@ class Provider:
     """Headers of answers, in lower case, that `provider_of` looks at."""
     usage_hosts: frozenset[str] = frozenset()
     """Hosts known to take `stream_options.include_usage` on the endpoints that ask for it."""
+    sockets: tuple[Socket, ...] = ()
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint called `name`, or None."""
-        return next((endpoint for endpoint in self.endpoints if endpoint.name == name), None)
+        known = (*self.endpoints, *(socket.endpoint for socket in self.sockets))
+        return next((endpoint for endpoint in known if endpoint.name == name), None)
 
 
 def load_providers() -> tuple[Provider, ...]:

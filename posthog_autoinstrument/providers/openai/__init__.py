@@ -8,7 +8,7 @@ tier are those of the final answer, and an answer cut midway is put together fro
 
 from __future__ import annotations
 
-from .. import Endpoint, Provider, Site, Wire
+from .. import Endpoint, Provider, Site, Socket, Wire
 from .audio import read_speech, read_transcription
 from .chat import read_chat, read_completions
 from .embeddings import read_embeddings
@@ -17,6 +17,7 @@ from .moderations import read_decisions, read_moderations
 from .names import HEADERS, provider_of
 from .responses import read_responses
 from .runs import read_runs
+from .sockets import read_realtime, read_responses_socket
 
 
 def _threads(*names: str) -> tuple[str, ...]:
@@ -95,6 +96,21 @@ SITES = (
     *_pair("openai.resources.decisions", "Decisions", "decision", ("create",)),  # 3.54
 )
 
+RESPONSES_SOCKET = Endpoint("responses_socket", "/responses", "generation", read_responses_socket)
+REALTIME_SOCKET = Endpoint("realtime_socket", "/realtime", "generation", read_realtime)
+
+
+def _sockets(module: str, cls: str, endpoint: Endpoint, in_turn: bool) -> tuple[Socket, Socket]:
+    return Socket(module, cls, endpoint, in_turn), Socket(module, f"Async{cls}", endpoint, in_turn)
+
+
+SOCKETS = (
+    *_sockets("openai.resources.responses.responses", "ResponsesConnection", RESPONSES_SOCKET, True),  # 2.30 on
+    *_sockets("openai.resources.beta.responses.responses", "ResponsesConnection", RESPONSES_SOCKET, True),  # 2.54 on
+    *_sockets("openai.resources.realtime.realtime", "RealtimeConnection", REALTIME_SOCKET, False),  # 1.109 on
+    *_sockets("openai.resources.beta.realtime.realtime", "RealtimeConnection", REALTIME_SOCKET, False),  # 1.60 on
+)
+
 WIRE = Wire(
     base_module="openai._base_client",
     sync_client="SyncAPIClient",
@@ -112,5 +128,6 @@ PROVIDER = Provider(
     ENDPOINTS,
     provider_of,
     headers=HEADERS,
+    sockets=SOCKETS,
     usage_hosts=frozenset(("api.openai.com", "eu.api.openai.com", "us.api.openai.com")),
 )

@@ -40,13 +40,13 @@ def read_responses(request: bytes | None, response: bytes | None, chunks: Sequen
     generation.stop_reason = _stop_reason(final)
     generation.usage = read_usage(usage, count_web_searches(final) or None)
     generation.cost_usd = as_amount(usage.get("cost"))
-    generation.output = _output_messages(final["output"])
+    generation.output = output_messages(final["output"])
     asked = read_request(generation, request)
     generation.background = bool(final.get("background") or (asked or {}).get("background"))
     generation.pending = generation.background and final.get("status") in ("queued", "in_progress")
     if asked is not None:
         generation.instructions = asked.get("instructions")
-        generation.input = _with_instructions(input_messages(asked.get("input")), generation.instructions)
+        generation.input = with_instructions(input_messages(asked.get("input")), generation.instructions)
     return generation
 
 
@@ -74,7 +74,7 @@ def _input_message(item: Any) -> Message:
     return {"role": present.get("role", "user"), "content": present.get("content", "")}
 
 
-def _with_instructions(messages: list[Message], instructions: Any) -> list[Message]:
+def with_instructions(messages: list[Message], instructions: Any) -> list[Message]:
     """The messages with the instructions in their system message, as the wrapper shows them."""
     if instructions is None:
         return messages
@@ -89,7 +89,7 @@ def _with_instructions(messages: list[Message], instructions: Any) -> list[Messa
     return [{"role": "system", "content": instructions}, *messages]
 
 
-def _output_messages(output: list[Any]) -> list[Message]:
+def output_messages(output: list[Any]) -> list[Message]:
     """All items as one message, or no message when there is nothing in them."""
     items = [item for item in output if isinstance(item, dict)]
     content = [part for item in items for part in _item_content(item)]
@@ -119,6 +119,8 @@ def _part(part: dict[str, Any]) -> dict[str, Any] | None:
         return {"type": "refusal", "refusal": part["refusal"]}
     if part.get("text") is not None:
         return {"type": "text", "text": part["text"]}
+    if part.get("transcript") is not None:  # sound, in Realtime
+        return {"type": "audio", "transcript": part["transcript"]}
     if kind == "input_image" and part.get("image_url") is not None:
         return {"type": "image", "image": part["image_url"]}
     return None
