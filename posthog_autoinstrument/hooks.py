@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from . import guard, sites, wire
+from . import guard, sites, sockets, wire
 from .calls import Calls
 from .providers import Provider
 from .usage import StreamUsage
@@ -41,6 +42,8 @@ class Hooks:
             self.points.append(Point(wired.streaming_module, cls, "_iter_events"))
         for site in self.provider.sites:
             self.points += [Point(site.module, site.cls, name) for name in (*site.methods, *site.streams)]
+        for socket in self.provider.sockets:
+            self.points += [Point(socket.module, socket.cls, name) for name in sockets.METHODS]
 
     def modules(self) -> list[str]:
         """The modules to be told of, each once."""
@@ -65,6 +68,9 @@ class Hooks:
         for site in self.provider.sites:
             if site.module == name:
                 yield site.cls, lambda found, site=site: sites.patch_site(found, site, self.calls)  # type: ignore[misc]
+        for socket in self.provider.sockets:
+            if socket.module == name:
+                yield socket.cls, functools.partial(sockets.patch_socket, socket=socket, calls=self.calls)
 
     def _apply(self, module: ModuleType, cls: str, patch: Callable[[type], list[str]]) -> None:
         # The module's own dict: newer versions resolve names lazily, and asking would import what the program has not.

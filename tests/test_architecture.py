@@ -19,7 +19,7 @@ FLOORS: dict[str, set[str]] = {
         "__init__", "guard", "config", "context", "jsonsafe", "forks", "records", "generation", "reading", "deltas",
         "sse", "summary", "providers",
     },
-    "host": {"calls", "elsewhere", "sites", "wire", "streams", "usage", "hooks"},
+    "host": {"calls", "elsewhere", "sites", "wire", "streams", "usage", "sockets", "conversations", "hooks"},
     "delivery": {"background", "event", "redact", "mend", "queue", "flusher", "sinks", "store"},
     "roof": {"agent", "wake", "auto", "__main__", "cli", "testing"},
 }  # fmt: skip

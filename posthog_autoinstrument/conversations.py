@@ -1,0 +1,311 @@
+"""A WebSocket connection as the wire sees it: which message belongs to which response, and what was said before.
+
+Messages are kept by reference and looked at with one search for their type; they are parsed on the flusher's thread.
+Pieces of sound and pictures are counted, never kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from weakref import ReferenceType, ref
+
+from . import guard
+from .calls import TEXT_LIMIT, Calls, Intent, OpenCall
+from .providers import Socket
+from .reading import as_dict, as_text, parse
+from .records import Call
+
+HISTORY_LIMIT = 4 * 1024 * 1024
+"""Bytes kept of a conversation, the newest: every response in it is recorded with what was said before."""
+
+_KIND = re.compile(rb'"type"\s*:\s*"((?:response|session|conversation)\.[a-z_.]+|error)"')
+"""An event's type. The types of objects inside events have no dots, and quotes inside of texts are escaped."""
+_LANE = re.compile(rb'"stream_id"\s*:\s*"([^"]*)"')
+_RESPONSE_ID = re.compile(rb'"response"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([^"]+)"')
+_SOUND = re.compile(rb'("audio"\s*:\s*")[^"]*')
+
+_LAST = frozenset(
+    (b"response.done", b"response.completed", b"response.failed", b"response.incomplete", b"response.cancelled")
+)
+"""The events that end a response: the first is Realtime's, the others are those of Responses."""
+_BULK = frozenset(
+    (
+        b"response.audio.delta",
+        b"response.output_audio.delta",
+        b"response.image_generation_call.partial_image",
+    )
+)
+"""Events that are base64 data but for a few words."""
+_HISTORY = frozenset(
+    (
+        b"conversation.item.created",
+        b"conversation.item.added",
+        b"conversation.item.done",
+        b"conversation.item.deleted",
+        b"conversation.item.input_audio_transcription.completed",
+    )
+)
+_TRANSCRIBED = b"conversation.item.input_audio_transcription.completed"
+
+
+class SocketCall(OpenCall):
+    """One response of a connection, from the `response.create` that asks for it, or from its first event."""
+
+    lane: bytes | None = None
+    """The `stream_id` of Responses: requests of one lane are answered in turn, lanes at the same time."""
+    response_id: bytes = b""
+    asked: bytes | None = None
+    """The `response.create`; None where the server began by itself (voice detection)."""
+
+    def __init__(self, calls: Calls, socket: Socket) -> None:
+        super().__init__(calls, socket.endpoint, Intent(None))
+        self.stream = True
+        self.in_turn = socket.in_turn
+        self.history: list[bytes] = []
+        self.pieces: list[bytes] = []
+        self.with_bulk = False
+
+    def keep(self, message: bytes) -> None:
+        """Take an event of the answer. `raw_size` is what the call holds, its history included."""
+        self.raw_size += len(message)
+        if self.raw_size < TEXT_LIMIT:
+            self.offsets.append(perf_counter())
+            self.pieces.append(message)
+        elif self.pieces:
+            self.raw_size -= len(self.pieces[-1])
+            self.pieces[-1] = message  # the last one says how it ended and what it used
+
+    def remember(self, history: list[bytes]) -> None:
+        """Take what was said before."""
+        self.raw_size += sum(map(len, history)) - sum(map(len, self.history))
+        self.history = history
+
+    def seal(self) -> Call | None:
+        """The plain record; the messages become one request and the texts of a stream."""
+        if self.in_turn:
+            self.sent = self.asked
+        else:
+            self.sent = b"[" + b",".join([*self.history, *([self.asked] if self.asked else [])]) + b"]"
+            self.model = self.model or next(iter(parse_qs(urlsplit(self.url or "").query).get("model", ())), None)
+        self.texts = [piece.decode("utf-8", "replace") for piece in self.pieces]
+        return super().seal()
+
+
+class Conversation:
+    """What is known of one connection object of the SDK, which may go through several sockets."""
+
+    url = ""
+    laned = False
+    session: bytes | None = None
+    history_size = 0
+
+    def __init__(self, calls: Calls, socket: Socket, client: Any) -> None:
+        self.calls = calls
+        self.socket = socket
+        self.client = type(client).__name__ if client is not None else ""
+        self.base_url = guard.quietly(getattr, client, "base_url", None)
+        self.transport: ReferenceType[Any] | None = None
+        self.pending: deque[SocketCall] = deque()
+        """Asked for, not begun. The server answers them in their order."""
+        self.live: list[SocketCall] = []
+        self.history: deque[bytes] = deque()
+
+    def __del__(self) -> None:
+        """The program dropped the connection: nobody can read the rest."""
+        self.end("abandoned")
+
+    def end(self, end: Any) -> None:
+        """End every response that has not ended."""
+        for call in (*self.live, *self.pending):
+            call.finish(end, late=end == "abandoned")
+        self.live.clear()
+        self.pending.clear()
+
+    def fail(self, error: BaseException | None) -> None:
+        """End every response that has not ended by an exception."""
+        for call in (*self.live, *self.pending):
+            call.fail(error)
+        self.live.clear()
+        self.pending.clear()
+
+    @guard.guarded("follow a connection", None)
+    def follow(self, connection: Any) -> None:
+        """Tap the socket that the connection has now: a new one after a reconnection."""
+        transport = connection._connection
+        if self.transport is not None and self.transport() is transport:
+            return
+        self.end("closed")
+        self.transport = ref(transport)
+        self.session = None
+        self.history.clear()
+        self.history_size = 0
+        protocol = transport.protocol
+        uri = protocol.uri
+        host = f"[{uri.host}]" if ":" in uri.host else uri.host
+        port = "" if uri.port == (443 if uri.secure else 80) else f":{uri.port}"
+        self.url = f"{'wss' if uri.secure else 'ws'}://{host}{port}{uri.resource_name}"
+        for name in ("send_text", "send_binary"):
+            setattr(protocol, name, _tap_frames(getattr(type(protocol), name), ref(protocol), ref(self)))
+
+    @guard.guarded("read a message to the server", None)
+    def sent(self, message: bytes) -> None:
+        """A message of the program, about to leave."""
+        message = bytes(message)  # itself, but for a view
+        match = _KIND.search(message)
+        kind = match[1] if match is not None else b""
+        if kind == b"response.create":
+            call = self._open()
+            call.asked = message if self.socket.in_turn else _silent(message)
+            call.raw_size = len(call.asked)
+            if self.socket.in_turn:
+                call.lane = _lane(message)
+                self.laned = self.laned or call.lane is not None
+            else:
+                call.remember(self._said())
+            self.pending.append(call)
+        elif kind == b"conversation.item.create" and not self.socket.in_turn:
+            self._say(_silent(message))
+
+    @guard.guarded("read a message of the server", None)
+    def received(self, message: bytes | str) -> None:
+        """A message that the program is about to get."""
+        if isinstance(message, str):  # websockets 13
+            message = message.encode()
+        match = _KIND.search(message)
+        if match is None:
+            return
+        kind = match[1]
+        if kind.startswith(b"response."):
+            self._answered(kind, message)
+        elif kind == b"error":
+            self._refused(message)
+        elif kind in (b"session.created", b"session.updated"):
+            self.session = message
+        elif kind in _HISTORY:
+            self._say(message)
+            if kind == _TRANSCRIBED:  # often comes after the answer has begun
+                for call in self.live:
+                    call.remember([*call.history, message])
+
+    def _answered(self, kind: bytes, message: bytes) -> None:
+        call = self._begun(message) if kind == b"response.created" else self._of(message)
+        if call is None:
+            return
+        if kind not in _BULK:
+            call.keep(message)
+        elif not call.with_bulk:
+            call.with_bulk = True
+            call.keep(b'{"type":"%b"}' % kind)  # says when the output began
+        if kind == b"response.output_item.done" and not self.socket.in_turn:
+            self._say(message)
+        if kind in _LAST:
+            self.live.remove(call)
+            call.finish("complete")
+
+    def _begun(self, message: bytes) -> SocketCall | None:
+        response_id = b"" if self.socket.in_turn else _response_id(message)
+        if response_id is None:
+            return None  # its other events could not be told from those of other responses
+        lane = _lane(message) if self.laned else None
+        call = next((call for call in self.pending if call.lane == lane), None)
+        if call is None and lane is None and self.pending:
+            call = self.pending[0]  # what looked like a lane was something else: the server says what is one
+        if call is None:
+            call = self._open()
+        else:
+            self.pending.remove(call)
+            call.pieces.clear()  # errors that were about something else
+            call.offsets.clear()
+        call.lane = lane
+        if not self.socket.in_turn:
+            call.response_id = response_id
+            call.remember(self._said())
+        self.live.append(call)
+        return call
+
+    def _of(self, message: bytes) -> SocketCall | None:
+        """The call that an event of a response belongs to."""
+        if not self.socket.in_turn:
+            return next((call for call in self.live if call.response_id in message), None)
+        lane = _lane(message) if self.laned else None
+        return next((call for call in self.live if call.lane == lane), None)
+
+    def _refused(self, message: bytes) -> None:
+        """An error. In Responses it ends what is at work in its lane; in Realtime it may be about anything sent."""
+        if self.socket.in_turn:
+            lane = _lane(message) if self.laned else None
+            found = [call for call in (*self.live, *self.pending) if call.lane == lane]
+            about_it = True
+        else:
+            error = as_dict(as_dict(parse(message)).get("error"))
+            cause, param = error.get("event_id"), error.get("param")
+            named = [call for call in self.pending if cause and f'"{cause}"'.encode() in (call.asked or b"")]
+            found = named if cause else [*self.pending]
+            about_it = bool(
+                named
+                or error.get("code") == "conversation_already_has_active_response"
+                or (isinstance(param, str) and param.startswith("response"))
+            )
+        if not found:
+            return
+        call = found[0]
+        call.keep(message)
+        if about_it:
+            (self.live if call in self.live else self.pending).remove(call)
+            call.finish("complete")
+
+    def _open(self) -> SocketCall:
+        call = SocketCall(self.calls, self.socket)
+        call.client = self.client
+        call.base_url = self.base_url
+        call.url = self.url
+        self.calls.streams.add(call)
+        self.calls.expect()
+        return call
+
+    def _said(self) -> list[bytes]:
+        return [*([self.session] if self.session is not None else []), *self.history]
+
+    def _say(self, message: bytes) -> None:
+        self.history.append(message)
+        self.history_size += len(message)
+        while self.history_size > HISTORY_LIMIT:
+            self.history_size -= len(self.history.popleft())
+
+
+def _lane(message: bytes) -> bytes | None:
+    found = _LANE.search(message) if b'"stream_id"' in message else None
+    return found[1] if found is not None else None
+
+
+def _response_id(message: bytes) -> bytes | None:
+    found = _RESPONSE_ID.search(message)
+    if found is not None:
+        return found[1]
+    name = as_text(as_dict(as_dict(parse(message)).get("response")).get("id"))  # something else stands before it
+    return name.encode() if name else None
+
+
+def _silent(message: bytes) -> bytes:
+    """The message without the sound in it."""
+    return _SOUND.sub(rb"\1", message) if b"input_audio" in message else message
+
+
+def _tap_frames(
+    wrapped: Callable[..., Any], protocol: ReferenceType[Any], conversation: ReferenceType[Conversation]
+) -> Callable[..., Any]:
+    # Weak both: the program's objects are freed when they were, and the end of a conversation is seen.
+    @functools.wraps(wrapped)
+    def send(data: Any, *args: Any, **kwargs: Any) -> Any:
+        watching = conversation()
+        if watching is not None:
+            watching.sent(data)
+        return wrapped(protocol(), data, *args, **kwargs)
+
+    return send

@@ -1,0 +1,153 @@
+"""Taps on the SDK's WebSocket connections: each response inside a connection is a call of its own.
+
+What the program receives passes the SDK's `recv_bytes`, in every version (openai 1.60 to 3.54: `recv`, iteration,
+`dispatch_events`, sessions). What it sends has no such method: queued messages and the lanes of openai 3 write to the
+transport directly. So that is tapped by `Conversation.follow`, where the transport frames a message: `send_text` and
+`send_binary` of the connection's own protocol object (websockets 13 to 17). Its public methods stay as they are: they
+warn about the frame that calls them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from . import guard, wire
+from .calls import CANCELLATIONS, Calls
+from .conversations import Conversation
+from .providers import Socket
+
+METHODS = ("__init__", "recv_bytes", "close", "_flush_send_queue")
+"""What is patched of a connection class. The last, in 2.54 and later, sends first through a connection made anew."""
+
+Known = WeakKeyDictionary[Any, Conversation]
+
+
+def patch_socket(cls: type, socket: Socket, calls: Calls) -> list[str]:
+    """Tap a connection class; the names of the methods that carry the tap afterwards."""
+    if not callable(getattr(cls, "recv_bytes", None)):
+        return []
+    conversations: Known = WeakKeyDictionary()
+    awaits = inspect.iscoroutinefunction
+    taps: dict[str, Callable[..., Any]] = {
+        "__init__": functools.partial(_tap_init, socket=socket, calls=calls),
+        "recv_bytes": _tap_async_recv if awaits(getattr(cls, "recv_bytes", None)) else _tap_recv,
+        "close": _tap_async_close if awaits(getattr(cls, "close", None)) else _tap_close,
+        "_flush_send_queue": _tap_flush,
+    }
+    return [name for name in METHODS if wire.patch(cls, name, functools.partial(taps[name], known=conversations))]
+
+
+def _tap_init(wrapped: Callable[..., Any], socket: Socket, calls: Calls, known: Known) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        wrapped(self, *args, **kwargs)
+        if calls.active:
+            _connected(self, sys._getframe(1), socket, calls, known)
+
+    return __init__
+
+
+@guard.guarded("watch a connection", None)
+def _connected(connection: Any, frame: FrameType, socket: Socket, calls: Calls, known: Known) -> None:
+    conversation = Conversation(calls, socket, guard.quietly(_client_of, frame))
+    conversation.follow(connection)
+    known[connection] = conversation
+
+
+def _client_of(frame: FrameType) -> Any:
+    """The client of the connection manager that makes the connection, in its `__enter__`: it keeps it to itself."""
+    manager = frame.f_locals.get("self")
+    return next((value for name, value in vars(manager).items() if name.endswith("Manager__client")), None)
+
+
+def _tap_flush(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    def _flush_send_queue(self: Any, *args: Any, **kwargs: Any) -> Any:
+        conversation = known.get(self)
+        if conversation is not None:
+            conversation.follow(self)
+        return wrapped(self, *args, **kwargs)
+
+    return _flush_send_queue
+
+
+def _tap_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    def recv_bytes(self: Any, *args: Any, **kwargs: Any) -> Any:
+        conversation = known.get(self)
+        if conversation is None:
+            return wrapped(self, *args, **kwargs)
+        came = False
+        try:
+            message = wrapped(self, *args, **kwargs)
+            came = True
+        finally:
+            if not came:
+                _broke_off(conversation)
+        conversation.received(message)
+        return message
+
+    return recv_bytes
+
+
+def _tap_async_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    async def recv_bytes(self: Any, *args: Any, **kwargs: Any) -> Any:
+        conversation = known.get(self)
+        if conversation is None:
+            return await wrapped(self, *args, **kwargs)
+        came = False
+        try:
+            message = await wrapped(self, *args, **kwargs)
+            came = True
+        finally:
+            if not came:
+                _broke_off(conversation)
+        conversation.received(message)
+        return message
+
+    return recv_bytes
+
+
+@guard.guarded("end a connection", None)
+def _broke_off(conversation: Conversation) -> None:
+    """An exception is leaving `recv_bytes`. A wait may be cancelled or interrupted: another goes on where it was."""
+    error = sys.exc_info()[1]
+    if any(base.__name__ == "ConnectionClosed" for base in type(error).__mro__):
+        conversation.fail(error)
+
+
+def _tap_close(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _closed(known.get(self))
+        return wrapped(self, *args, **kwargs)
+
+    return close
+
+
+def _tap_async_close(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _closed(known.get(self))
+        return await wrapped(self, *args, **kwargs)
+
+    return close
+
+
+@guard.guarded("end a connection", None)
+def _closed(conversation: Conversation | None) -> None:
+    """The program closes the connection, maybe because an exception leaves its `with` block."""
+    if conversation is None:
+        return
+    error = sys.exc_info()[1]
+    if isinstance(error, GeneratorExit) or type(error).__name__ in CANCELLATIONS:
+        conversation.fail(error)
+    else:
+        conversation.end("closed")
