@@ -47,14 +47,23 @@ def calls_table() -> str:
             methods: dict[str, None] = {}
             for site in provider.sites:
                 if site.endpoint == endpoint.name and not site.is_async:
-                    parts = site.module.removeprefix(f"{provider.package}.resources.").split(".")
-                    resource = ".".join(dict.fromkeys(parts))
+                    resource = resource_of(site.module, provider.package)
                     methods.update(dict.fromkeys(f"`{resource}.{name}`" for name in (*site.methods, *site.streams)))
             path = endpoint.path if endpoint.method == "POST" else f"{endpoint.method} {endpoint.path}"
             names = ", ".join([*methods, *(f"`{name}`" for name in endpoint.wire_only)])
             event = events.get(endpoint.kind, "none of its own: the outcome of a call in the background")
             lines.append(f"| {names} | `{path}` | {event} |")
+        sockets: dict[str, None] = {}
+        for socket in provider.sockets:
+            sockets[f"`{resource_of(socket.module, provider.package)}.connect`"] = None
+        if sockets:
+            lines.append(f"| {', '.join(sockets)} | WebSocket | {events['generation']} for each response |")
     return "\n".join(lines) + "\n"
+
+
+def resource_of(module: str, package: str) -> str:
+    """Where a module's class hangs below the client: `chat.completions`."""
+    return ".".join(dict.fromkeys(module.removeprefix(f"{package}.resources.").split(".")))
 
 
 def _default(value: Any) -> str:
