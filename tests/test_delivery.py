@@ -96,6 +96,31 @@ assert any(found[2] is SecurityWarning for found in warnings.filters)
     assert ran.stderr.count("UserWarning: once") == 1, ran.stderr
 
 
+def test_what_requests_warns_of_when_we_import_it_is_not_the_programs(run_program):
+    # requests warns when it finds a chardet that it does not know (requests 2.31 to 2.34, requests/__init__.py).
+    ran = run_program(
+        CALL
+        + """
+import types, warnings, posthog_autoinstrument
+sys.modules["chardet"] = types.ModuleType("chardet")
+sys.modules["chardet"].__version__ = "99.0"
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    call()
+    assert "requests" not in sys.modules
+    posthog_autoinstrument.flush(10)
+    assert "requests" in sys.modules
+    warnings.warn("the program's own")
+print([str(warning.message) for warning in seen], {os.path.basename(warning.filename) for warning in seen})
+""",
+        env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "[\"the program's own\"] {'program.py'}\n"
+    assert ran.stderr == ""
+    assert len(ran.events) == 1
+
+
 def test_signals_never_come_to_the_flusher(run_program):
     ran = run_program(
         CALL

@@ -54,7 +54,7 @@ _STATUS_MEANS = {
 
 def import_requests() -> ModuleType:
     """The `requests` package, imported on the first call, by the thread that sends."""
-    with forks.IMPORTS, _WarningsRemembered():
+    with forks.IMPORTS, _WarningsApart():
         import encodings.idna  # noqa: F401  the codec is otherwise imported inside the first request
         import stringprep  # noqa: F401  by encodings.idna on some versions only when it is used
 
@@ -65,23 +65,39 @@ def import_requests() -> ModuleType:
         return requests
 
 
-class _WarningsRemembered:
-    """Has the program's warnings that were shown once stay shown once.
+class _WarningsApart:
+    """Keeps what this thread does to warnings from the program's: the filters and the warnings are the process's.
 
     requests and urllib3 add warning filters when they are imported. Every change of the filters (CPython 3.10 to 3.13:
     `warnings._filters_mutated`) makes Python forget what it has shown, and the program's warnings would come again.
     Here the filters change and Python is not told, where it is this thread that changes them.
+
+    They also warn, of an unknown chardet or a missing PySocks. A program that records warnings or turns them into
+    errors at that moment would find them among its own: what this thread warns of is dropped.
     """
 
     def __enter__(self) -> None:
-        self._told = getattr(warnings, "_filters_mutated", None)
-        told, ours = self._told, threading.get_ident()
+        ours = threading.get_ident()
+        self._told = told = getattr(warnings, "_filters_mutated", None)
         if told is not None:
             warnings._filters_mutated = lambda: None if threading.get_ident() == ours else told()  # type: ignore[attr-defined]
+        self._warn = warn = warnings.warn
+
+        def warn_apart(
+            message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **more: Any
+        ) -> None:
+            if threading.get_ident() != ours:
+                level = max(stacklevel, 2) if more.get("skip_file_prefixes") else stacklevel  # as `warn` reads it
+                warn(message, category, level + 1, source, **more)
+
+        self._warn_apart = warn_apart
+        warnings.warn = warn_apart
 
     def __exit__(self, *_: object) -> None:
         if self._told is not None:
             warnings._filters_mutated = self._told  # type: ignore[attr-defined]
+        if warnings.warn is self._warn_apart:  # the program may have put its own there meanwhile
+            warnings.warn = self._warn
 
 
 _LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.poolmanager", "urllib3.util.retry", "requests")
