@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PYTHON310 ?= $(shell .ci/find-python 3.10)
 PYTEST_ARGS ?=
+SDK_VERSIONS ?=
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -19,10 +20,10 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises packages oldest elsewhere frameworks memory ci readme format clean
+.PHONY: help demo test lint promises packages oldest elsewhere frameworks memory sdk-suite ci readme format clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of events
 	@.venv/bin/posthog-instrument --local demo
@@ -52,6 +53,9 @@ frameworks: .venv-test/.wheel ## real frameworks (LangChain, LiteLLM, ...) bare 
 
 memory: .venv-test/.wheel ## what 100,000 calls and 10,000 abandoned streams leave behind
 	@$(call TESTS,.venv-test,-n 2 -m memory -v)
+
+sdk-suite: .venv-test/.wheel ## the OpenAI SDK's own tests, which must end the same with and without the agent (slow)
+	@.venv-test/bin/python tests/sdk_suite.py $(SDK_VERSIONS)
 
 ci: ## everything that must pass before a change goes in
 	@.ci/run
