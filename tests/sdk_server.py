@@ -72,8 +72,8 @@ class Endpoint:
         if self.stream_cls is None:
             return None
         stream = self._evaluate(self.stream_cls, "json")
-        while not get_args(stream):  # a subclass: class SessionStream(Stream[SessionEvent])
-            [stream] = stream.__orig_bases__
+        if not get_args(stream):  # a subclass: class SessionStream(Stream[SessionEvent])
+            stream = next(base for base in stream.__orig_bases__ if get_args(base))
         return get_args(stream)[0]
 
     def _evaluate(self, expression: ast.expr, response_format: str) -> Any:

@@ -50,7 +50,7 @@ MAX_RERUN_FILES = 40
 RUN_TIMEOUT_S = 1_800
 
 # Of the SDK's development tools: what its tests do not import.
-_NOT_FOR_TESTS = re.compile(r"(pyright|mypy|ruff|nox|ty|griffe|playwright|types-.*|.*-stubs)\b", re.IGNORECASE)
+_NOT_FOR_TESTS = re.compile(r"(pyright|mypy|ruff|nox|ty|playwright|types-.*|.*-stubs)\b", re.IGNORECASE)
 _NOT_INSTALLED = {"voice_helpers"}  # needs a sound card's library
 _OWN_LINE = re.compile(r"^.*posthog-autoinstrument: .*$", re.MULTILINE)
 

@@ -121,6 +121,29 @@ print([str(warning.message) for warning in seen], {os.path.basename(warning.file
     assert len(ran.events) == 1
 
 
+def test_a_program_that_makes_warnings_errors_gets_a_whole_requests(run_program):
+    # An import that fails leaves submodules behind, without which the program's own import makes half a package.
+    ran = run_program(
+        CALL
+        + """
+import types, warnings, posthog_autoinstrument
+sys.modules["chardet"] = types.ModuleType("chardet")
+sys.modules["chardet"].__version__ = "99.0"
+with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    call()
+    assert "requests" not in sys.modules
+    posthog_autoinstrument.flush(10)
+import requests
+print(requests.exceptions.__name__)
+""",
+        env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert (ran.stdout, ran.stderr) == ("requests.exceptions\n", "")
+    assert len(ran.events) == 1
+
+
 def test_signals_never_come_to_the_flusher(run_program):
     ran = run_program(
         CALL
