@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -108,7 +108,7 @@ def _is_tapped(stream_class: Any, client: Any) -> bool:
 
 
 def _is_raw(headers: Any) -> bool:
-    return isinstance(headers, dict) and any(name.lower() == _RAW_RESPONSE for name in headers)
+    return isinstance(headers, Mapping) and any(str(name).lower() == _RAW_RESPONSE for name in headers)
 
 
 DROPPED = object()
