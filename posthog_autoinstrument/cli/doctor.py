@@ -14,7 +14,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,10 +186,13 @@ def _points(report: Report, hook: hooks.Hooks) -> None:
             point.state = ELSEWHERE
         elif point.state == "not matched":
             point.state = _why_not_matched(point)
-    for state, where, methods in _rows(hook.points):
+    for state, where, methods in _rows(point for point in hook.points if point.state != ELSEWHERE):
         report.line(state, f"{where}: {', '.join(methods)}")
         if state in ("not matched", "not loaded"):
             report.problem(f"{where}: {', '.join(methods)} of this version of {package} is not patched ({state})")
+    absent = _absent(hook)
+    if absent:
+        report.line(ELSEWHERE, ", ".join(absent))
     wire = (hook.provider.wire.base_module, hook.provider.wire.streaming_module)
     if any(point.state != "matched" for point in hook.points if point.module in wire):
         report.problem(f"not every call of this version of {package} can be seen: use another version of one of us")
@@ -212,7 +215,27 @@ def _why_not_matched(point: Point) -> str:
     return DEPRECATED if hasattr(method, "__deprecated__") else "not matched"
 
 
-def _rows(points: Sequence[Point]) -> Iterator[tuple[str, str, list[str]]]:
+def _absent(hook: hooks.Hooks) -> list[str]:
+    """What this version of the SDK has in none of the places where versions keep it: `chat.completions.parse`, and the
+    wire's own."""
+    there = {(point.module, point.cls, point.method): point.state != ELSEWHERE for point in hook.points}
+    labels: dict[tuple[str, str], str] = {}
+    found: dict[str, bool] = {}
+    for site in hook.provider.sites:
+        for method in (*site.methods, *site.streams):
+            label = labels.setdefault((site.endpoint, method), f"{_public(site.module)}.{method}")
+            found[label] = there.pop((site.module, site.cls, method)) or found.get(label, False)
+    found.update({f"{cls}.{method}": is_there for (_, cls, method), is_there in there.items()})
+    return [label for label, is_there in found.items() if not is_there]
+
+
+def _public(module: str) -> str:
+    """Where a program finds what a module of resources defines: `chat.completions` of a client."""
+    parts = module.rpartition(".resources.")[2].split(".")
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == parts[-2] else parts)
+
+
+def _rows(points: Iterable[Point]) -> Iterator[tuple[str, str, list[str]]]:
     """State, class and methods, one row for methods of one class in the same state."""
     rows: dict[tuple[str, str], list[str]] = {}
     for point in points:
