@@ -6,6 +6,7 @@ server for the whole session, and each test reads those of its own trace.
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -108,6 +109,24 @@ def client(openai_server: OpenAIServer) -> Iterator[Any]:
 
     with openai.OpenAI(base_url=openai_server.base_url, api_key="sk-test") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def error_of_a_broken_stream() -> type[Exception]:
+    """What the bare SDK raises when the connection breaks in the middle of a stream: it depends on the version."""
+    ask = (
+        "import openai\ntry:\n"
+        "    list(openai.OpenAI().chat.completions.create(model='cut', messages=[], stream=True))\n"
+        "except Exception as error:\n    print(type(error).__module__, type(error).__name__)"
+    )
+    with OpenAIServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", ask], env=environment(server, None), stdout=subprocess.PIPE, text=True, check=True
+        )
+    module, name = done.stdout.split()
+    found = getattr(importlib.import_module(module), name)
+    assert issubclass(found, Exception)
+    return found
 
 
 def environment(openai_server: OpenAIServer, posthog_server: PostHogServer | None, **extra: str) -> dict[str, str]:

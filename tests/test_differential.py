@@ -16,6 +16,9 @@ import posthog
 import posthog.ai.openai
 import pytest
 from conftest import TOKEN
+
+pytest.importorskip("openai.types.responses", reason="the wrapper of posthog needs the responses of a newer openai")
+
 from differential import ABSENT, Case, differences, normalised, run, without_nulls
 from differential.answers import CHAT_USAGE, chat, ended, response_events, stream
 from differential.cases import CANCELLED, CASES, HELLO_DELTAS, asking, prompting

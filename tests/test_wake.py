@@ -306,9 +306,10 @@ if __name__ == "__main__":
         ran = run_program(
             CALL
             + """
-import importlib, openai.resources.chat.completions.completions as module
+import importlib, sys
+from openai.resources.chat.completions import Completions
 call()
-importlib.reload(module)
+importlib.reload(sys.modules[Completions.__module__])
 call()
 """
         )

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from conftest import wait_until
+from features import httpx
 
 from posthog_autoinstrument.testing import Answer, OpenAIServer
 
@@ -72,7 +73,8 @@ def run(case: Case, client_class: Callable[..., Any], server: OpenAIServer, **se
     where = {"azure_endpoint": server.url, "api_version": "2024-10-21"} if case.azure else {"base_url": server.base_url}
     client = client_class(api_key="sk-test", **where, **{"max_retries": 2, **case.client}, **settings)
     server.script(*case.answers)
-    with case.around(), contextlib.suppress(openai.OpenAIError, json.JSONDecodeError):
+    broken = (openai.OpenAIError, json.JSONDecodeError, httpx().TransportError)
+    with case.around(), contextlib.suppress(*broken):
         if not isinstance(client, openai.AsyncOpenAI):
             with client:
                 _call(case, client)

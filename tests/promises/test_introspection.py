@@ -22,11 +22,12 @@ import copy, functools, inspect, pydoc, typing, weakref
 from unittest import mock
 from openai.resources.chat.completions import AsyncCompletions, Completions
 from openai.resources.embeddings import AsyncEmbeddings, Embeddings
-from openai.resources.responses import AsyncResponses, Responses
+from openai.resources.responses import AsyncResponses, Responses  # needs responses
 from openai.resources.completions import AsyncCompletions as AsyncLegacy, Completions as Legacy
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 
-CLASSES = [Completions, AsyncCompletions, Embeddings, AsyncEmbeddings, Responses, AsyncResponses, Legacy, AsyncLegacy]
+CLASSES = [Completions, AsyncCompletions, Embeddings, AsyncEmbeddings, Legacy, AsyncLegacy]
+CLASSES += [Responses, AsyncResponses]  # needs responses
 METHODS = [(cls, name) for cls in CLASSES for name in ("create", "parse", "stream") if hasattr(cls, name)]
 WIRE = [(cls, name) for cls in (SyncAPIClient, AsyncAPIClient) for name in ("request", "_process_response")]
 client, aclient = openai.OpenAI(), openai.AsyncOpenAI()
@@ -78,7 +79,9 @@ for cls, name in METHODS:
     ):
         tell(answer(question, method))
 
-for resource in (client.chat.completions, aclient.chat.completions, client.responses, aclient.embeddings):
+resources = [client.chat.completions, aclient.chat.completions, aclient.embeddings]
+resources += [client.responses]  # needs responses
+for resource in resources:
     for name in ("create", "parse", "stream"):
         bound = getattr(resource, name, None)
         if bound is None:
@@ -130,7 +133,10 @@ class Client:  # can be pickled; the SDK's clients cannot
     get = post = patch = put = delete = get_api_list = _get
 
 resource = Completions(Client())
-for bound in (resource.create, resource.parse, resource.stream):
+bounds = [resource.create]
+bounds += [resource.parse]  # needs chat.completions.parse
+bounds += [resource.stream]  # needs chat.completions.stream
+for bound in bounds:
     again = pickle.loads(pickle.dumps(bound))
     tell(again.__name__, again.__self__._client == Client(), again.__self__ is resource)
     tell(isinstance(again, types.MethodType))
@@ -153,7 +159,9 @@ for cls, name in METHODS:
         tell(inspect.signature(fake), getattr(cls, name) is fake, inspect.signature(getattr(cls, name)))
         if "Async" not in cls.__name__:
             fake.return_value = "faked"
-            owner = {"Completions": client.chat.completions, "Responses": client.responses}.get(cls.__name__)
+            owners = {"Completions": client.chat.completions}
+            owners["Responses"] = client.responses  # needs responses
+            owner = owners.get(cls.__name__)
             if cls is not Legacy and owner is not None:
                 request = CHAT if cls is Completions else RESPONSE
                 tell(getattr(owner, name)(**request), fake.call_args.kwargs, len(fake.call_args.args))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from features import needs
 
 from posthog_autoinstrument.testing import Answer
 
@@ -42,7 +43,7 @@ def look(label, value):
             tell(repr(error))
 
 def model(value):
-    tell(type(value), value.model_dump_json(), value.model_fields_set, value._request_id)
+    tell(type(value), value.model_dump_json(), value.model_fields_set, getattr(value, "_request_id", "none"))
     try:
         again = pickle.loads(pickle.dumps(value))
     except pickle.PicklingError as error:  # the class of a parsed answer is made by pydantic
@@ -64,21 +65,24 @@ def test_same_objects_of_sync_calls(tmp_path: Path) -> None:
         LOOK
         + """
 client = openai.OpenAI(http_client=openai.DefaultHttpxClient(event_hooks={"response": [seen.append]}))
-chats, responses, embeddings = client.chat.completions, client.responses, client.embeddings
+chats, embeddings = client.chat.completions, client.embeddings
+responses = client.responses  # needs responses
 for label, value in [
     ("chat", chats.create(**CHAT)),
-    ("chat parse", chats.parse(**CHAT, response_format=Book)),
-    ("responses", responses.create(**RESPONSE)),
-    ("responses parse", responses.parse(**RESPONSE, text_format=Book)),
+    ("chat parse", chats.parse(**CHAT, response_format=Book)),  # needs chat.completions.parse
+    ("responses", responses.create(**RESPONSE)),  # needs responses
+    ("responses parse", responses.parse(**RESPONSE, text_format=Book)),  # needs responses
     ("embeddings", embeddings.create(**EMBEDDING)),
-    ("beta parse", client.beta.chat.completions.parse(**CHAT, response_format=Book)),
+    ("beta", client.beta.chat.completions.parse(**CHAT, response_format=Book)),  # needs beta.chat.completions.parse
     ("options", client.with_options(timeout=7).chat.completions.create(**CHAT, extra_headers={"x": "y"})),
 ]:
     look(label, value)
     model(value)
 
-for label, make in [("chat", lambda: chats.create(**CHAT, stream=True)),
-                    ("responses", lambda: responses.create(**RESPONSE, stream=True))]:
+for label, make in [
+    ("chat", lambda: chats.create(**CHAT, stream=True)),
+    ("responses", lambda: responses.create(**RESPONSE, stream=True)),  # needs responses
+]:
     stream = make()
     look(label + " stream", stream)
     tell(stream.response is stream.response, iter(stream) is stream._iterator, next(stream), type(stream._iterator))
@@ -91,8 +95,11 @@ for label, make in [("chat", lambda: chats.create(**CHAT, stream=True)),
         tell(sum(1 for _ in stream))
     ended(stream)
 
-for label, manager in [("chat", chats.stream(**CHAT)), ("responses", responses.stream(**RESPONSE)),
-                       ("chat parsed", chats.stream(**CHAT, response_format=Book))]:
+for label, manager in [
+    ("chat", chats.stream(**CHAT)),  # needs chat.completions.stream
+    ("responses", responses.stream(**RESPONSE)),  # needs responses
+    ("chat parsed", chats.stream(**CHAT, response_format=Book)),  # needs chat.completions.stream
+]:
     tell("==", label, type(manager), len(seen), "requests")
     with manager as stream:
         tell(type(stream), sorted(vars(stream)), isinstance(stream, openai.Stream), type(stream._raw_stream))
@@ -100,12 +107,17 @@ for label, manager in [("chat", chats.stream(**CHAT)), ("responses", responses.s
             tell(event.type, repr(event))
     final = stream.get_final_response() if label == "responses" else stream.get_final_completion()
     tell(final.model_dump_json())
-look("raw response of a helper", stream._raw_stream)
+look("raw response of a helper", stream._raw_stream)  # needs chat.completions.stream
 
-for resource, request in [(chats, CHAT), (responses, RESPONSE), (embeddings, EMBEDDING)]:
+for resource, request in [
+    (chats, CHAT),
+    (responses, RESPONSE),  # needs responses
+    (embeddings, EMBEDDING),
+]:
     raw = resource.with_raw_response.create(**request)
     look("raw", raw)
-    tell(raw.headers, raw.text, raw.content, raw.status_code, raw.retries_taken, raw.url, raw.method, raw.is_closed)
+    tell(raw.headers, raw.text, raw.content, raw.status_code, raw.url, raw.method, raw.is_closed)
+    tell(getattr(raw, "retries_taken", "not told"))
     tell(raw.parse() is raw.parse(), raw.parse().model_dump_json(), type(raw.elapsed), raw.http_request.content)
     with resource.with_streaming_response.create(**request) as response:
         look("streaming response", response)
@@ -136,14 +148,14 @@ for how in ("iter_lines", "iter_text", "iter_bytes"):
         tell(type(lines), next(lines))
         tell(list(lines))
     tell(type(response.http_response.elapsed), response.is_closed, response.http_response.num_bytes_downloaded)
-with responses.with_streaming_response.create(**RESPONSE, stream=True) as response:
+with responses.with_streaming_response.create(**RESPONSE, stream=True) as response:  # needs responses
     look("parsed", response.parse())
     tell(len(list(response.parse())))
 look("post", client.post("/chat/completions", body=CHAT, cast_to=openai.types.chat.ChatCompletion))
 tell(len(seen), client.is_closed(), threading.active_count() > 0)
 client.close()
 """,
-        events=7 + 4 + 3 + 3 * 5 + 2 + 3 + 1 + 1,
+        events="one each request",
     )
 
 
@@ -163,12 +175,13 @@ async def see(response):
 
 async def main():
     client = openai.AsyncOpenAI(http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [see]}))
-    chats, responses, embeddings = client.chat.completions, client.responses, client.embeddings
+    chats, embeddings = client.chat.completions, client.embeddings
+    responses = client.responses  # needs responses
     for label, awaitable in [
         ("chat", chats.create(**CHAT)),
-        ("chat parse", chats.parse(**CHAT, response_format=Book)),
-        ("responses", responses.create(**RESPONSE)),
-        ("responses parse", responses.parse(**RESPONSE, text_format=Book)),
+        ("chat parse", chats.parse(**CHAT, response_format=Book)),  # needs chat.completions.parse
+        ("responses", responses.create(**RESPONSE)),  # needs responses
+        ("responses parse", responses.parse(**RESPONSE, text_format=Book)),  # needs responses
         ("embeddings", embeddings.create(**EMBEDDING)),
         ("raw", chats.with_raw_response.create(**CHAT)),
     ]:
@@ -183,7 +196,10 @@ async def main():
             tell(repr(error))
     task = asyncio.create_task(chats.create(**CHAT), name="t")
     tell(type(task), task.get_coro().__qualname__, (await task).model_dump_json(), mine.get())
-    for make in (lambda: chats.create(**CHAT, stream=True), lambda: responses.create(**RESPONSE, stream=True)):
+    for make in (
+        lambda: chats.create(**CHAT, stream=True),
+        lambda: responses.create(**RESPONSE, stream=True),  # needs responses
+    ):
         stream = await make()
         look("stream", stream)
         tell(type(aiter(stream)), await anext(stream), stream.response is stream.response)
@@ -193,13 +209,20 @@ async def main():
         async with await make() as stream:
             tell([chunk.model_dump_json() async for chunk in stream])
         ended(stream)
-    for manager in (chats.stream(**CHAT), responses.stream(**RESPONSE)):
+    for manager in (
+        chats.stream(**CHAT),  # needs chat.completions.stream
+        responses.stream(**RESPONSE),  # needs responses
+    ):
         tell(type(manager), sorted(vars(manager)), len(seen))
         async with manager as stream:
             tell(type(stream), sorted(vars(stream)), type(stream._raw_stream))
             async for event in stream:
                 tell(event.type, repr(event))
-    for resource, request in [(chats, CHAT), (responses, RESPONSE), (embeddings, EMBEDDING)]:
+    for resource, request in [
+        (chats, CHAT),
+        (responses, RESPONSE),  # needs responses
+        (embeddings, EMBEDDING),
+    ]:
         raw = await resource.with_raw_response.create(**request)
         look("raw", raw)
         tell(raw.parse().model_dump_json(), raw.content)
@@ -227,7 +250,7 @@ async def main():
 
 asyncio.run(main())
 """,
-        events=6 + 1 + 4 + 2 + 9 + 1 + 3 + 1 + 1,
+        events="one each request",
     )
 
 
@@ -236,7 +259,8 @@ def test_same_streams_however_they_end(tmp_path: Path) -> None:
         tmp_path,
         """
         client = openai.OpenAI(max_retries=0)
-        chats, responses = client.chat.completions, client.responses
+        chats = client.chat.completions
+        responses = client.responses  # needs responses
 
         def finish(label, stream):
             response = stream.response
@@ -254,7 +278,7 @@ def test_same_streams_however_they_end(tmp_path: Path) -> None:
         for _ in range(2):
             try:
                 next(stream)
-            except (StopIteration, openai.APIError, HTTPX.StreamError) as error:
+            except (StopIteration, HTTPX.StreamError, *BROKEN) as error:
                 follow(error)
         stream.close()
 
@@ -281,22 +305,25 @@ def test_same_streams_however_they_end(tmp_path: Path) -> None:
         finish("raised in with", stream)
 
         for model in ("cut", "error-in-stream"):
-            for make in (lambda: chats.create(**chat(model), stream=True),
-                         lambda: responses.create(model=model, input="x", stream=True)):
+            for make in (
+                lambda: chats.create(**chat(model), stream=True),
+                lambda: responses.create(model=model, input="x", stream=True),  # needs responses
+            ):
                 count = 0
                 stream = make()
                 try:
                     for chunk in stream:
                         count += 1
-                except openai.APIError as error:
+                except BROKEN as error:
                     follow(error)
                 tell(model, count, list(stream))
                 finish(model, stream)
             try:
-                with chats.stream(**chat(model)) as stream:
+                with chats.stream(**chat(model)) as stream:  # needs chat.completions.stream
                     for event in stream:
                         pass
-            except openai.APIError as error:
+                pass
+            except BROKEN as error:
                 follow(error)
             raw = chats.with_raw_response.create(**chat(model), stream=True)
             try:
@@ -310,7 +337,7 @@ def test_same_streams_however_they_end(tmp_path: Path) -> None:
         with chats.with_streaming_response.create(**chat("long"), stream=True) as response:
             tell(next(response.iter_lines()))
         tell(response.is_closed)
-        with chats.stream(**chat("long")) as stream:
+        with chats.stream(**chat("long")) as stream:  # needs chat.completions.stream
             next(iter(stream))
         tell("done")
         generator = (chunk for chunk in chats.create(**chat("long"), stream=True))
@@ -320,7 +347,7 @@ def test_same_streams_however_they_end(tmp_path: Path) -> None:
         except KeyError as error:
             follow(error)
         """,
-        events=5 + 2 * 4 + 1 + 3,
+        events="one each request",
     )
 
 
@@ -335,27 +362,30 @@ def test_same_async_streams_however_they_end(tmp_path: Path) -> None:
 
         async def main():
             client = openai.AsyncOpenAI(max_retries=0)
-            chats, responses = client.chat.completions, client.responses
+            chats = client.chat.completions
+            responses = client.responses  # needs responses
             stream = await chats.create(**chat("slow-stream"), stream=True)
             tell((await anext(stream)).model_dump_json())
             await stream.close()
             tell("closed", stream.response.is_closed)
             try:
                 await anext(stream)
-            except (StopAsyncIteration, openai.APIError, HTTPX.StreamError) as error:
+            except (StopAsyncIteration, HTTPX.StreamError, *BROKEN) as error:
                 follow(error)
             async with await chats.create(**chat("long"), stream=True) as stream:
                 await anext(stream)
             tell("with", stream.response.is_closed)
             for model in ("cut", "error-in-stream"):
-                for make in (lambda: chats.create(**chat(model), stream=True),
-                             lambda: responses.create(model=model, input="x", stream=True)):
+                for make in (
+                    lambda: chats.create(**chat(model), stream=True),
+                    lambda: responses.create(model=model, input="x", stream=True),  # needs responses
+                ):
                     count = 0
                     stream = await make()
                     try:
                         async for _ in stream:
                             count += 1
-                    except openai.APIError as error:
+                    except BROKEN as error:
                         follow(error)
                     tell(model, count, [chunk async for chunk in stream], stream.response.is_closed)
             came = asyncio.Event()
@@ -394,7 +424,7 @@ def test_same_async_streams_however_they_end(tmp_path: Path) -> None:
             del stream
             gc.collect()
             await asyncio.sleep(0)
-            async with chats.stream(**chat("long")) as stream:
+            async with chats.stream(**chat("long")) as stream:  # needs chat.completions.stream
                 await anext(stream)
             await client.close()
             tell(len(asyncio.all_tasks()))
@@ -415,7 +445,11 @@ def follow(error, indent=""):
             if value is not None:
                 tell(name, type(value), value.headers.get("x-request-id"), sorted(vars(value)))
         if getattr(error, "response", None) is not None:
-            tell(error.response.text, error.response.status_code, error.response.headers, error.response.is_closed)
+            try:
+                tell(error.response.text)
+            except HTTPX.ResponseNotRead as unread:
+                tell(repr(unread))
+            tell(error.response.status_code, error.response.headers, error.response.is_closed)
             tell(error.response.request.content, type(error.response.elapsed), type(error.response.stream).__name__)
         cause, context = error.__cause__, error.__context__
         tell(cause is context, type(context))
@@ -452,15 +486,16 @@ gone = client.with_options(max_retries=0, base_url=f"http://127.0.0.1:{port}/v1"
 unauthorised = client.with_options(api_key="invalid")
 
 def shapes(client, model):
-    chats, responses = client.chat.completions, client.responses
+    chats = client.chat.completions
+    responses = client.responses  # needs responses
     yield "create", lambda: chats.create(**chat(model))
     yield "stream", lambda: chats.create(**chat(model), stream=True)
-    yield "parse", lambda: chats.parse(**chat(model), response_format=Book)
-    yield "helper", lambda: manage(chats.stream(**chat(model)))
-    yield "responses", lambda: responses.create(model=model, input="x")
-    yield "responses stream", lambda: responses.create(model=model, input="x", stream=True)
-    yield "responses parse", lambda: responses.parse(model=model, input="x", text_format=Book)
-    yield "responses helper", lambda: manage(responses.stream(model=model, input="x"))
+    yield "parse", lambda: chats.parse(**chat(model), response_format=Book)  # needs chat.completions.parse
+    yield "helper", lambda: manage(chats.stream(**chat(model)))  # needs chat.completions.stream
+    yield "responses", lambda: responses.create(model=model, input="x")  # needs responses
+    yield "responses stream", lambda: responses.create(model=model, input="x", stream=True)  # needs responses
+    yield "responses parse", lambda: responses.parse(model=model, input="x", text_format=Book)  # needs responses
+    yield "responses helper", lambda: manage(responses.stream(model=model, input="x"))  # needs responses
     yield "embeddings", lambda: client.embeddings.create(model=model, input="x")
     yield "raw", lambda: chats.with_raw_response.create(**chat(model))
     yield "streaming response", lambda: enter(chats.with_streaming_response.create(**chat(model)))
@@ -477,9 +512,10 @@ for who, model in [(once, "error-400"), (unauthorised, "gpt-4o-mini"), (once, "e
             tell("no error")
 
 for wrong in (lambda: client.chat.completions.create(model="m"), lambda: client.chat.completions.create(**CHAT, no=1),
-              lambda: client.chat.completions.create("m", []), lambda: client.responses.parse(**RESPONSE, no=1),
-              lambda: client.chat.completions.parse(**CHAT, response_format=BaseModel()),
-              lambda: client.chat.completions.stream(**CHAT, no=1),
+              lambda: client.chat.completions.create("m", []),
+              lambda: client.responses.parse(**RESPONSE, no=1),  # needs responses
+              lambda: client.chat.completions.parse(**CHAT, response_format=BaseModel()), # needs chat.completions.parse
+              lambda: client.chat.completions.stream(**CHAT, no=1),  # needs chat.completions.stream
               lambda: client.embeddings.create(**EMBEDDING, extra_headers=3),
               lambda: client.chat.completions.create(model="m", messages=[object()])):
     try:
@@ -487,8 +523,8 @@ for wrong in (lambda: client.chat.completions.create(model="m"), lambda: client.
     except Exception as error:
         follow(error)
 with client.chat.completions.with_streaming_response.create(**chat("flaky-429")) as response:
-    tell(response.retries_taken)
-tell(client.chat.completions.with_raw_response.create(**CHAT).retries_taken)
+    tell(getattr(response, "retries_taken", "not told"))
+tell(getattr(client.chat.completions.with_raw_response.create(**CHAT), "retries_taken", "not told"))
 """,
         events=None,  # those of arguments refused are counted in the tests of capture
     )
@@ -508,12 +544,13 @@ async def enter(manager):
         return await response.read()
 
 def shapes(client, model):
-    chats, responses = client.chat.completions, client.responses
+    chats = client.chat.completions
+    responses = client.responses  # needs responses
     yield "create", lambda: chats.create(**chat(model))
     yield "stream", lambda: chats.create(**chat(model), stream=True)
-    yield "helper", lambda: manage(chats.stream(**chat(model)))
-    yield "responses stream", lambda: responses.create(model=model, input="x", stream=True)
-    yield "responses helper", lambda: manage(responses.stream(model=model, input="x"))
+    yield "helper", lambda: manage(chats.stream(**chat(model)))  # needs chat.completions.stream
+    yield "responses stream", lambda: responses.create(model=model, input="x", stream=True)  # needs responses
+    yield "responses helper", lambda: manage(responses.stream(model=model, input="x"))  # needs responses
     yield "embeddings", lambda: client.embeddings.create(model=model, input="x")
     yield "raw", lambda: chats.with_raw_response.create(**chat(model))
     yield "streaming response", lambda: enter(chats.with_streaming_response.create(**chat(model)))
@@ -607,12 +644,13 @@ def test_same_exception_objects_of_a_custom_transport(tmp_path: Path) -> None:
         transport = Transport()
         transport.requests = 0
         client = openai.OpenAI(http_client=HTTPX.Client(transport=transport), max_retries=0)
-        chats, responses = client.chat.completions, client.responses
+        chats = client.chat.completions
+        responses = client.responses  # needs responses
         calls = [
             lambda: chats.create(**CHAT), lambda: list(chats.create(**CHAT, stream=True)),
             lambda: chats.with_raw_response.create(**CHAT), lambda: client.embeddings.create(**EMBEDDING),
             lambda: chats.with_streaming_response.create(**CHAT).__enter__(),
-            lambda: responses.stream(**RESPONSE).__enter__(),
+            lambda: responses.stream(**RESPONSE).__enter__(),  # needs responses
             lambda: chats.create(**CHAT, extra_query={"a": "b"}),
         ]
         for error in (Mine("m"), Fatal(1), KeyboardInterrupt(), SystemExit(5), HTTPX.ReadTimeout("slow"),
@@ -658,6 +696,7 @@ def test_same_exception_objects_of_a_custom_transport(tmp_path: Path) -> None:
 MESSAGES: Any = [{"role": "user", "content": "x"}]
 
 
+@needs("chat.completions.stream")
 def test_same_attributes_of_a_stream_manager(client: Any) -> None:
     manager = client.chat.completions.stream(model="m", messages=MESSAGES)
     assert not [name for name in vars(manager) if "posthog" in name]
@@ -755,12 +794,13 @@ import warnings
 async def main():
     asyncio.get_running_loop().slow_callback_duration = 60
     client = openai.AsyncOpenAI()
-    for method in (client.chat.completions.create, client.chat.completions.parse):
-        method(**CHAT)
+    client.chat.completions.create(**CHAT)
+    client.chat.completions.parse(**CHAT)  # needs chat.completions.parse
     gc.collect()
-    client.responses.create(**RESPONSE, stream=True)
+    client.embeddings.create(**EMBEDDING)
+    client.responses.create(**RESPONSE, stream=True)  # needs responses
     client.chat.completions.with_raw_response.create(**CHAT)
-    client.chat.completions.stream(**CHAT)
+    client.chat.completions.stream(**CHAT)  # needs chat.completions.stream
     gc.collect()
     tell((await client.chat.completions.create(**CHAT)).id)
     warnings.warn("mine")
@@ -799,7 +839,7 @@ gc.collect()
 def test_same_warnings(tmp_path: Path, flags: list[str]) -> None:
     ran = same(tmp_path, WARNED, events=None, flags=flags)
     if flags[0] != "-W" or flags[1] != "error":
-        assert ran.stderr.count("was never awaited") >= 4
+        assert ran.stderr.count("was never awaited") >= 3
         assert len(ran.events) == 5
 
 
