@@ -2,7 +2,7 @@
 # What is run and tested is the package as a wheel installs it, never the working tree: see TESTS below.
 
 PYTHON ?= python3
-PYTHON310 ?= $(shell .ci/find-python 3.10)
+MATRIX ?=
 PYTEST_ARGS ?=
 SDK_VERSIONS ?=
 
@@ -20,7 +20,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises packages oldest elsewhere frameworks memory sdk-suite ci readme format clean
+.PHONY: help demo test lint promises packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -45,9 +45,6 @@ packages: .venv-test/.wheel ## install from wheel, from sdist and editable into 
 elsewhere: .venv-test/.wheel ## real LangChain, openai-agents and litellm with PostHog's own integrations (slow)
 	@cd build && ../.venv-test/bin/python ../tests/elsewhere/run.py --wheel wheel/*.whl
 
-oldest: .venv-oldest/.wheel ## the everyday tests on Python 3.10 with the oldest wrapt and requests
-	@$(call TESTS,.venv-oldest,-n 2 -m "not packages and not memory")
-
 frameworks: .venv-test/.wheel ## real frameworks (LangChain, LiteLLM, ...) bare and launched, compared; NAMES="llm dspy"
 	@cd build && ../.venv-test/bin/python ../tests/frameworks/run.py $(NAMES)
 
@@ -56,6 +53,12 @@ memory: .venv-test/.wheel ## what 100,000 calls and 10,000 abandoned streams lea
 
 sdk-suite: .venv-test/.wheel ## the OpenAI SDK's own tests, which must end the same with and without the agent (slow)
 	@.venv-test/bin/python tests/sdk_suite.py $(SDK_VERSIONS)
+
+matrix: $(WHEEL) ## the tests on every openai, Python and wrapt; MATRIX="openai=1.60 python=3.12" for one cell
+	@PYTHON="$(PYTHON)" .venv/bin/python tests/matrix.py $(MATRIX)
+
+matrix-ci: $(WHEEL) ## the oldest, the newest and two cells between
+	@PYTHON="$(PYTHON)" .venv/bin/python tests/matrix.py ci
 
 ci: ## everything that must pass before a change goes in
 	@.ci/run
@@ -68,7 +71,7 @@ readme: .venv-test/.wheel ## write the table of settings into README.md
 	@cd build && ../.venv-test/bin/python ../tests/test_docs.py
 
 clean: ## remove the environments and everything built
-	rm -rf .venv .venv-test .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-test build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # --- environments; the files are stamps ---
 
@@ -95,12 +98,6 @@ $(WHEEL): .venv/.made $(SOURCES)
 	@.venv-test/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[test,lint]"
 	@touch $@
 
-.venv-oldest/.installed: .ci/make-environment setup.cfg | $(WHEEL)
-	@.ci/make-environment "$(or $(PYTHON310),$(PYTHON))" .venv-oldest
-	@echo "installing the oldest dependencies into .venv-oldest"
-	@.venv-oldest/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[test]" wrapt==1.16.0 requests==2.31.0
-	@touch $@
-
-.venv-test/.wheel .venv-oldest/.wheel: %/.wheel: %/.installed $(WHEEL)
+.venv-test/.wheel: %/.wheel: %/.installed $(WHEEL)
 	@$*/bin/python $(PIP) install --force-reinstall --no-deps build/wheel/*.whl
 	@touch $@
