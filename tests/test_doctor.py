@@ -87,10 +87,20 @@ def test_other_integrations_are_named(run: Run, tmp_path: Path) -> None:
     assert "gateway.us.posthog.com" in line_of(done.stdout, "AI gateway")
 
 
-PATHS = """
-chat.completions.create chat.completions.parse chat.completions.stream embeddings.create completions.create
-responses.create responses.parse responses.stream responses.compact moderations.create images.generate decisions.create
-""".split()
+PATHS = [
+    "chat.completions.create",
+    "chat.completions.parse",
+    "chat.completions.stream",
+    "embeddings.create",
+    "completions.create",
+    "responses.create",
+    "responses.parse",
+    "responses.stream",
+    "responses.compact",
+    "moderations.create",
+    "images.generate",
+    "decisions.create",
+]
 
 
 def test_what_the_sdk_lacks_is_one_line(run: Run) -> None:

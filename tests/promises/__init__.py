@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from conftest import environment
 from features import supported
 
@@ -113,6 +115,8 @@ def same(
     with ThreadPoolExecutor(2) as pool:
         bare, launched = pool.map(lambda flag: run(folder, source, flag, **options), (False, True))
     assert bare.events == []
+    if bare.returncode == -signal.SIGSEGV:  # Python 3.13.0 does, at its exit, with an open stream
+        pytest.skip("without the agent too, this Python crashes")
     assert bare.returncode == returncode, bare.stderr  # a program that dies early has nothing to compare
     assert_same("stdout", plain(bare.stdout), plain(launched.stdout))
     stderr = "".join(line + "\n" for line in other_lines(launched.stderr)) if agent_lines else launched.stderr
