@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import re
 import sys
@@ -29,6 +30,19 @@ def _reaches(owner: Any, path: str) -> bool:
     except AttributeError:
         return False
     return True
+
+
+def takes(path: str, argument: str) -> bool:
+    """Whether a method of a client has this parameter: `takes("images.generate", "stream")`."""
+    import openai
+
+    with openai.OpenAI(api_key="sk-test") as client:
+        return argument in inspect.signature(operator.attrgetter(path)(client)).parameters
+
+
+def needs_argument(path: str, argument: str) -> pytest.MarkDecorator:
+    """Skip the test where a method of the SDK has no such parameter."""
+    return pytest.mark.skipif(not takes(path, argument), reason=f"{path} of this openai takes no {argument}")
 
 
 def needs(*paths: str) -> pytest.MarkDecorator:

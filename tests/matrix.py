@@ -33,6 +33,8 @@ OPENAI = {
 }
 BASICS = {"1.0": ("openai==1.0.0", "httpx<0.28")}
 """Runs the tests marked `basics` only: create, streams and embeddings."""
+TOOLS = ("pytest>=8.0", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
+"""What these need. openai 1.0 keeps anyio at 3, which the other tests are too new for."""
 PYTHON = ("3.10", "3.11", "3.12", "3.13")
 WRAPT = {"oldest": ("wrapt==1.16.0", "requests==2.31.0"), "newest": ("wrapt", "requests")}
 
@@ -50,6 +52,7 @@ SUITES = {
         "providers",
     ],
     "all": ["."],
+    "basics": ["test_capture.py", "test_context.py"],
 }
 """`sdk`: what depends on the SDK or on the interpreter."""
 
@@ -65,11 +68,16 @@ class Cell:
 
     @property
     def requirements(self) -> list[str]:
-        return [*{**OPENAI, **BASICS}[self.openai], *WRAPT[self.wrapt]]
+        tools = TOOLS if self.openai in BASICS else ()
+        return [*{**OPENAI, **BASICS}[self.openai], *WRAPT[self.wrapt], *tools]
+
+    @property
+    def extra(self) -> str:
+        return "" if self.openai in BASICS else "[test]"
 
     def arguments(self, tests: Path) -> list[str]:
         """What pytest is told."""
-        wanted = "basics and not packages and not memory" if self.openai in BASICS else "not packages and not memory"
+        wanted = "basics" if self.openai in BASICS else "not packages and not memory"
         return ["-n", "2", "-m", wanted, *(str(tests / suite) for suite in SUITES[self.suites])]
 
 
@@ -77,7 +85,7 @@ CI = (
     Cell("1.30", "3.10", "oldest", "all"),
     Cell("2.54", "3.12", "newest"),
     Cell("newest", "3.13", "newest"),
-    Cell("1.0", "3.11", "newest"),
+    Cell("1.0", "3.11", "newest", "basics"),
 )
 
 
@@ -88,7 +96,7 @@ def whole() -> list[Cell]:
         Cell(openai, python, "oldest" if (row + column) % 2 == 0 else "newest")
         for (row, openai), (column, python) in itertools.product(enumerate(OPENAI), enumerate(PYTHON))
     ]
-    return [*cells, *(Cell(openai, "3.11", "newest") for openai in BASICS)]
+    return [*cells, *(Cell(openai, "3.11", "newest", "basics") for openai in BASICS)]
 
 
 @dataclass
@@ -168,7 +176,7 @@ def run(cell: Cell, found: tuple[str, str], wheel: Path) -> Result:
     print(f"--- {describe(cell)}", flush=True)
     folder = FOLDER / f"openai-{cell.openai}-python-{version}-wrapt-{cell.wrapt}"
     started = time.monotonic()
-    failure = prepare(folder, python, cell.requirements, wheel)
+    failure = prepare(folder, python, cell, wheel)
     if failure:
         return Result(cell, {"python": version}, f"cannot be installed: {failure}", False, time.monotonic() - started)
     own = str(folder / "bin" / "python")
@@ -188,17 +196,17 @@ def run(cell: Cell, found: tuple[str, str], wheel: Path) -> Result:
     return Result(cell, versions(own), last.rpartition(" in ")[0], process.returncode == 0, time.monotonic() - started)
 
 
-def prepare(folder: Path, python: str, requirements: list[str], wheel: Path) -> str | None:
-    """An environment with these requirements and the wheel; why it cannot be made, in pip's own words, or None."""
+def prepare(folder: Path, python: str, cell: Cell, wheel: Path) -> str | None:
+    """An environment with what the cell requires and the wheel; why it cannot be made, in pip's own words, or None."""
     stamp = folder / "installed.json"
-    wanted = [python, *requirements, (ROOT / "setup.cfg").read_text()]
+    wanted = [python, *cell.requirements, (ROOT / "setup.cfg").read_text()]
     own = str(folder / "bin" / "python")
     pip = [own, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
     commands: list[list[str]] = []
     if not stamp.exists() or json.loads(stamp.read_text()) != wanted:
         stamp.unlink(missing_ok=True)
         commands.append([str(ROOT / ".ci" / "make-environment"), python, str(folder)])
-        commands.append([*pip, f"{wheel}[test]", *requirements])
+        commands.append([*pip, f"{wheel}{cell.extra}", *cell.requirements])
     commands.append([*pip, "--force-reinstall", "--no-deps", str(wheel)])
     for command in commands:
         done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)

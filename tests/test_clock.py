@@ -37,9 +37,9 @@ def test_a_program_that_stops_the_clock_is_delivered_and_ends(run_program):
     ran = run_program(
         """
         from freezegun import freeze_time
+        from openai import OpenAI  # before: openai 1.30 cannot be imported while freezegun stands in for date
         freezer = freeze_time("2020-02-02")
         freezer.start()
-        from openai import OpenAI
         OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])
         """,
         timeout_s=30,

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from features import needs
 
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
+
+pytestmark = needs("responses")
 
 TOKEN = "phc_demo_token_of_the_test_suite"
 Run = Callable[..., subprocess.CompletedProcess[str]]

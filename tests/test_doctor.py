@@ -97,6 +97,7 @@ PATHS = [
     "responses.parse",
     "responses.stream",
     "responses.compact",
+    "responses.connect",
     "moderations.create",
     "images.generate",
     "decisions.create",

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Ran
+from features import has
 
 from posthog_autoinstrument.testing import Answer, LoopbackServer, Request
 
@@ -50,7 +51,7 @@ class Words(HTTP.SyncByteStream, HTTP.AsyncByteStream):
 def respond(request):
     if b"Refuse" in request.content:
         return HTTP.Response(400, headers={"content-type": "application/json"}, content=REFUSAL)
-    if b'"stream":true' in request.content:
+    if b'"stream":true' in request.content.replace(b" ", b""):
         return HTTP.Response(200, headers={"content-type": "text/event-stream"}, stream=Words())
     return HTTP.Response(200, headers={"content-type": "application/json"}, content=WHOLE)
 
@@ -111,7 +112,7 @@ def abandon(client, count):
     for number in range(count):
         stream = client.chat.completions.create(**request(f"Left {number}"), stream=True)
         next(stream)
-        if number % 10 == 0:
+        if number % 10 == 0:  # needs chat.completions.stream
             client.chat.completions.stream(**request(f"Never entered {number}"))
         if number % 500 == 0:
             del stream
@@ -179,10 +180,10 @@ def references():
     stream = watch("abandoned stream", own.chat.completions.create(**asked, stream=True))
     watch("response of an abandoned stream", stream.response)
     next(stream)
-    with own.chat.completions.stream(**asked) as manager:
+    with own.chat.completions.stream(**asked) as manager:  # needs chat.completions.stream
         watch("stream of a manager", manager)
         list(manager)
-    watch("manager never entered", own.chat.completions.stream(**asked))
+    watch("manager never entered", own.chat.completions.stream(**asked))  # needs chat.completions.stream
     alive["exception"] = refused(own, 0)
 
     class Broken(HTTP.ConnectError):
@@ -253,7 +254,8 @@ def sink() -> Iterator[tuple[str, Counter[str]]]:
 @pytest.mark.parametrize(
     ("calls", "streams", "max_growth"),
     [
-        pytest.param(1_000, 200, 96 * 1024, id="everyday", marks=pytest.mark.timeout(600)),
+        # openai 1.30 by itself grows by 150 KB here, by 384 KB at the most.
+        pytest.param(1_000, 200, 192 * 1024, id="everyday", marks=pytest.mark.timeout(600)),
         pytest.param(100_000, 10_000, 1024 * 1024, id="full", marks=[pytest.mark.memory, pytest.mark.timeout(3600)]),
     ],
 )
@@ -265,7 +267,8 @@ def test_calls_leave_nothing_behind(
     assert (ran.returncode, ran.stderr) == (0, "")
     found: dict[str, Any] = json.loads(ran.stdout)
     # In `references` 7 by one client, 1 by the one with a hook, 3 asynchronous; 400 of the warm-up.
-    assert counts == {"$ai_generation": 11 + 400 + calls + streams}
+    references = 11 if has("chat.completions.stream") else 10
+    assert counts == {"$ai_generation": references + 400 + calls + streams}
     assert found["watched"] > 20
     assert found["kept"] == []
     assert found["grown"] < max_growth  # bytes; one leaked object a call is far more

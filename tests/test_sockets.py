@@ -13,6 +13,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import wait_until
+from features import needs
 from promises.test_own_failures import SABOTAGE
 from providers.contract import check_junk
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
@@ -22,7 +23,7 @@ from posthog_autoinstrument import posthog_context
 from posthog_autoinstrument.providers.openai import PROVIDER
 
 # websockets 17 warns of how the SDK connects.
-pytestmark = pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")
+pytestmark = [needs("responses.connect", "realtime"), pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")]
 
 Event = dict[str, Any]
 Script = Callable[["Session", Event], None]

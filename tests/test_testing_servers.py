@@ -19,9 +19,12 @@ from typing import Any
 import openai
 import pytest
 import requests
+from features import needs
 from pydantic import BaseModel
 
 from posthog_autoinstrument.testing import Answer, Fault, OpenAIServer, PostHogServer, sse
+
+pytestmark = needs("responses.parse", "chat.completions.parse")
 
 QUESTION = [{"role": "user", "content": "Hi there"}]  # 8 characters: 2 tokens
 ANSWER = 'A made-up answer to "Hi there".'  # 31 characters: 8 tokens

@@ -21,7 +21,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, elsewhere, guard, hooks, redact, wake
+from .. import __version__, agent, elsewhere, guard, hooks, redact, sockets, wake
 from ..config import LAUNCHED, SETTINGS, Config, Setting, mask
 from ..hooks import Point
 from ..sinks.posthog import answers
@@ -210,14 +210,14 @@ def _why_not_matched(point: Point) -> str:
     # The module's own dict: some versions keep old names alive lazily, for classes that are elsewhere.
     cls = vars(sys.modules[point.module]).get(point.cls)
     method = getattr(cls, point.method, None)
-    if method is None:
+    if cls is None or method is None:  # None has an __init__ too
         return ELSEWHERE
     return DEPRECATED if hasattr(method, "__deprecated__") else "not matched"
 
 
 def _absent(hook: hooks.Hooks) -> list[str]:
-    """What this version of the SDK has in none of the places where versions keep it: `chat.completions.parse`, and the
-    wire's own."""
+    """What this version of the SDK has in none of the places where versions keep it: `chat.completions.parse`,
+    `responses.connect` for all of a WebSocket, and the wire's own."""
     there = {(point.module, point.cls, point.method): point.state != ELSEWHERE for point in hook.points}
     labels: dict[tuple[str, str], str] = {}
     found: dict[str, bool] = {}
@@ -225,6 +225,11 @@ def _absent(hook: hooks.Hooks) -> list[str]:
         for method in (*site.methods, *site.streams):
             label = labels.setdefault((site.endpoint, method), f"{_public(site.module)}.{method}")
             found[label] = there.pop((site.module, site.cls, method)) or found.get(label, False)
+    connects: dict[str, str] = {}
+    for socket in hook.provider.sockets:
+        states = [there.pop((socket.module, socket.cls, method)) for method in sockets.METHODS]
+        label = connects.setdefault(socket.endpoint.name, f"{_public(socket.module)}.connect")
+        found[label] = any(states) or found.get(label, False)
     found.update({f"{cls}.{method}": is_there for (_, cls, method), is_there in there.items()})
     return [label for label, is_there in found.items() if not is_there]
 
