@@ -21,6 +21,8 @@ class _Call:
     id: str | None = ""
     name: str = ""
     arguments: list[Any] = field(default_factory=list)
+    unknown: dict[str, Any] = field(default_factory=dict)
+    """A call that is neither of a function nor of a custom tool, as it came."""
 
 
 @dataclass
@@ -31,9 +33,12 @@ class Choice:
     stop_reason: str | None = None
     thinking: list[str] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    annotations: list[Any] = field(default_factory=list)
     parts: list[dict[str, Any]] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
     calls: dict[int | str, _Call] = field(default_factory=dict)
+    moved: dict[int, int | str] = field(default_factory=dict)
+    """Where the calls are kept that came under the number of another one."""
     audio: dict[str, list[Any]] = field(default_factory=dict)
 
     def add(self, choice: dict[str, Any], streamed: bool) -> bool:
@@ -44,7 +49,8 @@ class Choice:
         self.stop_reason = as_text(choice.get("finish_reason")) or self.stop_reason
         content = choice["text"] if "text" in choice else delta.get("content")  # legacy completions have only a text
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")  # DeepSeek, xAI, or OpenRouter, Groq
-        said = self._add_parts(as_list(content))
+        said = self._add_parts(as_list(content) + as_list(delta.get("images")))  # OpenRouter's drawing models
+        self.annotations += as_list(delta.get("annotations"))
         for pieces, piece in ((self.thinking, reasoning), (self.text, content), (self.refusal, delta.get("refusal"))):
             if isinstance(piece, str) and piece:
                 pieces.append(piece)
@@ -64,8 +70,13 @@ class Choice:
     def _add_parts(self, parts: list[Any]) -> bool:
         """Take in content that is a list of parts, as Mistral's reasoning models give it."""
         for part in parts:
-            if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind == "text" and isinstance(part.get("text"), str):
                 self.text.append(part["text"])
+            elif kind == "thinking":
+                thought = part.get("thinking")
+                pieces = [as_dict(piece).get("text") for piece in thought] if isinstance(thought, list) else [thought]
+                self.thinking += [piece for piece in pieces if isinstance(piece, str)]
             elif isinstance(part, dict):
                 self.parts.append(part)
         return bool(parts)
@@ -73,14 +84,18 @@ class Choice:
     def _key(self, delta: dict[str, Any]) -> int | str:
         """Which call a delta belongs to: by its index; without one by its id; else a name begins a call."""
         index = delta.get("index")
-        if isinstance(index, int):
-            return index
         call_id = as_text(delta.get("id"))
+        begins = as_text(as_dict(delta.get("function")).get("name"))
+        if isinstance(index, int):
+            known = self.calls.get(self.moved.get(index, index))
+            if known is not None and begins and call_id and known.id and known.id != call_id:
+                # Gemini's compatible API gives every parallel call, each of them whole, the number 0.
+                self.moved[index] = f"call {len(self.calls)}"
+            return self.moved.get(index, index)
         for key, call in self.calls.items():
             if call_id and call.id == call_id:
                 return key
-        begins = call_id or as_text(as_dict(delta.get("function")).get("name"))
-        if self.calls and not begins:
+        if self.calls and not call_id and not begins:
             return next(reversed(self.calls))
         return f"call {len(self.calls)}"  # no number: one that the server gives later must not meet it
 
@@ -92,18 +107,29 @@ class Choice:
         arguments = function.get("arguments", function.get("input"))  # a custom tool takes free text as `input`
         if arguments is not None and arguments != "":
             call.arguments.append(arguments)
+        if as_text(delta.get("type")) not in (None, "function", "custom") and not function:
+            call.unknown = {name: value for name, value in delta.items() if name != "index"}
+
+    def _calls_in_order(self) -> list[_Call]:
+        """By their numbers, as in an answer that was not streamed; then those without one as they came."""
+        numbered = sorted((key, call) for key, call in self.calls.items() if isinstance(key, int))
+        return [call for _, call in numbered] + [call for key, call in self.calls.items() if not isinstance(key, int)]
 
     def message(self) -> dict[str, Any]:
         """The choice as PostHog's wrapper for OpenAI shows it, its reasoning as those for Anthropic and Gemini do."""
         content: list[dict[str, Any]] = []
         if self.thinking:
             content.append({"type": "thinking", "thinking": "".join(self.thinking)})
-        if self.text:
-            content.append({"type": "text", "text": "".join(self.text)})
+        if self.text or self.annotations:
+            text: dict[str, Any] = {"type": "text", "text": "".join(self.text)}
+            content.append({**text, "annotations": self.annotations} if self.annotations else text)
         content.extend(self.parts)
         if self.refusal:
             content.append({"type": "refusal", "refusal": "".join(self.refusal)})
-        for call in self.calls.values():
+        for call in self._calls_in_order():
+            if call.unknown and not call.name:
+                content.append(call.unknown)
+                continue
             function = {"name": call.name, "arguments": joined(call.arguments) if call.arguments else ""}
             content.append({"type": "function", "id": call.id, "function": function})
         if self.audio:
@@ -133,6 +159,10 @@ _STREAMED = {
     "response.custom_tool_call_input": _Streamed("custom_tool_call", "input"),
     "response.mcp_call_arguments": _Streamed("mcp_call", "arguments"),
     "response.code_interpreter_call_code": _Streamed("code_interpreter_call", "code"),
+    "response.shell_call_command": _Streamed("shell_call", "command", "commands", "command_index"),
+    # Without an output index, and without an item: they are shown as a message of their own at the end.
+    "response.audio": _Streamed("audio", "data"),
+    "response.audio.transcript": _Streamed("audio", "transcript"),
 }
 
 
@@ -144,15 +174,38 @@ class Items:
     done: dict[int, dict[str, Any]] = field(default_factory=dict)
     texts: dict[tuple[int, int, str], list[str]] = field(default_factory=dict)
     """By output index, index of the part, and name of the events."""
+    parts: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    """Parts of messages that came whole, by output index and index of the part."""
+    notes: dict[tuple[int, int], list[Any]] = field(default_factory=dict)
+    """Annotations of parts of messages."""
+    shown: dict[tuple[int, int], list[Any]] = field(default_factory=dict)
+    """What shell commands wrote, by output index and number of the command."""
 
     def add(self, kind: str, event: dict[str, Any]) -> None:
         """Take one event in."""
         number = as_index(event.get("output_index"), 0)
         name, _, step = kind.rpartition(".")
+        place = (number, as_index(event.get("content_index"), 0))
         if name == "response.output_item" and as_dict(event.get("item")):
             (self.done if step == "done" else self.begun)[number] = event["item"]
+        elif name == "response.content_part" and as_dict(event.get("part")):
+            # A part that begins has no text yet, and a text without anything in it would be shown.
+            if step == "done" or event["part"].get("type") not in ("output_text", "refusal", "reasoning_text"):
+                self.parts[place] = event["part"]
+        elif kind == "response.output_text.annotation.added":
+            self.notes.setdefault(place, []).append(event.get("annotation"))
+        elif kind == "response.image_generation_call.partial_image" and as_text(event.get("partial_image_b64")):
+            self.begun[number] = {
+                "type": "image_generation_call",
+                **self.begun.get(number, {}),
+                "result": event["partial_image_b64"],
+            }
+        elif name == "response.shell_call_output_content":
+            self._add_shown((number, as_index(event.get("command_index"), 0)), step, event)
         elif name in _STREAMED and step in ("delta", "done"):
             shape = _STREAMED[name]
+            if shape.item_type == "audio":
+                number = -1
             text = as_text(event.get("delta" if step == "delta" else shape.text))
             if text is not None:
                 texts = self.texts.setdefault((number, as_index(event.get(shape.position), 0), name), [])
@@ -160,18 +213,59 @@ class Items:
                     texts.clear()
                 texts.append(text)
 
+    def _add_shown(self, place: tuple[int, int], step: str, event: dict[str, Any]) -> None:
+        if step == "done":
+            self.shown[place] = as_list(event.get("output"))
+        elif as_dict(event.get("delta")):
+            self.shown.setdefault(place, []).append(event["delta"])
+
     def output(self) -> list[dict[str, Any]]:
-        """The items in their order, those that were not done with the texts that arrived."""
+        """The items in their order, those that were not done with what arrived of them."""
         items = {number: {**item} for number, item in self.begun.items()}
-        grown: set[tuple[int, str]] = set()
-        for (number, _, name), texts in sorted(self.texts.items()):
+        grown: dict[tuple[int, str, str], dict[int, Any]] = {}
+        for (number, position), part in self.parts.items():
+            grown.setdefault((number, "message", "content"), {})[position] = part
+        for (number, position, name), texts in self.texts.items():
             shape = _STREAMED[name]
-            item = items.setdefault(number, {"type": shape.item_type})
+            text = "".join(texts)
             if shape.parts is None:
-                item[shape.text] = "".join(texts)
+                items.setdefault(number, {"type": shape.item_type})[shape.text] = text
                 continue
-            before = item[shape.parts] if (number, shape.parts) in grown else []
-            item[shape.parts] = [*before, {"type": shape.part_type, shape.text: "".join(texts)}]
-            grown.add((number, shape.parts))
+            parts = grown.setdefault((number, shape.item_type, shape.parts), {})
+            if shape.part_type:
+                parts[position] = {**parts.get(position, {}), "type": shape.part_type, shape.text: text}
+            else:
+                parts[position] = text
+        for (number, position), notes in self.notes.items():
+            parts = grown.setdefault((number, "message", "content"), {})
+            part = parts.get(position, {"type": "output_text", "text": ""})
+            parts[position] = part if part.get("annotations") else {**part, "annotations": notes}
+        for (number, item_type, name), parts in grown.items():
+            item = items.setdefault(number, {"type": item_type})
+            together = [parts[position] for position in sorted(parts)]
+            if name == "commands":
+                item["action"] = {**as_dict(item.get("action")), name: together}
+            else:
+                item[name] = together
+        for number, position in sorted(self.shown):
+            item = items.setdefault(number, {"type": "shell_call_output"})
+            item["output"] = [*as_list(item.get("output")), *_written(self.shown[number, position])]
         items.update(self.done)
-        return [items[number] for number in sorted(items)]
+        spoken = items.pop(-1, None)
+        found = [items[number] for number in sorted(items)]
+        return found if spoken is None else [*found, {"type": "message", "content": [spoken]}]
+
+
+def _written(pieces: list[Any]) -> list[Any]:
+    """What one shell command wrote: the pieces of both its streams put together, what came whole as it is."""
+    streams: dict[str, list[str]] = {}
+    whole: list[Any] = []
+    for piece in pieces:
+        if not isinstance(piece, dict) or "outcome" in piece:
+            whole.append(piece)
+            continue
+        for name, text in piece.items():
+            if isinstance(text, str):
+                streams.setdefault(name, []).append(text)
+    together = {name: "".join(texts) for name, texts in streams.items()}
+    return [*whole, together] if together else whole

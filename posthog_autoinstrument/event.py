@@ -178,13 +178,13 @@ def _status(call: Call, generation: Generation) -> int:
 
 def _content(call: Call, generation: Generation, is_embedding: bool, keep_media: bool) -> dict[str, Any]:
     private = call.identity.privacy_mode
-    found: dict[str, Any] = {"$ai_input": None if private else redact.redact_media(generation.input, keep_media)}
+    found: dict[str, Any] = {"$ai_input": None if private else redact.redact_content(generation.input, keep_media)}
     if not is_embedding:
-        found["$ai_output_choices"] = None if private else redact.redact_media(generation.output or [], keep_media)
+        found["$ai_output_choices"] = None if private else redact.redact_content(generation.output or [], keep_media)
     if generation.instructions is not None:
-        found["$ai_instructions"] = None if private else generation.instructions
+        found["$ai_instructions"] = None if private else redact.redact_content(generation.instructions, keep_media)
     if generation.tools:
-        found["$ai_tools"] = None if private else redact.redact_tools(generation.tools)
+        found["$ai_tools"] = None if private else redact.redact_content(generation.tools, keep_media)
     return found
 
 

@@ -26,7 +26,10 @@ def parse(text: bytes | str | None) -> Any:
         return None
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):  # bad JSON, bad UTF-8 and integers of over 4300 digits are ValueErrors
+    except UnicodeDecodeError as error:
+        # One bad byte in a text: the rest of it is still worth reading.
+        return parse(text.decode("utf-8", "replace")) if isinstance(text, bytes) and error.encoding == "utf-8" else None
+    except (ValueError, RecursionError):  # bad JSON, and integers of over 4300 digits
         return None
 
 

@@ -1,8 +1,8 @@
 """What never leaves the process: pictures and sound, credentials of tools, keys in URLs and messages.
 
-The rules and the placeholder texts for media are those of PostHog's own wrapper (posthog 7.91.1,
-`posthog/ai/sanitization.py`), so that both say the same about the same call. Where this
-module goes further, it says so. Pure; never changes what it is given.
+The rules for media are those of PostHog's own wrapper (posthog 7.91.1, `posthog/ai/sanitization.py`), and so are the
+placeholders but for the size in them: `[base64 image redacted, 12345 bytes]`. Where this module goes further, it says
+so. Pure; never changes what it is given.
 """
 
 from __future__ import annotations
@@ -20,9 +20,16 @@ REDACTED = "[REDACTED]"
 
 _DATA_URL = re.compile(r"data:([^;,]{0,200})(?:;[^;,]{0,200}){0,8};base64,", re.IGNORECASE)
 """The wrapper's, and also with parameters (`data:audio/wav;codecs=1;base64,`) or without a type."""
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]+={0,2}")
-"""Both alphabets; unlike the wrapper's also with the line breaks of MIME. For text without white space at its end:
-matching that here too took time by the square of the length, on a thread that holds the GIL."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n][A-Za-z0-9+/_\-\r\n=]*")
+"""Both alphabets; unlike the wrapper's also with the line breaks of MIME, and with padding inside, where pieces of a
+stream were put together. For text without white space at its end: matching that here too took time by the square of
+the length, on a thread that holds the GIL."""
+_PAYLOAD = re.compile(r"[A-Za-z0-9+/_\-\r\n=%]*")
+"""What follows a data URL's head; percent signs are padding that was encoded for a URL."""
+_EMBEDDED = re.compile(r";base64,([A-Za-z0-9+/_\-=%]{200,})")
+_HEAD_CHARS = 400
+"""How far before that the head of an embedded data URL may begin."""
+_EMBEDDED_HEAD = re.compile(r"data:([^;,\s\"'()<>]{0,200})(?:;[^;,\s\"'()<>]{0,200}){0,8}\Z", re.IGNORECASE)
 _MIN_BASE64 = 200
 """Shorter strings under a media key are names and ids."""
 
@@ -43,25 +50,71 @@ _FORMATS = {
 
 
 def redact_media(value: Any, keep: bool = False) -> Any:
-    """The JSON value with base64 media replaced by `[base64 image redacted]` and the like; as it is with `keep`."""
+    """The JSON value with base64 media replaced by `[base64 image redacted, 12 bytes]` and the like.
+
+    As it is with `keep`.
+    """
     return value if keep else rewrite(value, _redact_one)
+
+
+def redact_content(value: Any, keep_media: bool = False) -> Any:
+    """What was said, as it may be sent: without media, and without the credentials of tools that are named in it."""
+    return rewrite(value, _redact_secret if keep_media else _redact_both)
+
+
+def _redact_both(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
+    return _redact_one(_redact_secret(value, key, owner, owner_key), key, owner, owner_key)
 
 
 def _redact_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
     if isinstance(value, bytes):
-        return _placeholder(_hint(owner))
+        return _placeholder(_hint(owner), len(value))
     if not isinstance(value, str):
         return value
     if value[:5].lower() == "data:":
         match = _DATA_URL.match(value)
         if match:
-            return _placeholder(match[1])
+            payload = _PAYLOAD.match(value, match.end())
+            end = payload.end() if payload else match.end()
+            rest = _redact_embedded(value[end:])  # a prompt that begins with a picture
+            return _placeholder(match[1], _decoded_bytes(value, match.end(), end)) + rest
     if key == "data" and owner is not None and owner.get("type") == "audio":
         # Spoken output, also when it is short.
-        return _placeholder(_hint(owner)) if value and _BASE64.fullmatch(value.rstrip()) else value
-    if len(value) < _MIN_BASE64 or not _holds_media(key, owner, owner_key) or not _BASE64.fullmatch(value.rstrip()):
+        return _redacted(value, owner) if value and _BASE64.fullmatch(value.rstrip()) else value
+    if len(value) < _MIN_BASE64:
         return value
-    return _placeholder(_hint(owner))
+    if _holds_media(key, owner, owner_key) and _BASE64.fullmatch(value.rstrip()):
+        return _redacted(value, owner)
+    return _redact_embedded(value)
+
+
+def _redact_embedded(text: str) -> str:
+    """Data URLs inside a text: in JSON that a tool answered, in Markdown. The wrapper lets them through."""
+    if ";base64," not in text:
+        return text
+    pieces: list[str] = []
+    kept = 0
+    for match in _EMBEDDED.finditer(text):
+        before = text[max(kept, match.start() - _HEAD_CHARS) : match.start()]
+        begin = before.lower().rfind("data:")
+        head = _EMBEDDED_HEAD.match(before, begin) if begin >= 0 else None
+        if head is not None:
+            pieces.append(text[kept : match.start() - len(before) + begin])
+            pieces.append(_placeholder(head[1], _decoded_bytes(text, match.start(1), match.end())))
+            kept = match.end()
+    return "".join([*pieces, text[kept:]]) if pieces else text
+
+
+def _redacted(value: str, owner: dict[Any, Any] | None) -> str:
+    return _placeholder(_hint(owner), _decoded_bytes(value, 0, len(value)))
+
+
+def _decoded_bytes(text: str, start: int, end: int) -> int:
+    """How many bytes the base64 between two places of a text stands for."""
+    encoded = text.count("%", start, end)  # `%3D`
+    padding = text.count("=", start, end) + encoded
+    breaks = sum(text.count(char, start, end) for char in "\r\n")
+    return max(0, (end - start - breaks - 2 * encoded) * 3 // 4 - padding)
 
 
 def _holds_media(key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> bool:
@@ -83,8 +136,8 @@ def _hint(owner: dict[Any, Any] | None) -> str | None:
     return kind if kind in _WORDS else None
 
 
-def _placeholder(mime: str | None) -> str:
-    return f"[base64 {_word(mime)} redacted]"
+def _placeholder(mime: str | None, size: int) -> str:
+    return f"[base64 {_word(mime)} redacted, {size} bytes]"
 
 
 def _word(mime: str | None) -> str:
@@ -101,23 +154,23 @@ def _word(mime: str | None) -> str:
 
 
 def redact_tools(tools: Any) -> Any:
-    """Tool definitions without the `headers` and `authorization` of MCP servers, and without keys in their URL."""
-    if not isinstance(tools, (list, tuple)):
-        return tools
-    redacted = [_redact_tool(tool) for tool in tools]
-    return tools if all(new is old for new, old in zip(redacted, tools, strict=True)) else redacted
+    """Tool definitions without credentials: of MCP servers, also in their URLs, and of the domains of a container."""
+    return rewrite(tools, _redact_secret) if isinstance(tools, (list, tuple)) else tools
 
 
-def _redact_tool(tool: Any) -> Any:
-    if not isinstance(tool, dict) or tool.get("type") != "mcp":
-        return tool
-    copy = dict(tool)
-    for key in ("headers", "authorization"):
-        if copy.get(key) is not None:
-            copy[key] = REDACTED
+def _redact_secret(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
+    # Tools stand in lists of tools, in namespaces of tools, and (`additional_tools`) in the conversation itself.
+    if key == "value" and owner_key == "domain_secrets" and value is not None:
+        return REDACTED
+    if not isinstance(value, dict) or value.get("type") != "mcp":
+        return value
+    copy = dict(value)
+    for name in ("headers", "authorization"):
+        if copy.get(name) is not None:
+            copy[name] = REDACTED
     if isinstance(copy.get("server_url"), str):  # some servers put the key into it; the wrapper lets it through
         copy["server_url"] = redact_url(copy["server_url"])
-    return copy
+    return value if copy == value else copy
 
 
 # --- keys ---

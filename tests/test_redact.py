@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -17,21 +19,24 @@ MEDIA: list[tuple[Any, Any]] = [
     # Chat Completions
     (
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
-        {"type": "image_url", "image_url": {"url": "[base64 image redacted]", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "[base64 image redacted, 3 bytes]", "detail": "low"}},
     ),
     (
         {"type": "input_audio", "input_audio": {"data": DATA, "format": "wav"}},
-        {"type": "input_audio", "input_audio": {"data": "[base64 audio redacted]", "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "[base64 audio redacted, 256 bytes]", "format": "wav"}},
     ),
     (
         {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
-        {"type": "file", "file": {"filename": "a.pdf", "file_data": "[base64 file redacted]"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "[base64 file redacted, 3 bytes]"}},
     ),
     # Responses
-    ({"type": "input_image", "image_url": DATA}, {"type": "input_image", "image_url": "[base64 image redacted]"}),
+    (
+        {"type": "input_image", "image_url": DATA},
+        {"type": "input_image", "image_url": "[base64 image redacted, 256 bytes]"},
+    ),
     (
         {"type": "image_generation_call", "result": DATA},
-        {"type": "image_generation_call", "result": "[base64 image redacted]"},
+        {"type": "image_generation_call", "result": "[base64 image redacted, 256 bytes]"},
     ),
     # Text that only looks similar
     ({"type": "function_call_output", "result": DATA}, None),
@@ -56,17 +61,30 @@ def test_media_becomes_a_placeholder_and_text_stays(value: Any, redacted: Any) -
 def test_the_placeholders_are_those_of_posthogs_wrapper(value: Any) -> None:
     sanitization = pytest.importorskip("posthog.ai.sanitization")
     messages = [{"role": "user", "content": [value]}]
-    assert redact_media(messages) == sanitization.redact_media(messages)
+    found = json.dumps(redact_media(messages))
+    assert json.loads(re.sub(r"redacted, \d+ bytes", "redacted", found)) == sanitization.redact_media(messages)
 
 
 @pytest.mark.parametrize(
     ("value", "redacted"),
     [
-        ({"type": "audio", "data": "UklGRg=="}, {"type": "audio", "data": "[base64 audio redacted]"}),
+        ({"type": "audio", "data": "UklGRg=="}, {"type": "audio", "data": "[base64 audio redacted, 4 bytes]"}),
         ({"type": "audio", "data": "[base64 audio redacted]"}, None),
-        ({"b64_json": DATA}, {"b64_json": "[base64 image redacted]"}),
-        ("data:audio/wav;codecs=1;base64,AAAA", "[base64 audio redacted]"),
-        ({"data": DATA[:100] + "\n" + DATA[100:]}, {"data": "[base64 image redacted]"}),
+        ({"b64_json": DATA}, {"b64_json": "[base64 image redacted, 256 bytes]"}),
+        ("data:audio/wav;codecs=1;base64,AAAA", "[base64 audio redacted, 3 bytes]"),
+        ({"data": DATA[:100] + "\n" + DATA[100:]}, {"data": "[base64 image redacted, 256 bytes]"}),
+        # Pieces of a stream, each of them padded.
+        ({"type": "audio", "data": "UklGRg==UklGRg=="}, {"type": "audio", "data": "[base64 audio redacted, 8 bytes]"}),
+        ("data:image/png;base64,AAAA and a question", "[base64 image redacted, 3 bytes] and a question"),
+        (f"![a](data:image/png;base64,{DATA}) b", "![a]([base64 image redacted, 256 bytes]) b"),
+        (f'{{"x": "data:;base64,{DATA}"}}', '{"x": "[base64 image redacted, 256 bytes]"}'),
+        (
+            f"data:audio/wav;base64,{DATA} then DATA:application/pdf;x=1;base64,{DATA}.",
+            "[base64 audio redacted, 256 bytes] then [base64 file redacted, 256 bytes].",
+        ),
+        (f"no head;base64,{DATA}", None),
+        ("x" * 300 + ";base64,AAAA", None),
+        ({"data": b"12345"}, {"data": "[base64 image redacted, 5 bytes]"}),
     ],
 )
 def test_more_than_the_wrapper_knows(value: Any, redacted: Any) -> None:
@@ -78,7 +96,7 @@ def test_only_what_changes_is_copied() -> None:
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
     found = redact_media([text, picture])
     assert found[0] is text
-    assert found[1]["content"][0]["image_url"]["url"] == "[base64 image redacted]"
+    assert found[1]["content"][0]["image_url"]["url"] == "[base64 image redacted, 1 bytes]"
 
 
 def test_media_is_kept_on_request() -> None:
@@ -93,7 +111,7 @@ def test_deep_json_is_no_problem() -> None:
     found = redact_media(deep)
     while isinstance(found, list):
         found = found[0]
-    assert found == {"data": "[base64 image redacted]"}
+    assert found == {"data": "[base64 image redacted, 256 bytes]"}
 
 
 def test_credentials_of_mcp_servers_are_redacted() -> None:
@@ -191,6 +209,9 @@ def test_keys_in_messages_are_redacted_and_masked_ones_stay(text: str, shown: st
         {"image_url": {"url": "\n" * 200_000 + "!"}},
         {"data": "A" * 200_000 + "!"},
         {"data": "=" * 200_000},
+        {"content": "data:" * 100_000 + ";base64,"},
+        {"content": ";base64," * 100_000},
+        {"content": "data:;" * 100_000 + ";base64," + "!" * 300},
     ],
 )
 def test_no_content_takes_time_by_the_square_of_its_length(value: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zlib
 
 import pytest
@@ -27,6 +28,7 @@ from posthog_autoinstrument import sse
         ("data: \u00e9\n\n".encode(), ["\u00e9"]),
         (b"data: \xff\n\n", ["\ufffd"]),
         (b"data\n\n", [""]),
+        (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
     ],
 )
 def test_texts(body, texts):
@@ -38,18 +40,73 @@ def test_what_was_written_is_read(payloads):
     assert sse.texts("".join(f"data: {text}\n\n" for text in payloads).encode()) == payloads
 
 
-def test_encodings():
-    body = b"hello " * 1000
-    raw = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    for packed, encoding in (
-        (body, ""),
-        (body, "identity"),
-        (gzip.compress(body), "gzip"),
-        (gzip.compress(body), " GZIP "),
-        (zlib.compress(body), "deflate"),
-        (raw.compress(body) + raw.flush(), "deflate"),
-    ):
-        assert sse.decompressed(packed, encoding) == body
-    assert sse.decompressed(body, "br") is None
+BODY = b"hello " * 1000
+
+
+def zipped(body: bytes) -> bytes:
+    return gzip.compress(body, mtime=0)
+
+
+def raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding"),
+    [
+        (BODY, ""),
+        (BODY, "identity"),
+        (zipped(BODY), "gzip"),
+        (zipped(BODY), " GZIP "),
+        (zlib.compress(BODY), "deflate"),
+        (raw_deflate(BODY), "deflate"),
+        (zipped(zlib.compress(BODY)), "deflate, gzip"),
+    ],
+    ids=["none", "identity", "gzip", "capitals", "zlib", "deflate", "two"],
+)
+def test_encodings(packed, encoding):
+    assert sse.decompressed(packed, encoding) == BODY
+
+
+def test_encodings_that_are_not_at_hand():
+    assert sse.decompressed(BODY, "compress") is None
     assert sse.decompressed(b"not gzip", "gzip") is None
-    assert body.startswith(sse.decompressed(gzip.compress(body)[:20], "gzip") or b"")
+    assert sse.decompressed(zipped(BODY), "br2, gzip") is None
+
+
+def test_a_body_that_broke_off_or_breaks_is_read_up_to_there():
+    text = b"".join(b"%d " % number for number in range(20_000))
+    packed = gzip.compress(text)
+    for damaged in (packed[: len(packed) // 2], packed[: len(packed) // 2] + b"\xff" * 5000):
+        found = sse.decompressed(damaged, "gzip")
+        assert found is not None
+        assert len(found) > 20_000
+        assert text.startswith(found[:20_000])
+
+
+def test_a_small_body_that_stands_for_gigabytes_is_cut(monkeypatch):
+    monkeypatch.setattr(sse, "MAX_BYTES", 100_000)
+    assert len(sse.decompressed(gzip.compress(bytes(10_000_000)), "gzip")) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("module", "encoding", "pack"),
+    [
+        ("brotli", "br", lambda module: module.compress(BODY)),
+        ("brotlicffi", "br", lambda module: module.compress(BODY)),
+        ("zstandard", "zstd", lambda module: module.compress(BODY)),
+        ("backports.zstd", "zstd", lambda module: module.compress(BODY)),
+        ("compression.zstd", "zstd", lambda module: module.compress(BODY)),
+    ],
+)
+def test_encodings_of_packages_that_the_process_has_loaded(module, encoding, pack, monkeypatch):
+    loaded = pytest.importorskip(module)
+    for other in (*sse._BROTLI, *sse._ZSTD):
+        monkeypatch.delitem(sys.modules, other, raising=False)
+    packed = pack(loaded)
+    assert sse.decompressed(packed, encoding) is None
+    monkeypatch.setitem(sys.modules, module, loaded)
+    assert sse.decompressed(packed, encoding) == BODY
+    assert BODY.startswith(sse.decompressed(packed[: len(packed) // 2], encoding) or b"")
+    assert sse.decompressed(b"neither " * 10, encoding) is None

@@ -202,6 +202,7 @@ CHATS = (
         "image in base64",
         asking(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": PICTURE_URL}}]}]),
         chat(),
+        wanted=("media size",),
     ),
     spoken(
         "image by address",
@@ -232,6 +233,7 @@ CHATS = (
             ]
         ),
         chat(),
+        wanted=("media size",),
     ),
     spoken(
         "audio output",
@@ -252,6 +254,7 @@ CHATS = (
         chat(
             message(None, audio={"id": "audio_1", "data": PICTURE, "expires_at": 1_750_000_000, "transcript": "Hello"})
         ),
+        wanted=("media size",),
     ),
     spoken(
         "cached tokens",
@@ -290,6 +293,24 @@ CHATS = (
                 ]
             )
         ),
+        wanted=("citations",),
+    ),
+    spoken(
+        "media inside a tool's answer",
+        asking(
+            messages=[
+                {"role": "tool", "tool_call_id": "call_1", "content": f'{{"shot": "{PICTURE_URL[:-4]}", "ok": true}}'},
+                *HELLO,
+            ]
+        ),
+        chat(),
+        wanted=("media inside a text",),
+    ),
+    spoken(
+        "members of messages that the wrapper does not know",
+        asking(messages=[*HELLO, message(reasoning_content="Let me see.", annotations=[])]),
+        chat(),
+        wanted=("details of input",),
     ),
     spoken("Perplexity's citations", asking(), chat(citations=["https://example.com"])),
     spoken("service tier asked and another served", asking(service_tier="flex"), chat(service_tier="default")),
@@ -527,8 +548,13 @@ ANSWERS = (
         prompting(),
         response(usage={**RESPONSE_USAGE, "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 0}}),
     ),
-    responded("web search", prompting(tools=[{"type": "web_search"}]), response(SEARCH, SEARCH, said(content=CITED))),
-    responded("citations without a search", prompting(), response(said(content=CITED))),
+    responded(
+        "web search",
+        prompting(tools=[{"type": "web_search"}]),
+        response(SEARCH, SEARCH, said(content=CITED)),
+        wanted=("citations",),
+    ),
+    responded("citations without a search", prompting(), response(said(content=CITED)), wanted=("citations",)),
     responded("instructions", prompting(instructions="Sing."), response(instructions="Sing.")),
     responded(
         "instructions and a system message",
@@ -544,7 +570,49 @@ ANSWERS = (
         response(),
         wanted=("instructions in parts",),
     ),
-    responded("drawing", prompting(tools=[{"type": "image_generation"}]), response(DRAWING, said())),
+    responded(
+        "drawing", prompting(tools=[{"type": "image_generation"}]), response(DRAWING, said()), wanted=("media size",)
+    ),
+    responded(
+        "phase, namespace and rewritten prompt",
+        prompting(),
+        response(
+            said(phase="commentary"),
+            {**CALL, "namespace": "crm"},
+            {**DRAWING, "result": "x", "revised_prompt": "A cat"},
+        ),
+        wanted=("details of output",),
+    ),
+    responded(
+        "parts of unknown kinds",
+        prompting(),
+        response(
+            said(content=[{"type": "output_text", "text": "a", "annotations": []}, {"type": "output_3d", "mesh": 1}])
+        ),
+        wanted=("parts of unknown kinds",),
+    ),
+    responded(
+        "reasoning and tools sent back",
+        prompting(
+            input=[
+                {
+                    "type": "reasoning",
+                    "id": "rs_1",
+                    "summary": [],
+                    "content": [{"type": "reasoning_text", "text": "Hm."}],
+                },
+                {"type": "additional_tools", "role": "developer", "tools": [FLAT_TOOL]},
+            ]
+        ),
+        response(),
+        wanted=("items with a content",),
+    ),
+    responded(
+        "stored prompt",
+        {"prompt": {"id": "pmpt_1", "version": "2", "variables": {"city": "Oslo"}}, "model": MODEL, "input": "Hello"},
+        response(),
+        wanted=("stored prompt",),
+    ),
     responded(
         "images sent",
         prompting(
@@ -560,6 +628,7 @@ ANSWERS = (
             ]
         ),
         response(),
+        wanted=("media size",),
     ),
     responded(
         "MCP server",
@@ -645,7 +714,7 @@ ANSWER_STREAMS = (
                 },
             )
         ),
-        wanted=FIRST,
+        wanted=(*FIRST, "citations"),
     ),
     responded("stream: no usage", STREAMING, response_events(ended("completed", usage=None)), wanted=FIRST),
     responded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,8 +56,25 @@ def _more_output(theirs: Any, ours: Any) -> bool:
 
 def _audio_placeholder(theirs: Any, ours: Any) -> bool:
     (their_part,), (our_part,) = theirs[0]["content"], ours[0]["content"]
-    told = {"data": "[base64 audio redacted]", "expires_at": our_part["expires_at"]}
-    return {**their_part, **told} == our_part != their_part
+    told = {"data": f"[base64 audio redacted, {len(their_part['data']) * 3 // 4} bytes]"}
+    return {**their_part, **told, "expires_at": our_part["expires_at"]} == our_part != their_part
+
+
+def _without_sizes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_sizes(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_without_sizes(member) for member in value]
+    return re.sub(r"redacted, \d+ bytes\]", "redacted]", value) if isinstance(value, str) else value
+
+
+def _all_and_more(theirs: Any, ours: Any) -> bool:
+    """Whatever theirs says ours says too; it says more only in members of objects and in items of lists."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return all(key in ours and _all_and_more(value, ours[key]) for key, value in theirs.items())
+    if isinstance(theirs, list) and isinstance(ours, list):
+        return len(theirs) == len(ours) and all(map(_all_and_more, theirs, ours))
+    return bool(theirs == ours)
 
 
 WANTED = {
@@ -140,6 +158,52 @@ WANTED = {
         ("$ai_output_choices",),
         "spoken output is media like images, also where it is shorter than 200 characters; and in a stream, it expires",
         _audio_placeholder,
+    ),
+    "media size": Wanted(
+        ("$ai_input", "$ai_output_choices"),
+        "how large a picture was says what it cost, and whether it was sent at all",
+        lambda theirs, ours: "redacted]" in str(theirs) and _without_sizes(ours) == theirs,
+        optional=True,
+    ),
+    "media inside a text": Wanted(
+        ("$ai_input",),
+        "a picture in the JSON that a tool answered is a picture; the wrapper sends it as it is",
+        lambda theirs, ours: (
+            "base64," in theirs[0]["content"]
+            and ours[0]["content"] == '{"shot": "[base64 image redacted, 255 bytes]", "ok": true}'
+        ),
+    ),
+    "citations": Wanted(
+        ("$ai_output_choices",),
+        "what an answer rests on belongs to it; the wrapper counts citations and drops them",
+        lambda theirs, ours: "annotations" in str(ours) and _all_and_more(theirs, ours),
+    ),
+    "details of output": Wanted(
+        ("$ai_output_choices",),
+        "the phase of a message, the namespace of a function, the prompt of a picture as the model rewrote it",
+        _all_and_more,
+    ),
+    "details of input": Wanted(
+        ("$ai_input",),
+        "members of messages that the wrapper does not know are sent to the model like the rest",
+        _all_and_more,
+    ),
+    "items with a content": Wanted(
+        ("$ai_input",),
+        "reasoning and other items that are sent back stay what they are; the wrapper makes messages of them",
+        lambda theirs, ours: (
+            theirs[0]["role"] in ("user", "developer") and "type" not in theirs[0] and "type" in ours[0]
+        ),
+    ),
+    "stored prompt": Wanted(
+        ("$ai_input", "$ai_model_parameters"),
+        "which stored prompt was used, and what was put into it",
+        lambda theirs, ours: "pmpt_1" in str(ours) and "pmpt_1" not in str(theirs),
+    ),
+    "parts of unknown kinds": Wanted(
+        ("$ai_output_choices",),
+        "what the API learns to say is shown as it came; the wrapper drops it",
+        _more_output,
     ),
     "modality tokens": Wanted(
         ("$ai_audio_input_tokens", "$ai_audio_output_tokens", "$ai_text_output_tokens"),

@@ -214,17 +214,62 @@ def test_tool_calls() -> None:
     assert streamed.first_output_chunk == 0
 
 
-def test_messages_of_a_tool_turn_keep_what_the_wrapper_keeps() -> None:
+def test_messages_keep_what_was_sent() -> None:
     messages = [
         {"role": "assistant", "content": None, "tool_calls": [WEATHER_CALL], "refusal": None, "annotations": []},
         {"role": "tool", "tool_call_id": "call_abc123", "content": "22 C"},
         {"role": "user", "name": "ada", "content": [{"type": "text", "text": "And now?"}], "weight": 1},
+        {"role": "assistant", "content": "Rain.", "reasoning_content": "Clouds."},
     ]
     assert read("chat", {"model": "gpt-4.1", "messages": messages}).input == [
         {"role": "assistant", "content": None, "tool_calls": [WEATHER_CALL]},
         {"role": "tool", "content": "22 C", "tool_call_id": "call_abc123"},
-        {"role": "user", "content": [{"type": "text", "text": "And now?"}], "name": "ada"},
+        {"role": "user", "content": [{"type": "text", "text": "And now?"}], "name": "ada", "weight": 1},
+        {"role": "assistant", "content": "Rain.", "reasoning_content": "Clouds."},
     ]
+    assert read("chat", {"messages": "Hello"}).input == [{"role": "user", "content": "Hello"}]
+    assert read("chat", {"messages": {"role": "user", "content": "Hi"}}).input == [{"role": "user", "content": "Hi"}]
+
+
+def test_tool_calls_stand_by_their_numbers_whichever_came_first() -> None:
+    def part(index: int, **said: Any) -> dict[str, Any]:
+        return chunk(delta(tool_calls=[{"index": index, "function": said}]))
+
+    chunks = [part(1, name="g"), part(0, name="f"), part(1, arguments="{}"), part(0, arguments="[]")]
+    (said,) = read("chat", None, None, chunks).output or []
+    assert [call["function"] for call in said["content"]] == [
+        {"name": "f", "arguments": "[]"},
+        {"name": "g", "arguments": "{}"},
+    ]
+
+
+def test_tool_calls_that_all_have_the_number_0() -> None:
+    """As Gemini's compatible API numbers parallel calls: each comes whole, with an id and a name of its own."""
+    calls = [
+        {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}},
+        {"index": 0, "function": {"arguments": "}"}},
+        {"index": 0, "id": "b", "function": {"name": "g", "arguments": "["}},
+        {"index": 0, "function": {"arguments": "]"}},
+    ]
+    (said,) = read("chat", None, None, [chunk(delta(tool_calls=[call])) for call in calls]).output or []
+    assert [(call["id"], call["function"]) for call in said["content"]] == [
+        ("a", {"name": "f", "arguments": "{}"}),
+        ("b", {"name": "g", "arguments": "[]"}),
+    ]
+
+
+def test_content_in_parts_as_mistral_streams_it() -> None:
+    def thinking(text: str) -> dict[str, Any]:
+        return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+
+    whole = {
+        "choices": [{"index": 0, "message": {"content": [thinking("9.11 is less."), {"type": "text", "text": "9.8"}]}}]
+    }
+    chunks = [chunk(delta(content=[thinking("9.11 ")])), chunk(delta(content=[thinking("is less.")]))]
+    chunks += [chunk(delta(content="9.")), chunk(delta(content="8"))]
+    expected = [{"type": "thinking", "thinking": "9.11 is less."}, {"type": "text", "text": "9.8"}]
+    for generation in (read("chat", None, whole), read("chat", None, None, chunks)):
+        assert generation.output == [{"role": "assistant", "content": expected}]
 
 
 def test_tool_deltas_without_an_index() -> None:
@@ -571,7 +616,7 @@ def test_output_items() -> None:
                     "action": {"type": "search", "query": "x"},
                 },
                 {"type": "web_search_call", "id": "ws_2", "status": "completed"},
-                {"type": "image_generation_call", "result": "iVBORw0=", "status": "completed"},
+                {"type": "image_generation_call", "result": "iVBORw0=", "status": "completed", "size": "auto"},
                 {"type": "custom_tool_call", "call_id": "call_2", "name": "code_exec", "input": "print()"},
                 {"type": "function", "id": "call_1", "function": {"name": "f", "arguments": "{}"}},
                 {"type": "refusal", "refusal": "No."},
@@ -608,9 +653,29 @@ def test_instructions_after_a_system_message_of_parts() -> None:
 
 
 def test_stored_prompt_takes_the_model_from_the_answer() -> None:
-    generation = read("responses", {"prompt": {"id": "pmpt_123", "variables": {"city": "Paris"}}}, RESPONSES_RESPONSE)
+    prompt = {"id": "pmpt_123", "version": "2", "variables": {"city": "Paris"}}
+    generation = read("responses", {"prompt": prompt, "input": "Hello"}, RESPONSES_RESPONSE)
     assert generation.model == "gpt-4.1-2025-04-14"
-    assert generation.input == []
+    assert generation.parameters == {"prompt": {"id": "pmpt_123", "version": "2"}}  # not what was put into it
+    assert generation.input == [{"type": "prompt", **prompt}, {"role": "user", "content": "Hello"}]
+    assert read("responses", {"prompt": {"id": "pmpt_123"}}).input == []
+
+
+def test_a_bad_byte_in_an_answer_costs_one_character() -> None:
+    body = encode(CHAT_RESPONSE).replace(b"How can I", b"How \xff can I")
+    generation = read("chat", CHAT_REQUEST, body)
+    assert generation.usage.input_tokens == 19
+    assert generation.output == [text("assistant", "Hello! How \ufffd can I assist you today?")]
+
+
+def test_a_response_that_was_polled_shows_what_came_after_its_last_state() -> None:
+    """`responses.retrieve(stream=True)`: the snapshot that the stream begins with has the first item already."""
+    begun = {**UNFINISHED, "output": [STORY_ITEM]}
+    more = {"type": "response.output_item.done", "output_index": 1, "item": {**STORY_ITEM, "id": "msg_2"}}
+    events = [{"type": "response.in_progress", "response": begun}, {**more, "output_index": 0}, more]
+    generation = read("responses", None, None, events)
+    assert generation.output is not None
+    assert len(generation.output[0]["content"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -47,20 +47,21 @@ def read_chat(request: bytes | None, response: bytes | None, chunks: Sequence[st
     generation = _read_choices(response, chunks)
     asked = read_request(generation, request)
     if asked is not None:
-        generation.input = [_chat_message(message) for message in as_list(asked.get("messages"))]
+        sent = asked.get("messages")
+        sent = sent if isinstance(sent, list) else [] if sent is None else [sent]
+        generation.input = [_chat_message(message) for message in sent]
     return generation
 
 
-_MESSAGE_MEMBERS = ("tool_calls", "tool_call_id", "name", "audio", "refusal", "function_call")
-"""What is kept of a chat message beside role and content: the wrapper's list, and the deprecated `function_call`."""
-
-
 def _chat_message(message: Any) -> Message:
+    """A message as it was sent: role and content, then whatever else there is in it."""
     if not isinstance(message, dict):
         return {"role": "user", "content": in_words(message)}
-    kept = {name: message[name] for name in _MESSAGE_MEMBERS if message.get(name) is not None}
-    role = message.get("role")
-    return {"role": "user" if role is None else role, "content": message.get("content"), **kept}
+    # The SDK's own answers, sent back, are full of nulls and empty lists.
+    said = {name: value for name, value in message.items() if value is not None and value != []}
+    role = said.pop("role", "user")
+    said.pop("content", None)
+    return {"role": role, "content": message.get("content"), **said}
 
 
 def read_completions(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:

@@ -30,7 +30,10 @@ def read_responses(request: bytes | None, response: bytes | None, chunks: Sequen
                 generation.failure = failure_of({**event, "type": None})
             if kind.endswith(".delta") and generation.first_output_chunk is None:
                 generation.first_output_chunk = index
-    final = {**final, "output": as_list(final.get("output")) or items.output()}
+    output = as_list(final.get("output"))
+    if answer.streamed and (not output or final.get("status") not in _TERMINAL_STATUSES):
+        output = items.output() or output
+    final = {**final, "output": output}
     if final.get("status") == "failed":
         generation.failure = generation.failure or read_failure(final, "output") or Failure()
     usage = as_dict(final.get("usage"))
@@ -47,7 +50,17 @@ def read_responses(request: bytes | None, response: bytes | None, chunks: Sequen
     if asked is not None:
         generation.instructions = asked.get("instructions")
         generation.input = with_instructions(input_messages(asked.get("input")), generation.instructions)
+        _add_prompt(generation, as_dict(asked.get("prompt")))
     return generation
+
+
+def _add_prompt(generation: Generation, prompt: dict[str, Any]) -> None:
+    """A stored prompt: which one it is is a parameter, what was put into it is input."""
+    named = {name: prompt[name] for name in ("id", "version") if prompt.get(name) is not None}
+    if named:
+        generation.parameters["prompt"] = named
+    if prompt.get("variables"):
+        generation.input = [{"type": "prompt", **prompt}, *as_list(generation.input)]
 
 
 def _stop_reason(final: dict[str, Any]) -> str | None:
@@ -69,9 +82,21 @@ def _input_message(item: Any) -> Message:
     if not isinstance(item, dict):
         return {"role": "user", "content": in_words(item)}
     present: Message = {name: value for name, value in item.items() if value is not None}
-    if "type" in present and "role" not in present and "content" not in present:
+    kind = present.get("type", "message")
+    if kind != "message" or not ("role" in present or "content" in present):
         return present  # a tool call, its output, reasoning, a reference
-    return {"role": present.get("role", "user"), "content": present.get("content", "")}
+    message = {"role": present.get("role", "user"), "content": _without_logprobs(present.get("content", ""))}
+    return {**message, "phase": present["phase"]} if "phase" in present else message
+
+
+def _without_logprobs(content: Any) -> Any:
+    """Content without the logprobs of answers that are sent back: they are many times as long as the text."""
+    if not isinstance(content, list) or not any(as_dict(part).get("logprobs") for part in content):
+        return content
+    return [
+        {name: value for name, value in part.items() if name != "logprobs"} if isinstance(part, dict) else part
+        for part in content
+    ]
 
 
 def with_instructions(messages: list[Message], instructions: Any) -> list[Message]:
@@ -97,30 +122,44 @@ def output_messages(output: list[Any]) -> list[Message]:
     return [{"role": roles[-1] if roles else "assistant", "content": content}] if content else []
 
 
+_TOLD = ("type", "id", "call_id", "name", "arguments", "status")
+"""What is shown of a function call, or says nothing to its reader."""
+
+
 def _item_content(item: dict[str, Any]) -> list[dict[str, Any]]:
     kind = item.get("type")
     if kind == "message":
         content = item.get("content")
         if not isinstance(content, list):
             return [] if content is None else [{"type": "text", "text": in_words(content)}]
-        return [shown for part in content if (shown := _part(as_dict(part))) is not None]
+        phase = {"phase": item["phase"]} if item.get("phase") is not None else {}
+        return [{**shown, **phase} for part in content if (shown := _part(as_dict(part)))]
     if kind == "function_call":
         call_id = item.get("call_id") if item.get("call_id") is not None else item.get("id", "")
         function = {"name": item.get("name"), "arguments": item.get("arguments", {})}
-        return [{"type": "function", "id": call_id, "function": function}]
+        more = {name: value for name, value in without_nulls(item).items() if name not in _TOLD}
+        return [{"type": "function", "id": call_id, "function": function, **more}]
     if kind == "image_generation_call":
-        return [{"type": kind, "result": item.get("result"), "status": item.get("status")}]
-    return [] if kind is None else [without_nulls(item)]
+        more = {name: value for name, value in without_nulls(item).items() if name != "id"}
+        return [{"type": kind, "result": item.get("result"), "status": item.get("status"), **more}]
+    shown = without_nulls(item)
+    return [shown] if shown else []
 
 
-def _part(part: dict[str, Any]) -> dict[str, Any] | None:
+_TEXTS = (None, "output_text", "text", "input_text", "summary_text", "reasoning_text")
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a message as the wrapper shows it, with what it drops; a part that it does not know as it is."""
     kind = part.get("type")
     if kind == "refusal" and part.get("refusal") is not None:
         return {"type": "refusal", "refusal": part["refusal"]}
-    if part.get("text") is not None:
-        return {"type": "text", "text": part["text"]}
-    if part.get("transcript") is not None:  # sound, in Realtime
+    if kind in _TEXTS and part.get("text") is not None:
+        notes = part.get("annotations")
+        return {"type": "text", "text": part["text"], **({"annotations": without_nulls(notes)} if notes else {})}
+    if part.get("transcript") is not None and "data" not in part:  # sound, in Realtime
         return {"type": "audio", "transcript": part["transcript"]}
     if kind == "input_image" and part.get("image_url") is not None:
         return {"type": "image", "image": part["image_url"]}
-    return None
+    shown: dict[str, Any] = without_nulls({name: value for name, value in part.items() if name != "logprobs"})
+    return shown
