@@ -1,0 +1,164 @@
+"""One call of the real client as a program makes it, and all that the program sees of it, as plain data.
+
+Runs in the instrumented process and, as a script, in one that never heard of the agent: lines of JSON in, lines of
+JSON out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pydantic
+
+TIMEOUT_S = 10.0
+
+
+class Answer(pydantic.BaseModel):
+    """What `parse` is asked to make of an answer."""
+
+    city: str
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "chat": {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]},
+    "responses": {"model": "gpt-4o-mini", "input": "Hello"},
+    "completions": {"model": "gpt-3.5-turbo-instruct", "prompt": "Hello"},
+    "embeddings": {"model": "text-embedding-3-small", "input": "Hello"},
+}
+FORMATS = {"chat": "response_format", "responses": "text_format"}
+MODES = {
+    "chat": ("create", "stream", "raw", "raw stream", "streaming", "unread", "parse", "helper", "closed"),
+    "responses": ("create", "stream", "raw", "raw stream", "streaming", "unread", "parse", "helper", "closed"),
+    "completions": ("create", "stream", "raw", "raw stream", "streaming", "unread", "closed"),
+    "embeddings": ("create", "raw", "streaming", "unread"),
+}
+"""endpoint -> how it is called. unread: the body is never read. closed: the stream is closed after its first event."""
+
+
+def resource(client: Any, endpoint: str) -> Any:
+    return client.chat.completions if endpoint == "chat" else getattr(client, endpoint)
+
+
+def call(client: Any, endpoint: str, mode: str, say: Callable[[Any], None]) -> None:
+    """Make one call and say everything that comes of it."""
+    methods, arguments = resource(client, endpoint), ARGUMENTS[endpoint]
+    if mode == "create":
+        say(methods.create(**arguments))
+    elif mode == "parse":
+        say(methods.parse(**arguments, **{FORMATS[endpoint]: Answer}))
+    elif mode == "raw":
+        raw = methods.with_raw_response.create(**arguments)
+        say((raw.http_response.status_code, raw.content))
+        say(raw.parse())
+    elif mode in ("streaming", "unread"):
+        with methods.with_streaming_response.create(**arguments) as response:
+            say(response.status_code)
+            if mode == "streaming":
+                say(b"".join(response.iter_bytes()))
+    elif mode == "raw stream":
+        with methods.with_streaming_response.create(**arguments, stream=True) as response:
+            say(list(response.iter_lines()))
+    elif mode == "helper":
+        with methods.stream(**arguments) as stream:
+            for event in stream:
+                say(event)
+    else:
+        stream = methods.create(**arguments, stream=True)
+        for event in stream:
+            say(event)
+            if mode == "closed":
+                break
+        stream.close()
+
+
+async def call_async(client: Any, endpoint: str, mode: str, say: Callable[[Any], None]) -> None:
+    """The same with the asynchronous client."""
+    methods, arguments = resource(client, endpoint), ARGUMENTS[endpoint]
+    if mode == "create":
+        say(await methods.create(**arguments))
+    elif mode == "parse":
+        say(await methods.parse(**arguments, **{FORMATS[endpoint]: Answer}))
+    elif mode == "raw":
+        raw = await methods.with_raw_response.create(**arguments)
+        say((raw.http_response.status_code, raw.content))
+        say(raw.parse())
+    elif mode in ("streaming", "unread"):
+        async with methods.with_streaming_response.create(**arguments) as response:
+            say(response.status_code)
+            if mode == "streaming":
+                say(b"".join([piece async for piece in response.iter_bytes()]))
+    elif mode == "raw stream":
+        async with methods.with_streaming_response.create(**arguments, stream=True) as response:
+            say([line async for line in response.iter_lines()])
+    elif mode == "helper":
+        async with methods.stream(**arguments) as stream:
+            async for event in stream:
+                say(event)
+    else:
+        stream = await methods.create(**arguments, stream=True)
+        async for event in stream:
+            say(event)
+            if mode == "closed":
+                break
+        await stream.close()
+
+
+def outcome(base_url: str, endpoint: str, mode: str, is_async: bool) -> list[str]:
+    """Everything that the program saw, as text."""
+    seen: list[str] = []
+
+    def say(value: Any) -> None:
+        seen.append(f"{type(value).__qualname__} {_text(value)}")
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydantic's, of values that are not what the SDK's models say
+            client, async_client, loop = _clients(base_url)
+            if is_async:
+                loop.run_until_complete(call_async(async_client, endpoint, mode, say))
+            else:
+                call(client, endpoint, mode, say)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            seen.append(f"raised {type(cause).__module__}.{type(cause).__qualname__} {_text(cause, str)}")
+            cause = cause.__cause__ or cause.__context__
+    return seen
+
+
+@functools.cache
+def _clients(base_url: str) -> tuple[openai.OpenAI, openai.AsyncOpenAI, asyncio.AbstractEventLoop]:
+    """Made once: what they cost is the reading of certificates."""
+    settings: dict[str, Any] = {"base_url": base_url, "api_key": "sk-test", "max_retries": 0, "timeout": TIMEOUT_S}
+    return openai.OpenAI(**settings), openai.AsyncOpenAI(**settings), asyncio.new_event_loop()
+
+
+def close(base_url: str) -> None:
+    """Close the clients of `outcome`."""
+    client, async_client, loop = _clients(base_url)
+    client.close()
+    loop.run_until_complete(async_client.close())
+    loop.close()
+    _clients.cache_clear()
+
+
+def _text(value: Any, write: Callable[[Any], str] = repr) -> str:
+    try:
+        return write(value).encode("utf-8", "backslashreplace").decode()
+    except Exception as error:
+        return f"cannot be written: {type(error).__name__} {error}"
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        told = json.loads(line)
+        sys.stdout.write(json.dumps(outcome(**told)) + "\n")
+        sys.stdout.flush()
+    close(told["base_url"])
