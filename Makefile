@@ -5,6 +5,9 @@ PYTHON ?= python3
 MATRIX ?=
 PYTEST_ARGS ?=
 SDK_VERSIONS ?=
+FUZZ_CASES ?= 20000
+FUZZ_SEED ?= 1
+FUZZ_FROM ?= 0
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -20,7 +23,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -38,6 +41,9 @@ lint: .venv-test/.installed ## ruff (lint and format) and mypy
 
 promises: .venv-test/.wheel ## the agent's promises to its host program, each by name
 	@$(call TESTS,.venv-test,-n 2 -m promise -v)
+
+fuzz: .venv-test/.wheel ## damaged answers, many: FUZZ_CASES=20000 FUZZ_SEED=1 FUZZ_FROM=0
+	@FUZZ_CASES=$(FUZZ_CASES) FUZZ_SEED=$(FUZZ_SEED) FUZZ_FROM=$(FUZZ_FROM) $(SHELL) -c '$(call TESTS,.venv-test,-s -k test_damaged_answers)'
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)

@@ -41,6 +41,7 @@ class Bare:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            encoding="utf-8",
         )
 
     def outcome(self, **case: Any) -> list[str]:
@@ -48,7 +49,9 @@ class Bare:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(case) + "\n")
         self._process.stdin.flush()
-        seen: list[str] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, f"the bare process ended with {self._process.wait(20)} at {case}"
+        seen: list[str] = json.loads(line)
         return seen
 
     def close(self) -> None:

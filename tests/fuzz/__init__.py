@@ -151,11 +151,11 @@ def damaged_json(dice: random.Random, body: bytes) -> bytes:
     """The JSON with up to four of its values replaced, left out, doubled or written as no JSON is."""
     root = json.loads(body)
     literal = None
-    for _ in range(dice.choice((0, 0, 1, 1, 2, 4))):
+    for _ in range(dice.choice((0, 1, 1, 2, 4, 8))):
         holder, key = place(dice, root)
         if holder is None:
             break
-        kind = dice.randrange(5)
+        kind = dice.randrange(7)
         if kind == 0:
             del holder[key]
         elif kind == 1 and isinstance(holder, list):
@@ -181,7 +181,7 @@ def place(dice: random.Random, root: Any) -> tuple[Any, Any]:
         holder = value
         key = dice.choice(list(value)) if isinstance(value, dict) else dice.randrange(len(value))
         value = holder[key]
-        if dice.random() < 0.25:
+        if dice.random() < 0.4:
             break
     return holder, key
 

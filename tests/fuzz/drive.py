@@ -127,7 +127,9 @@ def outcome(base_url: str, endpoint: str, mode: str, is_async: bool) -> list[str
                 call(client, endpoint, mode, say)
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None:
+        for _ in range(5):
+            if cause is None:
+                break
             seen.append(f"raised {type(cause).__module__}.{type(cause).__qualname__} {_text(cause, str)}")
             cause = cause.__cause__ or cause.__context__
     return seen
