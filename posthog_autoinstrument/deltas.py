@@ -10,9 +10,6 @@ from typing import Any, NamedTuple
 
 from .reading import as_dict, as_index, as_list, as_text, joined
 
-_FUNCTION_CALL = "function_call"
-"""Where the deprecated `function_call` of a message is kept among its tool calls, which have numbers."""
-
 
 @dataclass
 class _Call:
@@ -23,6 +20,24 @@ class _Call:
     arguments: list[Any] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
     """A call that is neither of a function nor of a custom tool, as it came."""
+
+    def add(self, delta: dict[str, Any]) -> None:
+        """Take one delta in."""
+        function = as_dict(delta.get("function")) or as_dict(delta.get("custom"))
+        self.id = as_text(delta.get("id")) or self.id
+        self.name = as_text(function.get("name")) or self.name
+        arguments = function.get("arguments", function.get("input"))  # a custom tool takes free text as `input`
+        if arguments is not None and arguments != "":
+            self.arguments.append(arguments)
+        if as_text(delta.get("type")) not in (None, "function", "custom") and not function:
+            self.unknown = {name: value for name, value in delta.items() if name != "index"}
+
+    def part(self) -> dict[str, Any]:
+        """The call as a part of a message."""
+        if self.unknown and not self.name:
+            return self.unknown
+        arguments = joined(self.arguments) if self.arguments else ""
+        return {"type": "function", "id": self.id, "function": {"name": self.name, "arguments": arguments}}
 
 
 @dataclass
@@ -37,6 +52,8 @@ class Choice:
     parts: list[dict[str, Any]] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
     calls: dict[int | str, _Call] = field(default_factory=dict)
+    function_call: _Call | None = None
+    """The deprecated one call of a message."""
     moved: dict[int, int | str] = field(default_factory=dict)
     """Where the calls are kept that came under the number of another one."""
     audio: dict[str, list[Any]] = field(default_factory=dict)
@@ -57,11 +74,12 @@ class Choice:
                 said = True
         for position, call in enumerate(as_list(delta.get("tool_calls"))):
             if isinstance(call, dict):
-                self._add_call(self._key(call) if streamed else position, call)
+                self.calls.setdefault(self._key(call) if streamed else position, _Call()).add(call)
                 said = True
         function_call = as_dict(delta.get("function_call"))
         if function_call:
-            self._add_call(_FUNCTION_CALL, {"function": function_call})
+            self.function_call = self.function_call or _Call(id=None)
+            self.function_call.add({"function": function_call})
         audio = {name: value for name, value in as_dict(delta.get("audio")).items() if value is not None}
         for name, value in audio.items():
             self.audio.setdefault(name, []).append(value)
@@ -85,7 +103,7 @@ class Choice:
         """Which call a delta belongs to: by its index; without one by its id; else a name begins a call."""
         index = delta.get("index")
         call_id = as_text(delta.get("id"))
-        begins = as_text(as_dict(delta.get("function")).get("name"))
+        begins = any(as_text(as_dict(delta.get(kind)).get("name")) for kind in ("function", "custom"))
         if isinstance(index, int):
             known = self.calls.get(self.moved.get(index, index))
             if known is not None and begins and call_id and known.id and known.id != call_id:
@@ -99,21 +117,11 @@ class Choice:
             return next(reversed(self.calls))
         return f"call {len(self.calls)}"  # no number: one that the server gives later must not meet it
 
-    def _add_call(self, key: int | str, delta: dict[str, Any]) -> None:
-        call = self.calls.setdefault(key, _Call(id=None if key == _FUNCTION_CALL else ""))
-        function = as_dict(delta.get("function")) or as_dict(delta.get("custom"))
-        call.id = as_text(delta.get("id")) or call.id
-        call.name = as_text(function.get("name")) or call.name
-        arguments = function.get("arguments", function.get("input"))  # a custom tool takes free text as `input`
-        if arguments is not None and arguments != "":
-            call.arguments.append(arguments)
-        if as_text(delta.get("type")) not in (None, "function", "custom") and not function:
-            call.unknown = {name: value for name, value in delta.items() if name != "index"}
-
     def _calls_in_order(self) -> list[_Call]:
         """By their numbers, as in an answer that was not streamed; then those without one as they came."""
         numbered = sorted((key, call) for key, call in self.calls.items() if isinstance(key, int))
-        return [call for _, call in numbered] + [call for key, call in self.calls.items() if not isinstance(key, int)]
+        others = [call for key, call in self.calls.items() if not isinstance(key, int)]
+        return [call for _, call in numbered] + others + ([self.function_call] if self.function_call else [])
 
     def message(self) -> dict[str, Any]:
         """The choice as PostHog's wrapper for OpenAI shows it, its reasoning as those for Anthropic and Gemini do."""
@@ -126,12 +134,7 @@ class Choice:
         content.extend(self.parts)
         if self.refusal:
             content.append({"type": "refusal", "refusal": "".join(self.refusal)})
-        for call in self._calls_in_order():
-            if call.unknown and not call.name:
-                content.append(call.unknown)
-                continue
-            function = {"name": call.name, "arguments": joined(call.arguments) if call.arguments else ""}
-            content.append({"type": "function", "id": call.id, "function": function})
+        content.extend(call.part() for call in self._calls_in_order())
         if self.audio:
             growing = ("data", "transcript")
             audio = {name: joined(seen) if name in growing else seen[-1] for name, seen in self.audio.items()}
