@@ -6,6 +6,7 @@ FUZZ_CASES=1`.
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import random
@@ -166,7 +167,7 @@ def damaged_json(dice: random.Random, body: bytes) -> bytes:
             holder[key] = "<the literal>"
             literal = dice.choice(LITERALS)
         else:
-            holder[key] = dice.choice(WRONG)
+            holder[key] = copy.deepcopy(dice.choice(WRONG))  # what is put in may be damaged next
     text = json.dumps(root, ensure_ascii=dice.random() < 0.5)
     if literal is not None:
         text = text.replace('"<the literal>"', literal)
