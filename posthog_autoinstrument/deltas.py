@@ -54,6 +54,8 @@ class Choice:
     calls: dict[int | str, _Call] = field(default_factory=dict)
     function_call: _Call | None = None
     """The deprecated one call of a message."""
+    named: dict[str | None, int | str] = field(default_factory=dict)
+    """Where the call of an id is kept."""
     moved: dict[int, int | str] = field(default_factory=dict)
     """Where the calls are kept that came under the number of another one."""
     audio: dict[str, list[Any]] = field(default_factory=dict)
@@ -74,7 +76,9 @@ class Choice:
                 said = True
         for position, call in enumerate(as_list(delta.get("tool_calls"))):
             if isinstance(call, dict):
-                self.calls.setdefault(self._key(call) if streamed else position, _Call()).add(call)
+                key = self._key(call) if streamed else position
+                self.calls.setdefault(key, _Call()).add(call)
+                self.named.setdefault(as_text(call.get("id")), key)
                 said = True
         function_call = as_dict(delta.get("function_call"))
         if function_call:
@@ -110,9 +114,8 @@ class Choice:
                 # Gemini's compatible API gives every parallel call, each of them whole, the number 0.
                 self.moved[index] = f"call {len(self.calls)}"
             return self.moved.get(index, index)
-        for key, call in self.calls.items():
-            if call_id and call.id == call_id:
-                return key
+        if call_id and call_id in self.named:
+            return self.named[call_id]
         if self.calls and not call_id and not begins:
             return next(reversed(self.calls))
         return f"call {len(self.calls)}"  # no number: one that the server gives later must not meet it
@@ -250,9 +253,11 @@ class Items:
                 item["action"] = {**as_dict(item.get("action")), name: together}
             else:
                 item[name] = together
+        written: dict[int, list[Any]] = {}
         for number, position in sorted(self.shown):
-            item = items.setdefault(number, {"type": "shell_call_output"})
-            item["output"] = [*as_list(item.get("output")), *_written(self.shown[number, position])]
+            written.setdefault(number, []).extend(_written(self.shown[number, position]))
+        for number, output in written.items():
+            items.setdefault(number, {"type": "shell_call_output"})["output"] = output
         items.update(self.done)
         spoken = items.pop(-1, None)
         found = [items[number] for number in sorted(items)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ _MIN_CUT_BYTES = 256
 _MARKER_BYTES = len('"... [99999999999 characters truncated] ..."')
 _STDLIB_TEXT = ("datetime", "decimal", "uuid")
 """Modules whose values are written as `str()` says; no `__str__` of the host program runs here."""
+_LONE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160)))
 
 Visit = Callable[[Any, "str | None", "dict[Any, Any] | None", "str | None"], Any]
@@ -160,7 +163,12 @@ def _is_utf8(text: str) -> bool:
 
 def _well_formed(text: str) -> str:
     """Surrogate pairs joined into their character, lone ones replaced by U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    # By the codecs' error handlers, 20 million of them took 22 s: those run for each character.
+    return _PAIR.sub(_joined, _LONE.sub("\ufffd", text))
+
+
+def _joined(pair: re.Match[str]) -> str:
+    return chr(0x10000 + ((ord(pair[0][0]) - 0xD800) << 10) + (ord(pair[0][1]) - 0xDC00))
 
 
 @guarded("write JSON", b"null")

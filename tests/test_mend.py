@@ -195,3 +195,15 @@ def test_twenty_megabytes_are_cut_in_seconds() -> None:
     started = time.perf_counter()
     assert len(shrink(big, 900 * 1024)) <= 900 * 1024
     assert time.perf_counter() - started < 10
+
+
+def test_surrogates_are_joined_or_replaced() -> None:
+    high, low = "\ud83d", "\ude00"
+    assert mend(f"a{high}{low}b") == "a\U0001f600b"
+    assert mend(f"{high}{high}{low}{low}") == "\ufffd\U0001f600\ufffd"
+    assert mend(f"{low}{high}") == "\ufffd\ufffd"
+
+
+@given(st.text(st.characters(min_codepoint=0xD700, max_codepoint=0xE100), max_size=20))
+def test_surrogates_are_mended_as_the_codecs_do(text: str) -> None:
+    assert mend(text) == text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -150,7 +150,10 @@ def make(seed: int, number: int) -> Fuzzed:
 
 def damaged_json(dice: random.Random, body: bytes) -> bytes:
     """The JSON with up to four of its values replaced, left out, doubled or written as no JSON is."""
-    root = json.loads(body)
+    try:
+        root = json.loads(body)
+    except ValueError:  # damaged before
+        return body
     literal = None
     for _ in range(dice.choice((0, 1, 1, 2, 4, 8))):
         holder, key = place(dice, root)

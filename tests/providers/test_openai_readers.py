@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthog_autoinstrument.generation import Failure, Generation, Usage
@@ -891,6 +891,7 @@ def streamed_answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, An
 
 
 @given(streamed_answers())
+@settings(deadline=None)
 def test_any_split_of_a_chat_answer_gives_the_same_generation(
     answer: tuple[dict[str, Any], list[dict[str, Any]]],
 ) -> None:
@@ -901,6 +902,7 @@ def test_any_split_of_a_chat_answer_gives_the_same_generation(
 
 
 @given(st.lists(words.filter(bool), min_size=1, max_size=4), st.data())
+@settings(deadline=None)
 def test_any_split_of_a_response_gives_the_same_output(parts: list[str], data: st.DataObject) -> None:
     content = [{"type": "output_text", "text": part, "annotations": []} for part in parts]
     whole = read("responses", None, {**RESPONSES_RESPONSE, "output": [{**STORY_ITEM, "content": content}]})

@@ -119,7 +119,7 @@ def chat_answers(draw: st.DrawFn) -> tuple[Json, list[Json]]:
 
 
 @given(chat_answers())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_chat(answer: tuple[Json, list[Json]]) -> None:
     body, chunks = answer
     streamed = read("chat", {"model": "m"}, None, [*chunks, "[DONE]"])
@@ -231,7 +231,7 @@ def response_answers(draw: st.DrawFn) -> tuple[Json, list[Json], list[Json]]:
 
 
 @given(response_answers())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_responses(answer: tuple[Json, list[Json], list[Json]]) -> None:
     body, events, bare = answer
     whole = read("responses", {"model": "m"}, body)
