@@ -68,8 +68,9 @@ def _decoders(name: str) -> list[Decoder]:
     (httpx 0.28, httpx2 2.16: `_decoders.py`).
     """
     if name in ("gzip", "x-gzip", "deflate"):
-        # zlib or gzip by its header, else raw deflate.
-        made = (zlib.decompressobj(bits) for bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS))
+        # zlib or gzip by its header; "deflate" is also said of what has none, as which any bytes may make sense.
+        kinds = (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS) if name == "deflate" else (zlib.MAX_WBITS | 32,)
+        made = (zlib.decompressobj(bits) for bits in kinds)
         return [(one.decompress, (zlib.error,)) for one in made]
     found: list[Decoder] = []
     for module in (sys.modules.get(path) for path in (_BROTLI if name == "br" else _ZSTD if name == "zstd" else ())):

@@ -72,6 +72,7 @@ def test_encodings(packed, encoding):
 def test_encodings_that_are_not_at_hand():
     assert sse.decompressed(BODY, "compress") is None
     assert sse.decompressed(b"not gzip", "gzip") is None
+    assert sse.decompressed(b'{"a":1}', "gzip") is None  # as raw deflate it would be seven other bytes
     assert sse.decompressed(zipped(BODY), "br2, gzip") is None
 
 
