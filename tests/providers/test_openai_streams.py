@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from features import needs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -295,6 +296,7 @@ def test_chat_over_http(answer: Any, dice: Any, number: int, server: Any, client
     )
 
 
+@needs("responses")
 @given(answer=response_answers(), dice=st.randoms(use_true_random=False), number=st.integers(0, 2**60))
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_responses_over_http(
