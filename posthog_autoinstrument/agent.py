@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from . import __version__, calls, config, elsewhere, event, forks, guard, hooks, mend, providers, usage, wake
+from . import __version__, calls, config, elsewhere, event, forks, guard, hooks, mend, providers, threads, usage, wake
 from .background import Background
 from .config import Config
 from .flusher import Flusher
@@ -50,6 +50,10 @@ class Agent:
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self.before_send: BeforeSend | None = None
+        self._closing = 0
+        """The thread that delivers at exit."""
+        self._ends_by = 0
+        """The signal that came meanwhile, by which the process then ends."""
         self._before_send_read = settings.before_send is None
         # Now: CPython takes `__file__` away from a script that has ended, and the first flush may be at exit.
         self._program = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
@@ -208,10 +212,31 @@ class Agent:
 
     def close(self) -> None:
         """At exit: end what is open and deliver what is waiting, within the exit timeout."""
+        self._closing = threading.get_ident()
         for made in self.calls:
             guard.attempt("end open streams", made.finish_streams)
         guard.attempt("deliver events at exit", self.flusher.close)
         _keep_interrupted()
+        self._closing = 0
+        if self._ends_by:
+            wake.end_by(self._ends_by)
+
+    def terminate(self, number: int) -> bool:
+        """Signal `number` wants to end this process: deliver first, as at exit.
+
+        True where that goes on when the handler has returned: an interrupted delivery at exit, or one in a greenlet.
+        It ends the process when it is done.
+        """
+        if self._closing == threading.get_ident():
+            self._ends_by = number
+            return True
+        spawn = threads.hub_spawn()
+        if spawn is not None:
+            self._ends_by = number
+            spawn(self.close)
+            return True
+        self.close()
+        return False
 
     def after_fork_in_child(self) -> None:
         """A forked child starts with an empty queue and no thread; the parent keeps what it captured."""
@@ -293,6 +318,7 @@ def start(explicit: bool = False) -> Agent:
                 made.set_active(False)
             made.install()
             _agent = made
+            wake.handle_sigterm()  # again: where the launcher is not, or the program has set it to its default since
             if not settings.launched:  # the launcher has said them already
                 for problem in settings.problems:
                     guard.say_once(problem, problem)
@@ -308,6 +334,11 @@ def instrument() -> None:
     without a token, in the environment or set in code on the `posthog` module, events are dropped.
     """
     guard.attempt("start", start, True)
+
+
+def terminate(number: int) -> bool:
+    """What a signal that ends the process calls first. See `Agent.terminate`."""
+    return _agent is not None and bool(guard.attempt("deliver events on a signal", _agent.terminate, number))
 
 
 def flush(timeout_s: float | None = None) -> bool:

@@ -280,6 +280,14 @@ SETTINGS: tuple[Setting, ...] = (
         _number(0, 300),
     ),
     Setting(
+        "sigterm",
+        "POSTHOG_AUTOINSTRUMENT_SIGTERM",
+        True,
+        FLAG,
+        "Deliver waiting events before SIGTERM ends a process that does not handle it itself.",
+        _flag,
+    ),
+    Setting(
         "queue_max_events",
         "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS",
         10_000,
@@ -336,6 +344,7 @@ class Config:
     flush_at: int = 100
     flush_interval_s: float = 2.0
     exit_timeout_s: float = 3.0
+    sigterm: bool = True
     queue_max_events: int = 10_000
     queue_max_bytes: int = 64 * 1024 * 1024
     debug: bool = False

@@ -5,15 +5,13 @@ Started by the first captured call, never at exit and never in a finaliser. At e
 
 from __future__ import annotations
 
-import _thread
 import os
 import random
 import sys
-import threading
 from collections.abc import Callable
 from time import monotonic
 
-from . import forks, guard
+from . import forks, guard, threads
 from .queue import Marker, Queue
 from .records import Sealable
 from .sinks import Event, Sink
@@ -47,6 +45,11 @@ class _SignalsBlocked:
     def __exit__(self, *_: object) -> None:
         if self._mask is not None:
             self._mask(sys.modules["signal"].SIG_SETMASK, self._before)
+
+
+def _yes() -> bool:
+    """Stands for `parent_process`, which billiard lacks; its registry is emptied in each child."""
+    return True
 
 
 class Flusher:
@@ -90,12 +93,12 @@ class Flusher:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._thread: threading.Thread | None = None
-        self._latest: threading.Thread | None = None
+        self._thread: threads.Thread | None = None
+        self._latest: threads.Thread | None = None
         """The last thread that was started: it may have ended and not be gone yet."""
-        self._starting = _thread.allocate_lock()
-        self._pumping = _thread.allocate_lock()
-        self._halt = _thread.allocate_lock()  # released to end a wait between two attempts
+        self._starting = threads.allocate_lock()
+        self._pumping = threads.allocate_lock()
+        self._halt = threads.allocate_lock()  # released to end a wait between two attempts
         self._halt.acquire()
         self._deadline: float | None = None
         self._exiting = False
@@ -159,7 +162,7 @@ class Flusher:
         """Start the thread, once in this process. Where none can be started, exit sends inline."""
         if self._exiting or not self._starting.acquire(blocking=False):
             return
-        thread = threading.Thread(target=self._run, name="posthog-autoinstrument-flusher", daemon=True)
+        thread = threads.make(self._run, "posthog-autoinstrument-flusher")
         self._thread = self._latest = thread
         try:
             with _SignalsBlocked():
@@ -168,14 +171,20 @@ class Flusher:
             self._thread = None
             self._starting.release()
             return
-        guard.attempt("register with multiprocessing", self._register_with_multiprocessing)
+        guard.attempt("register with multiprocessing", self._register_ways_out)
 
-    def _register_with_multiprocessing(self) -> None:
-        """A forked multiprocessing child ends with `os._exit` after its own finalisers: `atexit` never runs there."""
-        util = sys.modules.get("multiprocessing.util")
-        process = sys.modules.get("multiprocessing.process")
-        if util is not None and process is not None and process.parent_process() is not None:
-            util.Finalize(None, self._close, exitpriority=0)
+    def _register_ways_out(self) -> None:
+        """Children of pools end with `os._exit` after finalisers of their own: `atexit` never runs there."""
+        for package in ("multiprocessing", "billiard"):  # billiard: Celery's
+            util, process = (sys.modules.get(f"{package}.{name}") for name in ("util", "process"))
+            if util is not None and process is not None and getattr(process, "parent_process", _yes)() is not None:
+                util.Finalize(None, self._close, exitpriority=0)
+        celery = sys.modules.get("celery.signals")
+        if celery is not None:
+            celery.worker_process_shutdown.connect(self._worker_shuts_down, weak=False, dispatch_uid=__name__)
+
+    def _worker_shuts_down(self, *_: object, **__: object) -> None:
+        self._close()
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything added so far has been delivered or dropped; False when `timeout_s` ran out first."""
@@ -239,7 +248,7 @@ class Flusher:
         finally:
             self._idle = False
             self._thread = None
-            self._starting = _thread.allocate_lock()
+            self._starting = threads.allocate_lock()
 
     def _pump(self) -> None:
         """Build and deliver until the queue is empty."""

@@ -11,6 +11,8 @@ import sys
 import threading
 from types import TracebackType
 
+from .threads import Thread
+
 
 class Gate:
     """A lock that forks wait for. In the child it is free, whoever held it."""
@@ -106,14 +108,14 @@ def _threads() -> int:
         return threading.active_count()
 
 
-def is_gone(thread: threading.Thread) -> bool:
+def is_gone(thread: Thread) -> bool:
     """Whether a thread has ended for the system, too: `join` returns, and `is_alive` is False, a moment earlier."""
     if thread.is_alive() or thread.native_id is None:
         return False
     return not os.path.exists(f"/proc/self/task/{thread.native_id}")
 
 
-def wait_gone(thread: threading.Thread, wait_s: float) -> None:
+def wait_gone(thread: Thread, wait_s: float) -> None:
     """Wait until a thread that is ending has ended for the system, too."""
     from time import monotonic, sleep
 

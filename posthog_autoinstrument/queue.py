@@ -6,10 +6,9 @@ the program. So it appends to a deque and releases a binary semaphore, both atom
 
 from __future__ import annotations
 
-import _thread
 from collections import deque
 
-from . import guard
+from . import guard, threads
 from .records import Sealable
 
 OVERHEAD = 1_000
@@ -20,7 +19,7 @@ class Marker:
     """Travels through the queue behind what was added before it; `reached` is released when it comes out."""
 
     def __init__(self) -> None:
-        self.reached = _thread.allocate_lock()
+        self.reached = threads.allocate_lock()
         self.reached.acquire()
 
 
@@ -36,7 +35,7 @@ class Queue:
         # load and its store in CPython 3.10 to 3.13 (no eval-breaker check there); `take` puts it right when empty.
         self._bytes = 0
         self.dropped = 0
-        self._wake = _thread.allocate_lock()
+        self._wake = threads.allocate_lock()
         self._wake.acquire()
 
     def __len__(self) -> int:

@@ -18,6 +18,10 @@ TRIGGERS = ("openai",)
 """Packages whose import loads the agent: those of the providers, spelled here because reading them is an import."""
 
 
+UVICORN_WORKERS = ("uvicorn_worker._workers", "uvicorn.workers")
+"""Where gunicorn's worker class for uvicorn is. It sets SIGTERM to its default and then kills itself by it."""
+
+
 class Finder:
     """Tells callbacks of modules when they have loaded, without replacing their loaders' type or identity."""
 
@@ -88,6 +92,69 @@ def wake() -> None:
         found = finder()
         for name in TRIGGERS:
             found.before[name] = load_agent
+        for name in UVICORN_WORKERS:
+            found.after[name] = _uvicorn_worker_loaded
+        handle_sigterm()
+
+
+def handle_sigterm() -> None:
+    """Have SIGTERM, where it would just kill the process, deliver what waits first.
+
+    A container is stopped by SIGTERM, whose default runs no exit hook; and uvicorn, which stops in good order, kills
+    itself by it in the end, with the handler that it found when it started. So ours is there before the program is.
+    """
+    import os
+
+    setting = os.environ.get("POSTHOG_AUTOINSTRUMENT_SIGTERM", "").strip().lower()
+    if os.name != "posix" or setting in ("0", "false", "no", "off"):
+        return
+    try:
+        import _signal  # type: ignore[import-not-found]
+
+        if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
+            _signal.signal(_signal.SIGTERM, _terminated)
+    except (ImportError, ValueError):  # not the main thread, or a sub-interpreter: neither gets signals
+        pass
+
+
+def _uvicorn_worker_loaded(name: str) -> None:
+    worker = getattr(sys.modules.get(name), "UvicornWorker", None)
+    init_signals = getattr(worker, "init_signals", None)
+    if worker is None or init_signals is None:
+        return
+
+    def init_signals_and_ours(self: "Any") -> None:
+        init_signals(self)
+        handle_sigterm()
+
+    worker.init_signals = init_signals_and_ours
+
+
+_received: "list[int]" = []
+
+
+def _terminated(number: int, frame: "Any") -> None:
+    agent = sys.modules.get(__name__.rpartition(".")[0] + ".agent")
+    first = not _received
+    _received.append(number)
+    goes_on = False
+    try:
+        # A second signal, while the delivery for the first one is waited for, ends the process at once.
+        goes_on = first and agent is not None and agent.terminate(number)
+    finally:
+        if not goes_on:
+            end_by(number)
+
+
+def end_by(number: int) -> None:
+    """End this process by a signal, as it would have ended without the handler."""
+    import _signal
+    import os
+
+    _signal.signal(number, _signal.SIG_DFL)
+    if os.getpid() == 1:
+        os._exit(128 + number)  # the kernel keeps the first process of a container from killing itself
+    os.kill(os.getpid(), number)
 
 
 def load_agent(name: str) -> None:

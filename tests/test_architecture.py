@@ -17,7 +17,7 @@ NAME = "posthog_autoinstrument"
 FLOORS: dict[str, set[str]] = {
     "ground": {
         "__init__", "guard", "config", "context", "jsonsafe", "forks", "records", "generation", "reading", "deltas",
-        "sse", "summary", "providers",
+        "sse", "summary", "threads", "providers",
     },
     "host": {"calls", "elsewhere", "sites", "wire", "streams", "usage", "sockets", "conversations", "hooks"},
     "delivery": {"background", "event", "redact", "mend", "queue", "flusher", "sinks", "store"},
@@ -37,8 +37,9 @@ ONLY_IN = {
 }
 START_UP = {"wake"}
 BROAD_EXCEPT = {"guard", "wake"}
-ENVIRONMENT = {"config", "cli", "cli.launcher", "cli.demo", "cli.doctor"}
-"""The command line is a process of its own: it reads the environment to pass it on, and to show it."""
+ENVIRONMENT = {"config", "wake", "cli", "cli.launcher", "cli.demo", "cli.doctor"}
+"""The command line is a process of its own: it reads the environment to pass it on, and to show it. `wake` reads one
+setting, before `config` may be imported."""
 AI_NAMES = {"event"}
 
 

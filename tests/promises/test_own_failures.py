@@ -160,7 +160,7 @@ DEEPER = {
     "clock": "calls.time = fail",
     "size of a record": "agent._agent.flusher.queue.add = fail",
     "start of the thread": "agent._agent.flusher.start = fail",
-    "no more threads": "flusher.threading = types.SimpleNamespace(Thread=fail)",
+    "no more threads": "flusher.threads.make = fail",
     "wake-up": "agent._agent.flusher.queue.wake = fail",
     "seal": "calls.OpenCall.seal = fail",
     "identity": "calls.resolve = fail",
