@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import json
 import os
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from . import __version__, calls, config, elsewhere, event, forks, guard, hooks, mend, providers, threads, usage, wake
 from .background import Background
 from .config import Config
-from .flusher import Flusher
+from .flusher import Flusher, Orphaned
 from .generation import Generation
 from .queue import Queue
-from .records import Call, Sealable
+from .records import Call, Sealable, Sealed, call_from_bytes
 from .sinks import Event, Outcome, Sink
 from .sinks.posthog import PostHogSink
+
+if TYPE_CHECKING:  # sqlite3 is for those who asked for a spool
+    from . import outbox
+    from .outbox import Kept
+    from .spool import Orphan, Spool
 
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
@@ -44,12 +51,61 @@ class NoSink:
         pass
 
 
+class Rest:
+    """What a dead process left: its rows as events, with the settings that it had."""
+
+    def __init__(self, agent: Agent, spool: Spool, orphan: Orphan) -> None:
+        self._agent = agent
+        self._spool = spool
+        self._orphan = orphan
+        self._facts = orphan.outbox.facts()
+        self._background = Background()  # the numbers of the rows are the orphan's own
+        self._last = 0
+        self._over = False
+
+    def next(self, limit: int) -> list[Event] | None:
+        """The events of the next rows; None where there are no more."""
+        rows = self._orphan.outbox.rows(self._last, limit)
+        if rows:
+            self._last = rows[-1].number
+            read = [
+                guard.attempt(
+                    "read what a dead process left",
+                    self._agent._read_row,
+                    row,
+                    self._background,
+                    self.done,
+                    self._facts,
+                )
+                for row in rows
+            ]
+            return [event for event in read if event is not None]
+        if self._over:
+            return None
+        self._over = True
+        return self._agent.overdue_of(self._background, True)
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """These were delivered, or make no event."""
+        self._orphan.outbox.remove(numbers)
+
+    def spill(self, numbers: Sequence[int]) -> None:
+        """They stay where they are."""
+
+    def close(self) -> None:
+        """Leave the rest to the next process."""
+        self._spool.orphan = None
+        self._orphan.close()
+
+
 class Agent:
     """All state of the agent in one process."""
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self.before_send: BeforeSend | None = None
+        self.destination = ""
+        """Host and token of the sink, as the spool writes them down."""
         self._closing = 0
         """The thread that delivers at exit."""
         self._ends_by = 0
@@ -59,6 +115,7 @@ class Agent:
         self._program = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
         self.providers = {provider.name: provider for provider in providers.load_providers()}
         self.background = Background()
+        self.spool = spool_of(settings) if settings.spool and not settings.disabled else None
         self.flusher = Flusher(
             Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
             self.build,
@@ -70,7 +127,17 @@ class Agent:
             self.close,
             self.overdue,
             lambda: len(self.background),
+            self.spool,
+            self.keep,
+            self.read_back,
+            self.orphaned,
         )
+        if self.spool is not None:
+            self.spool.state(
+                keep_media=str(int(settings.keep_media)),
+                provider=settings.provider or "",
+                hooked=str(int(settings.before_send is not None)),
+            )
         self.calls = [
             calls.Calls(provider, settings, self.flusher.add, self.flusher.expect, active=not settings.disabled)
             for provider in self.providers.values()
@@ -133,31 +200,112 @@ class Agent:
         call = record.seal()
         if call is None:
             return None
+        return self.build_call(call, self.background, self.flusher.forget)
+
+    def build_call(
+        self,
+        call: Call,
+        background: Background,
+        forget: Callable[[tuple[int, ...]], None],
+        keep_media: bool | None = None,
+        provider_name: str | None = None,
+    ) -> Event | None:
+        """The event of a record; rows of an outbox that make none are told to `forget`."""
         provider = self.providers[call.sdk]
         generation = event.read(call, provider)
-        told = self.background.settle(call, provider.endpoint(call.endpoint), generation)
+        told = background.settle(call, provider.endpoint(call.endpoint), generation)
         if told is None:
+            if not (call.spooled and background.keeps(call)):
+                forget(call.spooled)
             return None
-        return self._event_of(told, generation if told is call else event.read(told, provider))
+        made = self._event_of(
+            told, generation if told is call else event.read(told, provider), keep_media, provider_name
+        )
+        if made is None:
+            forget(told.spooled)
+        return made
 
     def overdue(self, final: bool) -> list[Event]:
         """The events of calls in the background whose outcome is waited for no longer."""
-        calls = self.background.overdue(final)
+        return self.overdue_of(self.background, final)
+
+    def overdue_of(self, background: Background, final: bool) -> list[Event]:
+        """The same of calls that wait elsewhere."""
+        calls = background.overdue(final)
         found = [self._event_of(call, event.read(call, self.providers[call.sdk])) for call in calls]
         return [one for one in found if one is not None]
 
-    def _event_of(self, call: Call, generation: Generation) -> Event | None:
-        built: dict[str, Any] | None = event.build(
-            call, generation, self.providers[call.sdk], self.config.keep_media, self.config.provider
-        )
-        uuid = call.uuid
-        name = str(cast("dict[str, Any]", built)["event"])
+    def _event_of(
+        self, call: Call, generation: Generation, keep_media: bool | None = None, provider_name: str | None = None
+    ) -> Event | None:
+        keep_media = self.config.keep_media if keep_media is None else keep_media
+        named = self.config.provider if provider_name is None else provider_name or None
+        return self._finished(event.build(call, generation, self.providers[call.sdk], keep_media, named), call.spooled)
+
+    def _finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> Event | None:
+        """An event through the user's hook, serialised; None where the hook drops it."""
+        uuid, name = str(built["uuid"]), str(built["event"])
         hook = self._hook()
         if hook is not None:
-            built = _sent_through(hook, cast("dict[str, Any]", built))
-            if built is None:
+            sent = _sent_through(hook, built)
+            if sent is None:
                 return None
-        return Event(uuid, name, mend.dumps(built))
+            built = sent
+        return Event(uuid, name, mend.dumps(built), spooled)
+
+    # The spool
+
+    def keep(self, record: Sealable) -> Sealable | None:
+        """On the program's thread: seal a record and commit it to the spool. None where it makes no event."""
+        call = record.seal()
+        if call is None or self.spool is None:
+            return None
+        if _holds_secrets(call):
+            provider = self.providers[call.sdk]
+            built = event.build(
+                call, event.read(call, provider), provider, self.config.keep_media, self.config.provider
+            )
+            kind, body = outbox.EVENT, mend.dumps(built)
+        else:
+            kind, body = outbox.RECORD, call.to_bytes()
+        number = self.spool.keep(kind, call.uuid, body)
+        return Sealed(call if number is None else replace(call, spooled=(number,)), record.size)
+
+    def read_back(self, row: Kept) -> Event | None:
+        """The event of a row of our own outbox."""
+        return self._read_row(row, self.background, self.flusher.forget, {})
+
+    def _read_row(
+        self, row: Kept, background: Background, forget: Callable[[tuple[int, ...]], None], facts: dict[str, str]
+    ) -> Event | None:
+        rows = (row.number,)
+        try:
+            if row.kind == outbox.EVENT:
+                made = self._finished(json.loads(row.body), rows)
+                if made is None:
+                    forget(rows)
+                return made
+            call = call_from_bytes(row.body, rows)
+            keep_media = facts["keep_media"] == "1" if "keep_media" in facts else None
+            return self.build_call(call, background, forget, keep_media, facts.get("provider"))
+        except (ValueError, TypeError, KeyError):
+            forget(rows)
+            self.flusher.lose(1, "damaged in the spool")
+            return None
+
+    def orphaned(self, spool: Spool) -> Orphaned | None:
+        """What a dead process left in the spool, if it is ours to deliver."""
+        found = spool.take_over(self._may_deliver)
+        return Rest(self, spool, found) if found is not None else None
+
+    def _may_deliver(self, facts: dict[str, str]) -> bool:
+        destination = facts.get("destination")
+        if destination and destination != self.destination:
+            return False  # of another project
+        if facts.get("hooked") == "1" and self._hook() is None:
+            guard.say_once("hooked", "what a dead process left in the spool stays there: it has a before_send")
+            return False
+        return True
 
     def _hook(self) -> BeforeSend | None:
         if not self._before_send_read:
@@ -177,6 +325,16 @@ class Agent:
 
     def choose_sink(self) -> Sink:
         """Where this process's events go. Asked at the first flush, when a token set in code is known."""
+        sink = self._choose_sink()
+        if self.spool is not None:
+            from .spool import fingerprint
+
+            where = (sink.host, sink.token) if isinstance(sink, PostHogSink) else (sink.name,)
+            self.destination = fingerprint(*where)
+            self.spool.state(destination=self.destination)
+        return sink
+
+    def _choose_sink(self) -> Sink:
         if not self.config.local:
             token, host = self.config.token, self.config.host
             posthog = sys.modules.get("posthog")
@@ -259,12 +417,34 @@ def _keep_interrupted() -> None:
             pass
 
 
+def spool_of(settings: Config) -> Spool | None:
+    """The spool that is asked for; None, with a line that says so, where this Python has no sqlite3."""
+    try:
+        with forks.IMPORTS:  # only a process with a spool pays for sqlite3
+            from . import outbox as loaded
+            from .spool import Spool
+    except ImportError as error:
+        guard.say_once("spool", f"this Python has no {error.name}, so there is no spool: calls wait in memory")
+        return None
+    global outbox
+    outbox = loaded
+    return Spool(str(settings.spool), settings.spool_max_bytes)
+
+
+def _holds_secrets(call: Call) -> bool:
+    """Whether a record must not be written down as it is: privacy mode, credentials of tools, keys in URLs, errors."""
+    if call.identity.privacy_mode or call.error is not None:
+        return True
+    if any(mark in url for url in (call.base_url, call.request_url) for mark in "?@"):
+        return True
+    request = call.request or b""
+    return b'"mcp"' in request or b"domain_secrets" in request or b"authorization" in request
+
+
 def shrink(built: Event, max_bytes: int) -> Event | None:
     """An event cut down to `max_bytes`, marked as truncated."""
-    import json
-
     body = guard.attempt("cut an event down", mend.shrink, json.loads(built.body), max_bytes)
-    return Event(built.uuid, built.name, body) if body is not None else None
+    return built._replace(body=body) if body is not None else None
 
 
 def _load_hook(text: str, program: str) -> BeforeSend:
@@ -360,3 +540,5 @@ def configure(before_send: BeforeSend | None = None) -> None:
     agent = start()
     agent.before_send = before_send
     agent._before_send_read = True
+    if agent.spool is not None:
+        guard.attempt("note before_send", agent.spool.state, hooked=str(int(before_send is not None)))

@@ -94,6 +94,11 @@ class Background:
             self._early.popitem(last=False)
         return None
 
+    def keeps(self, call: Call) -> bool:
+        """Whether a call in the spool is waited for, or waits itself."""
+        calls = [held.call for held in (*self._held.values(), *self._early.values())] + self._due
+        return any(set(call.spooled) & set(one.spooled) for one in calls)
+
     def overdue(self, final: bool) -> list[Call]:
         """The calls that are waited for no longer; with `final`, at exit, all of them."""
         until = monotonic() - WAIT_S
@@ -151,4 +156,5 @@ def _told(call: Call, poll: Call) -> Call:
         chunks=poll.chunks,
         chunk_offsets_s=tuple(before_s + offset for offset in poll.chunk_offsets_s),
         cut=poll.cut,
+        spooled=call.spooled + poll.spooled,
     )

@@ -200,6 +200,22 @@ SETTINGS: tuple[Setting, ...] = (
         _whole(1_048_576, 2**50),
     ),
     Setting(
+        "spool",
+        "POSTHOG_SPOOL",
+        None,
+        "a directory",
+        "Keep each call on disk, before it returns to the program, until it is delivered.",
+        _path,
+    ),
+    Setting(
+        "spool_max_bytes",
+        "POSTHOG_AUTOINSTRUMENT_SPOOL_MAX_BYTES",
+        1024 * 1024 * 1024,
+        "a whole number of at least 1048576",
+        "Size of one process's file in the spool; what comes on top waits in memory.",
+        _whole(1_048_576, 2**50),
+    ),
+    Setting(
         "properties",
         "POSTHOG_AUTOINSTRUMENT_PROPERTIES",
         {},
@@ -334,6 +350,8 @@ class Config:
     local: bool = False
     db: str | None = None
     db_max_bytes: int = 512 * 1024 * 1024
+    spool: str | None = None
+    spool_max_bytes: int = 1024 * 1024 * 1024
     properties: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None

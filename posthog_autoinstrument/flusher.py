@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import forks, guard, threads
 from .queue import Marker, Queue
-from .records import Sealable
+from .records import Sealable, Sealed
 from .sinks import Event, Sink
+
+if TYPE_CHECKING:  # sqlite3 is for those who asked for a spool
+    from .outbox import Kept
+    from .spool import Spool
 
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 30.0
@@ -23,6 +28,8 @@ RETRY_BUDGET_S = 900.0
 SEND_TIMEOUT_S = 15.0
 REPORT_EVERY_S = 60.0
 EXIT_ATTEMPTS = 10
+LOOK_EVERY_S = 60.0
+"""Between two looks for outboxes that dead processes left."""
 PAUSE_S = 0.1
 """Longest a fork waits for the idle thread to end. It takes 0.1 ms."""
 
@@ -47,6 +54,30 @@ class _SignalsBlocked:
             self._mask(sys.modules["signal"].SIG_SETMASK, self._before)
 
 
+class Ledger(Protocol):
+    """Where the rows of events are."""
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """These were delivered, or dropped for good."""
+
+    def spill(self, numbers: Sequence[int]) -> None:
+        """These stay, for later."""
+
+
+class Orphaned(Ledger, Protocol):
+    """An outbox whose process is gone."""
+
+    def next(self, limit: int) -> Sequence[Event] | None:
+        """The events of the next rows; None where there are no more."""
+
+    def close(self) -> None:
+        """Leave it to the next one, or delete it when it is empty."""
+
+
+class _Failed:
+    """Stands for what could not be kept."""
+
+
 def _yes() -> bool:
     """Stands for `parent_process`, which billiard lacks; its registry is emptied in each child."""
     return True
@@ -57,8 +88,10 @@ class Flusher:
 
     `close` is what the end of a process calls, where the flusher has to arrange for it. `overdue` gives the events that
     were held back and are not any longer, at exit all of them; `held` says how many there are.
-    `build` returns None for a record that makes no event. `choose_sink` is called at the first batch: only then is a
-    token known that the program sets in code. `shrink` cuts an event down to a number of bytes, or returns None.
+    With a `spool`, `keep` commits a record to it on the program's thread, `read_back` makes an event of a row, and
+    `orphaned` takes over what a dead process left. `build` returns None for a record that makes no event.
+    `choose_sink` is called at the first batch: only then is a token known that the program sets in code. `shrink` cuts
+    an event down to a number of bytes, or returns None.
     """
 
     def __init__(
@@ -73,6 +106,10 @@ class Flusher:
         close: Callable[[], None],
         overdue: Callable[[bool], list[Event]] = lambda final: [],
         held: Callable[[], int] = lambda: 0,
+        spool: Spool | None = None,
+        keep: Callable[[Sealable], Sealable | None] | None = None,
+        read_back: Callable[[Kept], Event | None] | None = None,
+        orphaned: Callable[[Spool], Orphaned | None] | None = None,
     ) -> None:
         self.queue = queue
         self._build = build
@@ -84,6 +121,10 @@ class Flusher:
         self._close = close
         self._overdue = overdue
         self._held = held
+        self._spool = spool
+        self._keep = keep
+        self._read_back = read_back
+        self._orphaned = orphaned
         self._fork_warning = forks.ForkWarning()
         self.sink: Sink | None = None
         self.delivered = 0
@@ -108,11 +149,19 @@ class Flusher:
         self._batch: list[Event] = []
         self._in_hand = 0
         self._reported_at = 0.0
+        self.stays = ""
+        """Why events stay in the spool."""
+        self._ledger: Ledger | None = self._spool
+        self._orphan: Orphaned | None = None
+        self._look_at = 0.0
+        """When to look for outboxes of dead processes next, by the monotonic clock."""
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's thread, locks and events; the sink notices the new process by itself."""
         guard.attempt("let Python warn of forks", self._fork_warning.forget)
         self.queue.reset()
+        if self._spool is not None:
+            guard.attempt("leave the spool to the parent", self._spool.after_fork_in_child)
         self.delivered = self.possibly_resent = 0
         self.lost = {}
         self._reset()
@@ -129,9 +178,13 @@ class Flusher:
             forks.wait_gone(self._latest, PAUSE_S)
         if self._latest is not None and not forks.is_gone(self._latest):
             guard.attempt("hold back a warning of Python's", self._fork_warning.expect)
+        if self._spool is not None:
+            guard.attempt("let nobody write to the spool", self._spool.before_fork)
 
     def after_fork_in_parent(self) -> None:
         """Start the thread again if there is something to do; otherwise the next call does."""
+        if self._spool is not None:
+            guard.attempt("let others write to the spool", self._spool.after_fork_in_parent)
         if self._pausing:
             self._pausing = False
             if self._thread is None and (len(self.queue) or self._held()):
@@ -152,11 +205,32 @@ class Flusher:
         """Hand over a finished record. `late`: from a finaliser, where no thread may be started."""
         if self._pid != os.getpid():
             self.after_fork_in_child()  # forked without Python's hooks (uWSGI)
-        self.queue.add(record)
+        if self._spool is not None and not late:
+            self._add_kept(self._spool, record)
+        else:
+            self.queue.add(record)
         if self._thread is None and not late:
             self.start()
         if self._exiting and not late and not sys.is_finalizing():
             self._pump_here(max(0.0, (self._deadline or 0.0) - monotonic()))
+
+    def _add_kept(self, spool: Spool, record: Sealable) -> None:
+        """Commit the record to the spool and hand it over; where memory is full it waits on the disk only."""
+        assert self._keep is not None
+        failed = _Failed
+        kept: Any = failed
+        try:
+            kept = self._keep(record)
+        finally:
+            if kept is failed:
+                self.queue.add(record)
+        if kept is not None:
+            rows = getattr(getattr(kept, "call", None), "spooled", ())
+            if not self.queue.add(kept, counted=not rows):
+                spool.spill(rows)
+
+    def _kept(self, record: Sealable) -> Sealable | None:
+        return self._keep(record) if self._keep is not None else None
 
     def start(self) -> None:
         """Start the thread, once in this process. Where none can be started, exit sends inline."""
@@ -190,7 +264,7 @@ class Flusher:
         """Wait until everything added so far has been delivered or dropped; False when `timeout_s` ran out first."""
         if self._pid != os.getpid():
             self.after_fork_in_child()
-        if not len(self.queue) and not self._in_hand:
+        if not len(self.queue) and not self._in_hand and not (self._spool is not None and self._spool.spilled):
             return True
         self.start()
         if self._thread is None or not self._thread.is_alive():
@@ -234,6 +308,8 @@ class Flusher:
 
     def _run(self) -> None:
         try:
+            with self._pumping:
+                guard.attempt("take over what others left", self._ship_orphans)
             while not self._pausing:
                 self._idle = True
                 self.queue.wait(self._flush_interval_s)
@@ -242,6 +318,8 @@ class Flusher:
                     return
                 with self._pumping:
                     guard.attempt("deliver events", self._pump)
+                    guard.attempt("deliver what is in the spool", self._ship_spooled)
+                    guard.attempt("take over what others left", self._ship_orphans)
                 guard.attempt("report losses", self._report)
                 if self._exiting and not len(self.queue):
                     return
@@ -258,6 +336,9 @@ class Flusher:
                 try:
                     self._take_overdue()
                     self._send_batch()
+                    self._ship_spooled()
+                    if self._exiting:
+                        self._ship_orphans()
                 finally:
                     item.reached.release()
             elif item is None:
@@ -266,6 +347,8 @@ class Flusher:
                 return
             else:
                 self._in_hand += 1
+                if self._spool is not None and not isinstance(item, Sealed):  # ended in a finaliser
+                    item = guard.attempt("keep a call", self._kept, item) or item
                 event = guard.attempt("build an event", self._build, item)
                 if event is None:
                     self._in_hand -= 1
@@ -274,6 +357,65 @@ class Flusher:
                 if len(self._batch) >= self._flush_at:
                     self._send_batch()
 
+    def _ship_spooled(self) -> None:
+        """Deliver what is on the disk only, while nothing waits in memory."""
+        spool, read_back = self._spool, self._read_back
+        if spool is None or read_back is None:
+            return
+        while spool.spilled and not self._refused and not len(self.queue):
+            rows = spool.spilled_rows(self._flush_at)
+            if not rows:
+                return
+            self._ship(spool, [guard.attempt("read the spool", read_back, row) for row in rows])
+
+    def _ship_orphans(self) -> None:
+        """Deliver what dead processes left, a batch at a time while nothing else waits."""
+        if self._spool is None or self._orphaned is None:
+            return
+        if self._orphan is None and monotonic() < self._look_at:
+            return
+        while not len(self.queue) and not self._refused and not self._is_late():
+            if self._orphan is None:
+                self._choose()
+                self._orphan = self._orphaned(self._spool)
+                if self._orphan is None:
+                    self._look_at = monotonic() + LOOK_EVERY_S
+                    return
+            if not self.ship_next(self._orphan):
+                self._orphan.close()
+                self._orphan = None
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and monotonic() >= self._deadline
+
+    def ship_next(self, orphan: Orphaned) -> bool:
+        """Deliver the next batch of an orphan; False when there is none left."""
+        events = orphan.next(self._flush_at)
+        if events is None:
+            return False
+        self._ship(orphan, events)
+        return True
+
+    def _ship(self, ledger: Ledger, events: Sequence[Event | None]) -> None:
+        """Deliver events that were read back."""
+        made = [event for event in events if event is not None]
+        before, self._ledger = self._ledger, ledger
+        try:
+            self._in_hand += len(made)
+            self._send(made)
+        finally:
+            self._ledger = before
+
+    def forget(self, rows: tuple[int, ...]) -> None:
+        """These rows make no event."""
+        if self._spool is not None and rows:
+            self._spool.done(rows)
+
+    def _choose(self) -> Sink:
+        if self.sink is None:
+            self.sink = self._choose_sink()
+        return self.sink
+
     def _take_overdue(self) -> None:
         due = guard.attempt("look after calls in the background", self._overdue, self._exiting) or []
         self._in_hand += len(due)
@@ -281,15 +423,17 @@ class Flusher:
 
     def _send_batch(self) -> None:
         batch, self._batch = self._batch, []
+        self._send(batch)
+
+    def _send(self, batch: list[Event]) -> None:
         if not batch:
             return
         try:
-            if self.sink is None:
-                self.sink = self._choose_sink()
-            waiting = self._portions(self.sink, batch)
+            sink = self._choose()
+            waiting = self._portions(sink, batch)
             waiting.reverse()
             while waiting:
-                self._deliver(self.sink, waiting)
+                self._deliver(sink, waiting)
         finally:
             self._in_hand -= len(batch)
         self._report()
@@ -312,7 +456,7 @@ class Flusher:
         """Settle the last portion of `waiting`: deliver it, drop it, or put smaller portions in its place."""
         portion = waiting.pop()
         if self._refused:
-            self._lose(len(portion), self._refused)
+            self._give_up(portion, self._refused)
             return
         started = monotonic()
         attempt = 0
@@ -320,11 +464,12 @@ class Flusher:
             outcome = sink.send(portion, self._timeout_s())
             if outcome.kind == "delivered":
                 self.delivered += len(portion)
+                self._done(portion)
                 return
             if outcome.kind == "refused":
                 self._refused = outcome.detail or "refused"
                 guard.say_once("refused", f"{outcome.detail}; no events are sent from now on")
-                self._lose(len(portion), self._refused)
+                self._give_up(portion, self._refused)
                 return
             if outcome.kind in ("too_large", "rejected") and len(portion) > 1:
                 half = len(portion) // 2
@@ -334,13 +479,15 @@ class Flusher:
             if outcome.kind == "too_large":
                 smaller = self._shrink(portion[0], min(sink.max_event_bytes, len(portion[0].body) * 3 // 4))
                 if smaller is None or len(smaller.body) >= len(portion[0].body):
-                    self._lose(1, "too large")
+                    self._done(portion)
+                    self.lose(1, "too large")
                     return
                 portion = [smaller]
                 continue
             if outcome.kind == "rejected":
                 guard.say_once("rejected", f"one event was dropped: {outcome.detail}")
-                self._lose(1, "rejected")
+                self._done(portion)
+                self.lose(1, "rejected")
                 return
             if outcome.fate_unknown:
                 self.possibly_resent += len(portion)
@@ -353,10 +500,10 @@ class Flusher:
             # Counted as well: a host that stops the clock (freezegun) stops this one too.
             late = self._deadline is not None and (monotonic() + wait_s >= self._deadline or attempt > EXIT_ATTEMPTS)
             if late:
-                self._lose(len(portion), outcome.detail or "not delivered before exit")
+                self._give_up(portion, outcome.detail or "not delivered before exit")
                 return
             if monotonic() + wait_s - started > RETRY_BUDGET_S:
-                self._lose(len(portion), outcome.detail or "not delivered")
+                self._give_up(portion, outcome.detail or "not delivered")
                 return
             if wait_s > 0 and self._halt.acquire(timeout=wait_s):
                 attempt = 0  # the program is ending: once more, now
@@ -366,7 +513,24 @@ class Flusher:
             return SEND_TIMEOUT_S
         return max(0.1, min(SEND_TIMEOUT_S, self._deadline - monotonic()))
 
-    def _lose(self, count: int, reason: str) -> None:
+    def _done(self, portion: list[Event]) -> None:
+        """These events need no more care: where they are in an outbox, they go out of it."""
+        rows = [number for event in portion for number in event.spooled]
+        if rows and self._ledger is not None:
+            guard.attempt("take events out of the spool", self._ledger.done, rows)
+
+    def _give_up(self, portion: list[Event], reason: str) -> None:
+        """No more attempts for now: what is in an outbox stays there, the rest is lost."""
+        rows = [number for event in portion for number in event.spooled]
+        if rows and self._ledger is not None:
+            self._ledger.spill(rows)
+            self.stays = reason
+        only_here = sum(1 for event in portion if not event.spooled)
+        if only_here:
+            self.lose(only_here, reason)
+
+    def lose(self, count: int, reason: str) -> None:
+        """Count events that nobody will get."""
         self.lost[reason] = self.lost.get(reason, 0) + count
 
     def _report(self, final: bool = False) -> None:
@@ -375,10 +539,18 @@ class Flusher:
             return
         full = self.queue.take_dropped()
         if full:
-            self._lose(full, "queue full")
+            self.lose(full, "queue full")
         left = self.queue.waiting() + self._in_hand if final else 0
-        if left:
-            self._lose(left, "not delivered before exit")
+        if final and self._spool is not None:
+            stay = self._spool.close()
+            left -= stay
+            if stay:
+                why = f" ({self.stays})" if self.stays else ""
+                guard.say(
+                    f"{stay} {'event stays' if stay == 1 else 'events stay'} in the spool {self._spool.folder}{why}"
+                )
+        if left > 0:
+            self.lose(left, "not delivered before exit")
         if self.lost:
             self._reported_at = monotonic()
             reasons = ", ".join(f"{count}: {reason}" for reason, count in self.lost.items())

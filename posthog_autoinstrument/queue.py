@@ -41,13 +41,16 @@ class Queue:
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, record: Sealable) -> bool:
-        """Add a record; False where it was dropped because the queue is full. Never blocks."""
+    def add(self, record: Sealable, counted: bool = True) -> bool:
+        """Add a record; False where it was dropped because the queue is full. Never blocks.
+
+        `counted`: it is lost then, and counted."""
         size = record.size + OVERHEAD
         waiting = len(self._items)
         # A record larger than the whole bound still passes an empty queue: dropping it would lose it for ever.
         if waiting >= self._max_events or (waiting and self._bytes + size > self._max_bytes):
-            self.dropped += 1
+            if counted:
+                self.dropped += 1
             return False
         self._bytes += size
         self._items.append(record)

@@ -82,11 +82,15 @@ class Call:
     chunks: tuple[str, ...] | None = None
     chunk_offsets_s: tuple[float, ...] = ()
     cut: int = 0
+    spooled: tuple[int, ...] = ()
+    """The rows of this process's outbox that are done with when this call is."""
 
     def to_bytes(self) -> bytes:
         """This record as bytes: a JSON head and the bodies, length-prefixed, with a checksum."""
         head: dict[str, Any] = {
-            item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("request", "response")
+            item.name: getattr(self, item.name)
+            for item in fields(self)
+            if item.name not in ("request", "response", "spooled")
         }
         head["identity"] = vars(self.identity)
         head["error"] = vars(self.error) if self.error else None
@@ -101,7 +105,7 @@ _MAGIC = b"PHAC"
 _HEAD = struct.Struct("<4sBBQQQI")
 
 
-def call_from_bytes(data: bytes) -> Call:
+def call_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Call:
     """The record that `Call.to_bytes` wrote. Raises ValueError for anything else."""
     if len(data) < _HEAD.size:
         raise ValueError("not a record: too short")
@@ -123,6 +127,7 @@ def call_from_bytes(data: bytes) -> Call:
         **head,
         request=body[head_length:request_end] if present & 1 else None,
         response=body[request_end:] if present & 2 else None,
+        spooled=spooled,
     )
 
 
@@ -139,3 +144,16 @@ class Sealable(Protocol):
     def seal(self) -> Record | None:
         """The record, or None where it must not be recorded after all."""
         ...
+
+
+class Sealed:
+    """A record that was sealed early, on the program's thread: it is in the spool already."""
+
+    __slots__ = ("call", "size")
+
+    def __init__(self, call: Call, size: int) -> None:
+        self.call = call
+        self.size = size
+
+    def seal(self) -> Record | None:
+        return self.call

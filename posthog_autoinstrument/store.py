@@ -43,19 +43,24 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX events_epoch ON events (epoch)",
         "CREATE INDEX events_trace_id ON events (trace_id)",
     ),
+    ("CREATE TABLE sent (project TEXT NOT NULL, uuid TEXT NOT NULL, PRIMARY KEY (project, uuid)) WITHOUT ROWID",),
 )
 """Statements of each version; `PRAGMA user_version` counts the ones that ran. Only ever add to the end."""
+
+_UNSENT = "uuid NOT IN (SELECT uuid FROM sent WHERE project = ?)"
 
 _TRANSIENT = ("locked", "busy", "full", "disk i/o error", "interrupted")
 """Words of SQLite's messages for what may be better later (`sqlite_errorcode` needs Python 3.11)."""
 
 
 class StoreError(Exception):
-    """The store cannot be used; the message names the file and says why. `transient`: it may work later."""
+    """The store cannot be used; the message names the file and says why. `transient`: it may work
+    later. `damaged`: what is in the file is not (only) ours any more."""
 
-    def __init__(self, message: str, transient: bool = False) -> None:
+    def __init__(self, message: str, transient: bool = False, damaged: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+        self.damaged = damaged
 
 
 class Row(NamedTuple):
@@ -91,12 +96,12 @@ class Store:
         self._gate: forks.Gate | None = forks.STORE.__enter__()
         self._connection: sqlite3.Connection | None = None
         try:
-            _prepare(self.path)
+            prepare(self.path)
             self._connection = sqlite3.connect(self.path, timeout=timeout_s, isolation_level=None)
             self._set_up(timeout_s)
         except (sqlite3.Error, StoreError, OSError) as error:
             self.close()
-            raise self._explain(error) from None
+            raise explain(self.path, error) from None
 
     def __enter__(self) -> Store:
         return self
@@ -112,7 +117,7 @@ class Store:
         connection, self._connection = self._connection, None
         if self._pid != os.getpid():
             # Not even closed in a forked child, see above; the list of nobody keeps it from being collected.
-            _inherited.append(connection)
+            inherited.append(connection)
             return
         try:
             if connection is not None:
@@ -130,7 +135,7 @@ class Store:
                 self._db.executemany(statement, rows)
                 return self._db.total_changes - before
         except sqlite3.Error as error:
-            raise self._explain(error) from None
+            raise explain(self.path, error) from None
 
     def read(
         self, last: int | None = None, trace_id: str | None = None, after: float | None = None
@@ -147,7 +152,7 @@ class Store:
                 if isinstance(event, dict):
                     yield event
         except sqlite3.Error as error:
-            raise self._explain(error) from None
+            raise explain(self.path, error) from None
         except ValueError as error:
             raise StoreError(f"{self.path} holds an event that is not JSON ({error})") from None
 
@@ -157,8 +162,32 @@ class Store:
         try:
             found = [trace for (trace,) in self._db.execute(query, (text, text))]
         except sqlite3.Error as error:
-            raise self._explain(error) from None
+            raise explain(self.path, error) from None
         return [text] if text in found else found
+
+    def unsent(self, project: str, after: int, limit: int) -> list[tuple[int, str, str, str]]:
+        """Number, uuid, name and body of the oldest events that `mark_sent` was not told of."""
+        query = f"SELECT rowid, uuid, event, body FROM events WHERE {_UNSENT} AND rowid > ? ORDER BY rowid LIMIT ?"
+        try:
+            return self._db.execute(query, (project, after, limit)).fetchall()
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    def count_unsent(self, project: str) -> int:
+        """How many events have not gone to a project."""
+        try:
+            return int(self._db.execute(f"SELECT count(*) FROM events WHERE {_UNSENT}", (project,)).fetchone()[0])
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    def mark_sent(self, project: str, numbers: Sequence[int]) -> None:
+        """Remember that these events have gone to a project."""
+        statement = "INSERT OR IGNORE INTO sent SELECT ?, uuid FROM events WHERE rowid = ?"
+        try:
+            with _Immediate(self._db):
+                self._db.executemany(statement, [(project, number) for number in numbers])
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
 
     def count(self) -> int:
         """How many events there are."""
@@ -189,12 +218,14 @@ class Store:
                     if gone == 0:
                         break
                     deleted += gone
+                if deleted:
+                    self._db.execute("DELETE FROM sent WHERE uuid NOT IN (SELECT uuid FROM events)")
             if deleted:
                 # It frees a page a step, and `execute` takes one step of what returns no columns.
                 self._db.executescript("PRAGMA incremental_vacuum")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
-            raise self._explain(error) from None
+            raise explain(self.path, error) from None
         return deleted
 
     @property
@@ -207,7 +238,7 @@ class Store:
         try:
             return int(self._db.execute(query).fetchone()[0])
         except sqlite3.Error as error:
-            raise self._explain(error) from None
+            raise explain(self.path, error) from None
 
     def _set_up(self, timeout_s: float) -> None:
         version = self._number("PRAGMA user_version")
@@ -249,18 +280,20 @@ class Store:
                 self._db.execute(f"PRAGMA user_version = {version + 1}")
             self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
 
-    def _explain(self, error: Exception) -> StoreError:
-        if isinstance(error, StoreError):
-            return error
-        if isinstance(error, OSError):
-            return StoreError(f"cannot use {self.path}: {error.strerror or error}")
-        words = str(error)
-        if "not a database" in words or "malformed" in words:
-            return StoreError(f"{self.path} is not a (sound) SQLite database: move it away or choose another file")
-        return StoreError(f"cannot use {self.path}: {words}", any(word in words.lower() for word in _TRANSIENT))
+
+def explain(path: Path, error: Exception) -> StoreError:
+    """What sqlite3 or the system raised about the file, as our own error."""
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, OSError):
+        return StoreError(f"cannot use {path}: {error.strerror or error}")
+    words = str(error)
+    if "not a database" in words or "malformed" in words:
+        return StoreError(f"{path} is not a (sound) SQLite database: move it away or choose another file", damaged=True)
+    return StoreError(f"cannot use {path}: {words}", any(word in words.lower() for word in _TRANSIENT))
 
 
-_inherited: list[object] = []
+inherited: list[object] = []
 """Connections of a parent process, kept from being closed in this one."""
 
 
@@ -280,7 +313,7 @@ class _Immediate:
             self._connection.execute("ROLLBACK")
 
 
-def _prepare(path: Path) -> None:
+def prepare(path: Path) -> None:
     """Make the directory (0700) and the file (0600) where they are missing; refuse what is not a plain file."""
     try:
         found = path.lstat()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 allocate_lock = _thread.allocate_lock
+get_ident = _thread.get_ident
 _start_new_thread = _thread.start_new_thread
 _is_green = getattr(_start_new_thread, "__module__", "_thread") != "_thread"
 

@@ -20,7 +20,7 @@ FLOORS: dict[str, set[str]] = {
         "sse", "summary", "threads", "providers",
     },
     "host": {"calls", "elsewhere", "sites", "wire", "streams", "usage", "sockets", "conversations", "hooks"},
-    "delivery": {"background", "event", "redact", "mend", "queue", "flusher", "sinks", "store"},
+    "delivery": {"background", "event", "redact", "mend", "queue", "flusher", "sinks", "store", "outbox", "spool"},
     "roof": {"agent", "wake", "auto", "__main__", "cli", "testing"},
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}
@@ -28,7 +28,7 @@ BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground"
 ONLY_IN = {
     "wrapt": {"sites"},
     "requests": {"sinks.posthog"},
-    "sqlite3": {"store"},
+    "sqlite3": {"store", "outbox"},
     # What a host program would do: the demo's is one. Everything else must not: openai 3 looks at what is loaded.
     "openai": {"cli.demo_app"},
     "httpx": set(),

@@ -14,6 +14,8 @@ class Event(NamedTuple):
     name: str
     body: bytes
     """The event as one JSON object in UTF-8: event, uuid, timestamp, distinct_id, properties."""
+    spooled: tuple[int, ...] = ()
+    """The rows of the outbox that are done with when this event is."""
 
 
 @dataclass(frozen=True)

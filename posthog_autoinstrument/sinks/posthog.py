@@ -125,7 +125,7 @@ class PostHogSink:
         self.host = host.rstrip("/")
         self.max_event_bytes = AI_MAX_EVENT_BYTES
         self.max_batch_bytes = MAX_BATCH_BYTES
-        self._token = token
+        self.token = token
         self._user_agent = library if "/" in library else f"{library}/{__version__}"
         self._path = AI_PATH
         self._session: Any = None
@@ -176,7 +176,7 @@ class PostHogSink:
     def _body(self, events: Sequence[Event]) -> bytes:
         """The gzipped request body. The events' own bytes are spliced in; they were serialised and sized before."""
         sent_at = datetime.now(timezone.utc).isoformat()
-        head = json.dumps({"api_key": self._token, "sent_at": sent_at, "batch": []})
+        head = json.dumps({"api_key": self.token, "sent_at": sent_at, "batch": []})
         packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
         packed = [packer.compress(head[:-2].encode("utf-8"))]
         for index, event in enumerate(events):

@@ -1,0 +1,187 @@
+"""`posthog-instrument send`: ship a spool or a local store to PostHog, with the original ids and times.
+
+What was delivered is taken out of the spool, and marked in the local store, batch by batch: started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from .. import agent as agents
+from ..config import Config
+from ..flusher import Orphaned
+from ..sinks import Event
+from ..spool import PREFIX, Orphan, Spool, fingerprint
+from ..store import Store, StoreError
+
+
+def main(
+    arguments: Sequence[str], settings: Config, stdout: IO[str] | None = None, stderr: IO[str] | None = None
+) -> int:
+    """Ship what the arguments name. Exit code: 0 all was sent, 1 something stays, 2 wrong use."""
+    stdout, stderr = stdout or sys.stdout, stderr or sys.stderr
+    parser = argparse.ArgumentParser(
+        prog="posthog-instrument send",
+        description="Ship a spool or a local store to PostHog. Takes up again where it was interrupted.",
+    )
+    parser.add_argument(
+        "path",
+        nargs="?",
+        help="a spool directory, one outbox in it, or a local store (default: POSTHOG_SPOOL, else the local store)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what there is to send")
+    options = parser.parse_args(arguments)
+    path = Path(options.path or settings.spool or settings.db_path)
+    if settings.token is None and not options.dry_run:
+        stderr.write("send: set POSTHOG_PROJECT_TOKEN, the project that the events are for\n")
+        return 2
+    if not path.exists():
+        stderr.write(f"send: {path} is not there\n")
+        return 2
+    shown = _Progress(stderr)
+    try:
+        if path.is_dir() or path.name.startswith(PREFIX):
+            left = _send_spool(path, settings, options.dry_run, shown, stderr)
+        else:
+            left = _send_store(path, settings, options.dry_run, shown, stderr)
+    except StoreError as error:
+        shown.end()
+        stderr.write(f"send: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        shown.end()
+        stderr.write(f"send: interrupted; {shown.n_sent} sent, the rest is where it was\n")
+        return 130
+    shown.end()
+    if options.dry_run:
+        stdout.write(f"{left} to send\n")
+        return 0
+    stdout.write(f"{shown.n_sent} sent, {left} left\n")
+    return 1 if left else 0
+
+
+class _Progress:
+    """A line on a terminal that is written again and again; elsewhere nothing."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self.n_sent = 0
+        self.n_all = 0
+
+    def show(self) -> None:
+        if self._live and self.n_all:
+            done = int(30 * self.n_sent / self.n_all)
+            self._stream.write(f"\r[{'#' * done}{'.' * (30 - done)}] {self.n_sent:,} of {self.n_all:,} events ")
+            self._stream.flush()
+
+    def end(self) -> None:
+        if self._live and self.n_all:
+            self._stream.write("\n")
+
+
+def _shipper(settings: Config) -> agents.Agent:
+    """An agent that patches nothing: its readers, its hook and its way of sending."""
+    return agents.Agent(replace(settings, spool=None, local=False, disabled=True))
+
+
+def _ship(agent: agents.Agent, source: Orphaned, shown: _Progress) -> None:
+    """Deliver all that `source` has, or until PostHog takes no more."""
+    flusher = agent.flusher
+    before = shown.n_sent - flusher.delivered
+    shown.show()
+    while not flusher.stays and flusher.ship_next(source):
+        shown.n_sent = before + flusher.delivered
+        shown.show()
+
+
+def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
+    folder = path if path.is_dir() else path.parent
+    loaded = agents.spool_of(replace(settings, spool=str(folder)))
+    if loaded is None:
+        raise StoreError("there is no sqlite3")
+    found = list(_orphans(loaded, None if path.is_dir() else path, settings, stderr))
+    try:
+        counts = [orphan.outbox.count() for orphan in found]
+        shown.n_all = sum(counts)
+        if dry_run:
+            return shown.n_all
+        agent = _shipper(settings)
+        left = 0
+        for orphan in found:
+            if orphan.outbox.facts().get("hooked") == "1" and settings.before_send is None:
+                stderr.write(
+                    f"send: {orphan.outbox.path.name} stays: its program had a before_send; "
+                    "name it in POSTHOG_AUTOINSTRUMENT_BEFORE_SEND\n"
+                )
+            else:
+                _ship(agent, agents.Rest(agent, loaded, orphan), shown)
+            left += orphan.outbox.count()
+        _say_losses(agent, stderr)
+        return left
+    finally:
+        for orphan in found:
+            orphan.close()
+
+
+def _orphans(spool: Spool, only: Path | None, settings: Config, stderr: IO[str]) -> Iterator[Orphan]:
+    for path in spool.paths():
+        if only is not None and path.name != only.name:
+            continue
+        try:
+            yield Orphan(path, settings.spool_max_bytes)
+        except OSError:
+            stderr.write(f"send: {path.name} belongs to a process that runs: it sends it itself\n")
+        except StoreError as error:
+            stderr.write(f"send: {error}\n")
+
+
+class _Stored:
+    """The events of a local store that have not gone to this project yet."""
+
+    def __init__(self, store: Store, project: str) -> None:
+        self._store = store
+        self._project = project
+        self._last = 0
+
+    def next(self, limit: int) -> list[Event] | None:
+        """The next events; None where there are no more."""
+        rows = self._store.unsent(self._project, self._last, limit)
+        if not rows:
+            return None
+        self._last = rows[-1][0]
+        return [Event(uuid, name, body.encode("utf-8"), (number,)) for number, uuid, name, body in rows]
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """These were delivered, or cannot be."""
+        self._store.mark_sent(self._project, numbers)
+
+    def spill(self, numbers: Sequence[int]) -> None:
+        """They stay where they are."""
+
+    def close(self) -> None:
+        """The store belongs to the caller."""
+
+
+def _send_store(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
+    agent = _shipper(settings)
+    project = fingerprint(settings.host, settings.token)
+    with closing(Store(path)) as store:
+        shown.n_all = store.count_unsent(project)
+        if not dry_run:
+            _ship(agent, _Stored(store, project), shown)
+            _say_losses(agent, stderr)
+        return store.count_unsent(project)
+
+
+def _say_losses(agent: agents.Agent, stderr: IO[str]) -> None:
+    for reason, count in agent.flusher.lost.items():
+        stderr.write(f"send: {count} could not be sent: {reason}\n")
+    if agent.flusher.stays:
+        stderr.write(f"send: stopped: {agent.flusher.stays}\n")

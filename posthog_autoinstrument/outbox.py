@@ -1,0 +1,199 @@
+"""One outbox: an SQLite file with the calls of one process that are not delivered yet. Its rows are records or events.
+
+Unlike the local store it is written on the program's threads and stays open, so one connection is shared under a lock
+(22 us for a commit of 2 KB). WAL with `synchronous = NORMAL`: what is committed survives the death of the process, not
+that of the machine. Nobody waits for the disk on the program's threads: the log is copied back by the flusher's.
+
+`spool.py` says whose the file is and when it is opened, closed and deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import threads
+from .store import StoreError, explain, inherited, prepare
+
+RECORD = 0
+EVENT = 1
+"""Kinds of rows: a `Call` as bytes, or an event as JSON, before the user's hook."""
+
+_APPLICATION_ID = 0x5048414F
+"""Tells our files from other programs' SQLite files: "PHAO"."""
+_VERSION = 1
+_PAGE_BYTES = 4096
+_CHECKPOINT_PAGES = 1000
+
+
+class Kept(NamedTuple):
+    """One row."""
+
+    number: int
+    kind: int
+    uuid: str
+    body: bytes
+
+
+class Outbox:
+    """One open file. Methods and constructor raise `StoreError` and nothing else; any thread may call them.
+
+    A process that was forked from the one that opened it must call `abandon` and nothing else: closing would touch the
+    locks and the log of its parent.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, timeout_s: float = 1.0) -> None:
+        self.path = path
+        self._lock = threads.allocate_lock()
+        self._holder = 0
+        self._timeout_s = timeout_s
+        self._unchecked_pages = 0
+        self._connection: sqlite3.Connection | None = None
+        try:
+            prepare(path)
+            made = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+            self._connection = made
+            version = made.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not made.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                made.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                made.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                made.execute("PRAGMA journal_mode = WAL").fetchone()
+                made.executescript(
+                    "BEGIN; CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL,"
+                    " uuid TEXT NOT NULL, body BLOB NOT NULL);"
+                    " CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);"
+                    f" PRAGMA user_version = {_VERSION}; COMMIT"
+                )
+            elif made.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+                raise StoreError(f"{path} is another program's database")
+            elif version > _VERSION:
+                raise StoreError(f"{path} was written by a newer version of posthog-autoinstrument")
+            made.execute("PRAGMA synchronous = NORMAL")
+            made.execute("PRAGMA wal_autocheckpoint = 0")
+            made.execute("PRAGMA journal_size_limit = 4194304")
+            made.execute(f"PRAGMA max_page_count = {max(16, max_bytes // _PAGE_BYTES)}")
+        except (sqlite3.Error, StoreError, OSError) as error:
+            if self._connection is not None:
+                self._connection.close()
+            raise explain(path, error) from None
+
+    # On the program's threads
+
+    def add(self, kind: int, uuid: str, body: bytes) -> int | None:
+        """Commit one row; its number. None where this thread, or another one for too long, is at work in the file."""
+        ours = threads.get_ident()
+        if self._holder == ours or not self._lock.acquire(timeout=self._timeout_s):
+            return None  # a signal handler of the program's, in the middle of our own commit
+        self._holder = ours
+        try:
+            done = self._db.execute("INSERT INTO outbox (kind, uuid, body) VALUES (?, ?, ?)", (kind, uuid, body))
+            self._unchecked_pages += 1 + len(body) // _PAGE_BYTES
+            return done.lastrowid
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+        finally:
+            self._holder = 0
+            self._lock.release()
+
+    def hold(self, timeout_s: float) -> bool:
+        """Keep everybody out, for the time of a fork; False where somebody stays inside for longer than that."""
+        return self._lock.acquire(timeout=timeout_s)
+
+    def release(self) -> None:
+        """The end of `hold`, in the parent."""
+        self._lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: let go without closing."""
+        inherited.append(self._connection)
+        self._connection = None
+
+    # On the flusher's thread
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """Delete rows that were delivered, or dropped for good."""
+        self._write([("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])])
+        if self._unchecked_pages >= _CHECKPOINT_PAGES:
+            self._unchecked_pages = 0
+            self._checkpoint()
+
+    def state(self, facts: dict[str, str]) -> None:
+        """Write down what whoever takes this file over must know."""
+        self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))])
+
+    def facts(self) -> dict[str, str]:
+        """What `state` wrote."""
+        return dict(self._read("SELECT name, value FROM facts", ()))
+
+    def rows(self, after: int, limit: int) -> list[Kept]:
+        """The oldest rows with a number over `after`."""
+        query = "SELECT number, kind, uuid, body FROM outbox WHERE number > ? ORDER BY number LIMIT ?"
+        return [Kept(*row) for row in self._read(query, (after, limit))]
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return int(self._read("SELECT count(*) FROM outbox", ())[0][0])
+
+    def close(self) -> None:
+        """Let the file go. Never raises; closing twice is fine."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        try:
+            if connection is not None:
+                connection.close()
+        except sqlite3.Error:
+            pass
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"{self.path} is not open in this process")
+        return self._connection
+
+    def _write(self, statements: Iterable[tuple[str, Sequence[tuple[object, ...]]]]) -> None:
+        with self._lock:
+            self._holder = threads.get_ident()
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                for statement, values in statements:
+                    self._db.executemany(statement, values)
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._connection is not None and self._connection.in_transaction:
+                    self._connection.rollback()
+                raise explain(self.path, error) from None
+            finally:
+                self._holder = 0
+
+    def _read(self, query: str, values: tuple[object, ...]) -> list[Any]:
+        with self._lock:
+            self._holder = threads.get_ident()
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise explain(self.path, error) from None
+            finally:
+                self._holder = 0
+
+    def _checkpoint(self) -> None:
+        """Copy the log back into the file: with a connection of its own, so that nobody waits for the disk."""
+        try:
+            other = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+            try:
+                other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            finally:
+                other.close()
+        except sqlite3.Error:
+            pass  # the next one does it
+
+
+def delete(path: Path) -> None:
+    """Delete a file and what SQLite puts beside it. Nobody may have it open."""
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            os.unlink(f"{path}{suffix}")
+        except OSError:
+            pass
