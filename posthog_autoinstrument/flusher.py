@@ -149,6 +149,8 @@ class Flusher:
         self._batch: list[Event] = []
         self._in_hand = 0
         self._reported_at = 0.0
+        self._given_up = 0
+        """How many batches were not delivered and are not tried any longer."""
         self.stays = ""
         """Why events stay in the spool."""
         self._ledger: Ledger | None = self._spool
@@ -270,7 +272,8 @@ class Flusher:
         if self._thread is None or not self._thread.is_alive():
             return self._pump_here(SEND_TIMEOUT_S if timeout_s is None else timeout_s)
         marker = self.queue.mark()
-        return marker.reached.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+        reached = marker.reached.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+        return reached and not (self._spool is not None and self._spool.spilled)
 
     def close(self) -> None:
         """At exit: deliver what is waiting, for at most the exit timeout; say what could not be delivered."""
@@ -366,7 +369,10 @@ class Flusher:
             rows = spool.spilled_rows(self._flush_at)
             if not rows:
                 return
+            before = self._given_up
             self._ship(spool, [guard.attempt("read the spool", read_back, row) for row in rows])
+            if self._given_up != before:
+                return  # PostHog is away: not before the next interval
 
     def _ship_orphans(self) -> None:
         """Deliver what dead processes left, a batch at a time while nothing else waits."""
@@ -381,9 +387,14 @@ class Flusher:
                 if self._orphan is None:
                     self._look_at = monotonic() + LOOK_EVERY_S
                     return
-            if not self.ship_next(self._orphan):
+            before = self._given_up
+            more = self.ship_next(self._orphan)
+            if not more or self._given_up != before:
                 self._orphan.close()
                 self._orphan = None
+            if self._given_up != before:
+                self._look_at = monotonic() + LOOK_EVERY_S
+                return
 
     def _is_late(self) -> bool:
         return self._deadline is not None and monotonic() >= self._deadline
@@ -521,6 +532,7 @@ class Flusher:
 
     def _give_up(self, portion: list[Event], reason: str) -> None:
         """No more attempts for now: what is in an outbox stays there, the rest is lost."""
+        self._given_up += 1
         rows = [number for event in portion for number in event.spooled]
         if rows and self._ledger is not None:
             self._ledger.spill(rows)
