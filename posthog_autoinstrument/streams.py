@@ -17,7 +17,8 @@ from typing import Any
 from . import guard
 from .calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
 from .reading import EDGE_BYTES, gap
-from .usage import hidden
+from .sse import is_event_stream
+from .usage import Unasked, hidden
 
 
 class _Bytes:
@@ -36,13 +37,15 @@ class _Bytes:
         call = self.posthog_call
         if call.texts is not None or call.ended is not None or call.raw is not None:
             return iter(self.posthog_inner)
-        return _collected(self.posthog_inner, call)
+        pieces = _collected(self.posthog_inner, call)
+        return _unasked(pieces) if _hides_usage(call) else pieces
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         call = self.posthog_call
         if call.texts is not None or call.ended is not None or call.raw is not None:
             return self.posthog_inner.__aiter__()  # type: ignore[no-any-return]
-        return _AsyncCollected(self.posthog_inner, call)
+        pieces = _AsyncCollected(self.posthog_inner, call)
+        return _AsyncUnasked(pieces) if _hides_usage(call) else pieces
 
     def close(self) -> None:
         try:
@@ -158,6 +161,47 @@ class _AsyncCollected:
                 _broke_off(self._call, raw=True)
         _keep(self._call, piece)
         return piece
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pieces, name)
+
+
+def _hides_usage(call: OpenCall) -> bool:
+    """Whether the program, reading this body itself, would read the usage that we asked for."""
+    return call.asked_usage and is_event_stream(call.headers) and not call.headers.get("content-encoding")
+
+
+def _unasked(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    filtered = Unasked()
+    for piece in pieces:
+        shown = filtered.feed(piece)
+        if shown:
+            yield shown
+    rest = filtered.rest()
+    if rest:
+        yield rest
+
+
+class _AsyncUnasked:
+    """The asynchronous twin of `_unasked`."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._filtered = Unasked()
+
+    def __aiter__(self) -> _AsyncUnasked:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            try:
+                shown = self._filtered.feed(await self._pieces.__anext__())
+            except StopAsyncIteration:
+                shown = self._filtered.rest()
+                if not shown:
+                    raise
+            if shown:
+                return shown
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pieces, name)

@@ -2,7 +2,7 @@
 
 A streamed chat reports its token counts only when `stream_options.include_usage` asks for them. Then every chunk has
 `"usage": null`, and one more chunk without choices brings the counts. The program did not ask, so it sees neither: what
-the SDK parses is what it would have parsed.
+the SDK parses is what it would have parsed, and what the program reads of such a stream's body itself is filtered too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from .calls import MARK, OpenCall
 
 _RAW_RESPONSE = "x-stainless-raw-response"
 """The header by which the SDK (1.0 to 3.54) marks a call whose answer the program reads itself."""
+
+_ASKING = frozenset(("stream", "stream_options"))
+"""What a program may say in `extra_body` as well, which has the last word: without `stream` the options are refused."""
 
 _LAST = re.compile(
     r""",\s*"usage"\s*:\s*null((?:\s*,\s*"\w+"\s*:\s*(?:"[^"\\]*"|null|true|false|-?[0-9.eE+-]+))*\s*\})\s*\Z"""
@@ -49,7 +52,7 @@ class StreamUsage:
             or body.get("stream") is not True
             or not _is_tapped(kwargs.get("stream_cls"), client)
             or _is_raw(options.headers)
-            or "stream_options" in (getattr(options, "extra_json", None) or ())
+            or not _ASKING.isdisjoint(getattr(options, "extra_json", None) or ())
         ):
             return None
         wanted = body.get("stream_options")
@@ -111,29 +114,80 @@ def _is_raw(headers: Any) -> bool:
     return isinstance(headers, Mapping) and any(str(name).lower() == _RAW_RESPONSE for name in headers)
 
 
-DROPPED = object()
-
-
 def hidden(event: Any) -> Any:
     """The SSE event as the program would have got it; None for the one that only brings usage. Never raises."""
     if '"usage"' not in event.data:
         return event
-    shown = guard.attempt("hide usage", _hidden, event)
-    return None if shown is DROPPED else event if shown is None else shown
+    shown = guard.attempt("hide usage", _hidden, event.data)
+    if shown is None or shown == event.data:
+        return event
+    return type(event)(event=event.event, data=shown, id=event.id, retry=event.retry) if shown else None
 
 
-def _hidden(event: Any) -> Any:
-    text: str = event.data
+def _hidden(text: str) -> str:
+    """The text of an event without its usage; an empty one where that is all it brings."""
     shown = _LAST.sub(r"\1", text, count=1)
     if shown == text or '"usage"' in shown:
         try:
             parsed = json.loads(text)
         except (ValueError, RecursionError):
-            return event  # the SDK raises for it
+            return text  # the SDK raises for it
         if not isinstance(parsed, dict) or "usage" not in parsed:
-            return event
+            return text
         usage = parsed.pop("usage")
         if usage is not None and not parsed.get("choices") and not parsed.get("error"):
-            return DROPPED
+            return ""
         shown = json.dumps(parsed)
-    return type(event)(event=event.event, data=shown, id=event.id, retry=event.retry)
+    return shown
+
+
+class Unasked:
+    """The bytes of an event stream as the program would have got them: event by event, each when all of it came."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+
+    def feed(self, piece: bytes) -> bytes:
+        """What can be shown once `piece` has come. Never raises."""
+        self._held.append(piece)
+        if b"\n" not in piece and b"\r" not in piece:
+            return b""
+        held = b"".join(self._held)
+        shown: list[bytes] = []
+        start = 0
+        for end in _EVENT_END.finditer(held):
+            shown.append(_shown(held[start : end.end()]))
+            start = end.end()
+        self._held = [held[start:]]
+        return b"".join(shown)
+
+    def rest(self) -> bytes:
+        """What came of an event whose end did not."""
+        held, self._held = b"".join(self._held), []
+        return _shown(held)
+
+
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
+
+
+def _shown(event: bytes) -> bytes:
+    if b'"usage"' not in event:
+        return event
+    shown = guard.attempt("hide usage", _hidden_bytes, event)
+    return event if shown is None else shown
+
+
+def _hidden_bytes(event: bytes) -> bytes:
+    """One event of a stream, with the empty line that ends it, without its usage."""
+    lines = event.splitlines(keepends=True)
+    data = [line for line in lines if line.startswith(b"data:")]
+    text = "\n".join(line[5:].decode("utf-8", "surrogateescape").removeprefix(" ").rstrip("\r\n") for line in data)
+    shown = _hidden(text)
+    if shown == text:
+        return event
+    if not shown:
+        return b""
+    end = data[0][len(data[0].rstrip(b"\r\n")) :]
+    told = b"".join(b"data: " + line.encode("utf-8", "surrogateescape") + end for line in shown.split("\n"))
+    first = lines.index(data[0])
+    return b"".join([*lines[:first], told, *(line for line in lines[first:] if not line.startswith(b"data:"))])

@@ -182,6 +182,33 @@ class TestNotAsked:
         )
         assert asked == asked_bare
 
+    def test_a_stream_whose_body_the_program_reads(self, both):
+        ran, asked, _ = both(
+            """
+            print(list(client.chat.completions.create(**CHAT).response.iter_lines()))
+            print(client.chat.completions.create(**CHAT).response.read())
+
+            async def main():
+                client = openai.AsyncOpenAI()
+                stream = await client.chat.completions.create(**CHAT)
+                print([line async for line in stream.response.aiter_lines()])
+                stream = await client.chat.completions.create(**CHAT)
+                print(b"".join([piece async for piece in stream.response.aiter_raw()]))
+
+            asyncio.run(main())
+            """
+        )
+        assert [body["stream_options"] for body in asked] == [ASKED] * 4
+        assert ["$ai_output_tokens" in found for found in properties(ran)] == [True] * 4
+
+    def test_a_body_that_does_not_ask_for_a_stream_after_all(self, both):
+        _, asked, asked_bare = both(
+            """
+            print(len(list(client.chat.completions.create(**CHAT, extra_body={"stream": False}))))
+            """
+        )
+        assert asked == asked_bare
+
     def test_hosts_that_nobody_listed(self, both):
         ran, asked, asked_bare = both("print(len(list(client.chat.completions.create(**CHAT))))", listed=False)
         assert asked == asked_bare
@@ -277,3 +304,25 @@ def test_what_is_hidden(data: str, shown: str | None) -> None:
     assert (event.data if event is not None else None) == shown
     if event is not None:
         assert (event.event, event.id, event.retry) == ("message", "7", 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'data: {"choices":[1],"usage":null}\n\ndata: [DONE]\n\n', b'data: {"choices":[1]}\n\ndata: [DONE]\n\n'),
+        (b'data: {"choices":[],"usage":{}}\r\n\r\ndata: [DONE]\r\n\r\n', b"data: [DONE]\r\n\r\n"),
+        (b': hi\rid: 1\rdata: {"choices":[1],"usage":null}\r\r', b': hi\rid: 1\rdata: {"choices":[1]}\r\r'),
+        (b'data: {"choices":[1],\ndata: "usage":null}\n\n', b'data: {"choices":[1]}\n\n'),
+        (b'data: {"usage":null\n\n\n\ndata:{"a":"\xff"}\n\n', b'data: {"usage":null\n\n\n\ndata:{"a":"\xff"}\n\n'),
+        (b'data: {"a":"\xff","usage":null}\n\n', b'data: {"a":"\xff"}\n\n'),
+        (b'data: {"choices":[1],"usage":nu', b'data: {"choices":[1],"usage":nu'),
+        (b"", b""),
+    ],
+)
+def test_what_is_hidden_of_a_body_in_any_pieces(body: bytes, shown: bytes) -> None:
+    from posthog_autoinstrument.usage import Unasked
+
+    for size in (1, 2, 3, 7, 1000):
+        filtered = Unasked()
+        pieces = [filtered.feed(body[start : start + size]) for start in range(0, len(body), size)]
+        assert b"".join([*pieces, filtered.rest()]) == shown
