@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from . import __version__, calls, config, elsewhere, event, forks, guard, hooks, mend, providers, threads, usage, wake
 from .background import Background
@@ -32,6 +33,13 @@ if TYPE_CHECKING:  # sqlite3 is for those who asked for a spool
     from .spool import Orphan, Spool
 
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
+
+
+LOST = "posthog_autoinstrument_lost_events"
+"""Property of the first event after some were lost: how many."""
+
+
+HOOK_STEP = "run before_send (its event is dropped)"
 
 
 class NoSink:
@@ -244,14 +252,23 @@ class Agent:
 
     def _finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> Event | None:
         """An event through the user's hook, serialised; None where the hook drops it."""
-        uuid, name = str(built["uuid"]), str(built["event"])
         hook = self._hook()
         if hook is not None:
+            kept = {**built, "properties": None}  # the hook may change what it is given
+            failures = guard.failures.get(HOOK_STEP, 0)
             sent = _sent_through(hook, built)
             if sent is None:
+                if guard.failures.get(HOOK_STEP, 0) != failures:
+                    self.flusher.lose(1, "before_send failed")
                 return None
-            built = sent
-        return Event(uuid, name, mend.dumps(built), spooled)
+            built = event.settled(sent, kept)
+        if str(built["distinct_id"]).lower() in event.SHARED_IDS:
+            said = f"distinct_id {built['distinct_id']!r} is nobody's: PostHog makes no person of it"
+            guard.say_once("shared distinct_id", said)
+        lost = self.flusher.take_untold()
+        if lost:
+            built["properties"][LOST] = lost
+        return Event(str(built["uuid"]), str(built["event"]), mend.dumps(built), spooled)
 
     # The spool
 
@@ -352,6 +369,11 @@ class Agent:
                 if token is not None and not self.config.host_given and isinstance(own_host, str):
                     host = config.parse_host(own_host) or host
             if token is not None:
+                if host.startswith("http:") and not self.config.allow_http and not _is_loopback(host):
+                    return NoSink(
+                        f"{host} is plain http, which anybody on the way can read "
+                        "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
+                    )
                 if guard.debug:
                     guard.say(f"events go to {host}")
                 return PostHogSink(token, host, library=f"{event.LIBRARY}/{__version__}")
@@ -466,12 +488,17 @@ def _drop(built: dict[str, Any]) -> None:
     """Stands for a hook that could not be loaded."""
 
 
+def _is_loopback(host: str) -> bool:
+    name = urlsplit(host).hostname or ""
+    return name == "localhost" or name.endswith(".localhost") or name == "::1" or name.startswith("127.")
+
+
 def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> dict[str, Any] | None:
     """What the user's hook makes of an event. A hook that fails drops its event: it may be there to hide something."""
     # A call that the hook itself makes is not captured: its event would run the hook, and so on.
     token = calls.CLAIM.set(calls.SUPPRESSED)
     try:
-        result = guard.contain("run before_send (its event is dropped)", hook, built)
+        result = guard.contain(HOOK_STEP, hook, built)
     finally:
         calls.CLAIM.reset(token)
     return result if isinstance(result, dict) else None

@@ -157,6 +157,14 @@ SETTINGS: tuple[Setting, ...] = (
         aliases=("POSTHOG_API_URL",),
     ),
     Setting(
+        "allow_http",
+        "POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP",
+        False,
+        FLAG,
+        "Send events over plain http too. Without it only to this machine.",
+        _flag,
+    ),
+    Setting(
         "privacy_mode",
         "POSTHOG_PRIVACY_MODE",
         False,
@@ -344,6 +352,7 @@ class Config:
 
     token: str | None = None
     host: str = US_HOST
+    allow_http: bool = False
     privacy_mode: bool = False
     distinct_id: str | None = None
     disabled: bool = False

@@ -127,9 +127,46 @@ def _envelope(name: str, call: Call, properties: dict[str, Any]) -> Event:
         "event": name,
         "uuid": call.uuid,
         "timestamp": datetime.datetime.fromtimestamp(call.ended_at, datetime.timezone.utc).isoformat(),
-        "distinct_id": mend.clip_id(identity.distinct_id or identity.trace_id),
+        "distinct_id": mend.clip_id(identity.distinct_id) or mend.clip_id(identity.trace_id) or call.uuid,
         "properties": properties,
     }
+
+
+SHARED_IDS = frozenset(
+    ("0", "00000000-0000-0000-0000-000000000000", "[object object]", "anonymous", "anonymous-user", "backend",
+     "distinct_id", "distinctid", "email", "false", "guest", "id", "nan", "none", "not_authenticated", "null", "system",
+     "true", "undefined", "user")
+)  # fmt: skip
+"""Distinct ids, in lower case, that PostHog makes no person of (capture's v1 list)."""
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_MAX_NAME_BYTES = 200
+
+
+def settled(changed: Event, built: Event) -> Event:
+    """What the user's hook made of `built`, as PostHog takes it: a malformed id, name or time becomes what it was.
+
+    PostHog refuses a whole batch for one of them.
+    """
+    name, uuid, when = changed.get("event"), changed.get("uuid"), changed.get("timestamp")
+    properties = changed.get("properties")
+    if not (isinstance(name, str) and 0 < len(name.encode("utf-8", "replace")) <= _MAX_NAME_BYTES):
+        name = built["event"]
+    return {
+        **changed,
+        "event": name,
+        "uuid": uuid if isinstance(uuid, str) and _UUID.fullmatch(uuid) else built["uuid"],
+        "timestamp": when if _is_time(when) else built["timestamp"],
+        "distinct_id": mend.clip_id(changed.get("distinct_id")) or built["distinct_id"],
+        "properties": properties if isinstance(properties, dict) else {},
+    }
+
+
+def _is_time(text: object) -> bool:
+    try:
+        return isinstance(text, str) and datetime.datetime.fromisoformat(text.replace("Z", "+00:00")) is not None
+    except ValueError:
+        return False
 
 
 def _provider(call: Call, generation: Generation, provider: Provider, process_provider: str | None) -> dict[str, Any]:

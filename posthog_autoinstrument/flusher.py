@@ -21,7 +21,9 @@ if TYPE_CHECKING:  # sqlite3 is for those who asked for a spool
     from .outbox import Kept
     from .spool import Spool
 
+MIN_RETRY_S = 0.05
 FIRST_RETRY_S = 0.5
+"""The longest first wait; each further one may be twice as long, up to MAX_RETRY_S."""
 MAX_RETRY_S = 30.0
 RETRY_BUDGET_S = 900.0
 """How long one batch is retried. PostHog's deploys and brown-outs are minutes; the queue holds what comes meanwhile."""
@@ -149,6 +151,7 @@ class Flusher:
         self._batch: list[Event] = []
         self._in_hand = 0
         self._reported_at = 0.0
+        self._untold = 0
         self._given_up = 0
         """How many batches were not delivered and are not tried any longer."""
         self.stays = ""
@@ -503,7 +506,8 @@ class Flusher:
             if outcome.fate_unknown:
                 self.possibly_resent += len(portion)
             attempt += 1
-            wait_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)) * random.uniform(0.5, 1.0)
+            # Full jitter: those who failed together must not come back together.
+            wait_s = random.uniform(MIN_RETRY_S, min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)))
             if outcome.retry_after_s is not None:
                 wait_s = max(wait_s, outcome.retry_after_s)
             if guard.debug:
@@ -544,6 +548,15 @@ class Flusher:
     def lose(self, count: int, reason: str) -> None:
         """Count events that nobody will get."""
         self.lost[reason] = self.lost.get(reason, 0) + count
+        self._untold += count
+
+    def take_untold(self) -> int:
+        """How many events were lost that no event has told of yet."""
+        full = self.queue.take_dropped()
+        if full:
+            self.lose(full, "queue full")
+        untold, self._untold = self._untold, 0
+        return untold
 
     def _report(self, final: bool = False) -> None:
         """Say what was lost, at most once a minute and once at the end."""

@@ -10,11 +10,11 @@ CALL = """
 import os, sys, threading, time
 from openai import OpenAI
 client, owner = OpenAI(), os.getpid()
-def call(content="Hello"):
+def call(content="Hello", **more):
     global client, owner
     if owner != os.getpid():  # a forked child must not share its parent's connections
         client, owner = OpenAI(), os.getpid()
-    return client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": content}])
+    return client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": content}], **more)
 """
 
 
@@ -291,13 +291,13 @@ class TestServerBehaviour:
         ]
 
     def test_a_rejected_batch_loses_only_its_poison(self, run_program, posthog_server):
-        # Refused whole by the server, as PostHog does, for one event with an id that is no UUID.
+        # Refused whole by the server, as PostHog's AI path does, for one event that is none of its.
         ran = run_program(
             """
 import posthog_autoinstrument
 def poison(event):
     if event["properties"]["$ai_input"][0]["content"] == "3":
-        event["uuid"] = "not-a-uuid"
+        event["event"] = "no_ai_event"
     return event
 posthog_autoinstrument.configure(before_send=poison)
 """
@@ -333,6 +333,15 @@ posthog_autoinstrument.configure(before_send=poison)
 
 
 class TestBounds:
+    def test_the_next_event_says_how_many_were_lost(self, run_program, posthog_server):
+        ran = run_program(
+            CALL
+            + "for number in range(30): call(str(number))\nimport posthog_autoinstrument; posthog_autoinstrument.flush()\ncall('next')\n",
+            env={"POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS": "5", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600"},
+        )
+        told = [event["properties"].get("posthog_autoinstrument_lost_events", 0) for event in ran.events]
+        assert sum(told) == 31 - len(ran.events) > 0
+
     def test_a_full_queue_drops_and_counts(self, run_program, posthog_server):
         ran = run_program(
             CALL + "for number in range(50): call(str(number))\n",
@@ -493,6 +502,48 @@ print(len(ran))
         )
         (event,) = ran.events
         assert event["properties"]["mine"] == 1
+        failed, lost = ran.stderr.splitlines()
+        assert "could not run before_send" in failed
+        assert "1 event was lost (1: before_send failed)" in lost
+        assert "secret" not in ran.stderr
+
+    def test_what_it_breaks_is_put_right(self, run_program):
+        """PostHog refuses the whole batch for one malformed id, name or time."""
+        ran = run_program(
+            """
+import posthog_autoinstrument
+BROKEN = {"uuid": "mine", "event": "", "timestamp": "yesterday", "distinct_id": "\\x00 ", "properties": None}
+def hook(event):
+    name = event["properties"]["$ai_input"][0]["content"]
+    if name == "properties":
+        event["properties"]["kept"] = float("nan")
+    elif name != "all":
+        event[name] = BROKEN[name]
+    return {**event, **{key: BROKEN[key] for key in BROKEN if name == "all" and key != "properties"}}
+posthog_autoinstrument.configure(before_send=hook)
+"""
+            + CALL
+            + "for name in ('uuid', 'event', 'timestamp', 'distinct_id', 'properties', 'all'): call(name)\n"
+        )
+        assert ran.stderr == ""
+        assert sorted(inputs(ran)) == sorted(["uuid", "event", "timestamp", "distinct_id", "properties", "all"])
+        assert {event["event"] for event in ran.events} == {"$ai_generation"}
+        assert len({event["uuid"] for event in ran.events}) == 6
+
+    def test_ids_that_posthog_takes_for_nobody(self, run_program):
+        ran = run_program(
+            CALL
+            + "call('a', posthog_distinct_id='Anonymous')\ncall('b', posthog_distinct_id='guest')\n"
+            + "call('c', posthog_distinct_id='\\x00\\x01 ')\ncall('d', posthog_distinct_id='x' * 500)\n"
+        )
         (line,) = ran.stderr.splitlines()
-        assert "before_send" in line
-        assert "secret" not in line
+        assert "distinct_id 'Anonymous' is nobody's" in line
+        ids = [event["distinct_id"] for event in ran.events]
+        assert ids[:2] == ["Anonymous", "guest"]
+        assert ids[2] == ran.events[2]["properties"]["$ai_trace_id"]
+        assert ids[3] == "x" * 200
+
+    def test_plain_http_is_for_this_machine_only(self, run_program):
+        ran = run_program(CALL + "call('a')\n", env={"POSTHOG_HOST": "http://posthog.example"})
+        assert "POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1" in ran.stderr
+        assert "1 event was lost" in ran.stderr
