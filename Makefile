@@ -8,6 +8,7 @@ SDK_VERSIONS ?=
 FUZZ_CASES ?= 20000
 FUZZ_SEED ?= 1
 FUZZ_FROM ?= 0
+FAULTS ?= --slow
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -23,7 +24,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -44,6 +45,9 @@ promises: .venv-test/.wheel ## the agent's promises to its host program, each by
 
 fuzz: .venv-test/.wheel ## damaged answers, many: FUZZ_CASES=20000 FUZZ_SEED=1 FUZZ_FROM=0
 	@FUZZ_CASES=$(FUZZ_CASES) FUZZ_SEED=$(FUZZ_SEED) FUZZ_FROM=$(FUZZ_FROM) $(SHELL) -c '$(call TESTS,.venv-test,-s -k test_damaged_answers)'
+
+faults: .venv-test/.wheel ## what becomes of events when PostHog or the program fails: a table; --slow: a minute's outage
+	@cd build && ../.venv-test/bin/python ../tests/faults/run.py $(FAULTS)
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)
