@@ -7,6 +7,7 @@ serialises nothing. `seal` makes the plain record later, on the flusher's thread
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
@@ -242,6 +243,9 @@ class OpenCall:
         if texts is None and body is None and self.raw:
             encoding = headers.get("content-encoding", "") if headers else ""
             body = sse.decompressed(self._read_raw(), encoding)
+            if body is None and self.ended != "complete" and self.error is None and sse.is_known(encoding):
+                # The transport raised it above the bytes that we see (httpx, httpx2: `Response.iter_bytes`).
+                self.error = Error("DecodingError", f"the body is not {encoding}, as its content-encoding says")
         media = _media_type(headers) if self.endpoint.bulky else None
         if texts is None and body is not None and media is not None:
             size = self.raw_size or (2 * EDGE_BYTES + self.cut if self.cut else len(body))
@@ -357,11 +361,10 @@ def _size_of(file: Any) -> int | None:
     """Bytes of a file that is sent: bytes themselves, a buffer in memory, or a file on disk. None: nobody knows."""
     if isinstance(file, (bytes, bytearray, str)):
         return len(file)
-    buffer = getattr(file, "getbuffer", None)
-    if buffer is not None:
-        with buffer() as view:
-            return int(view.nbytes)
-    return os.fstat(file.fileno()).st_size
+    if issubclass(type(file), io.BytesIO):
+        with io.BytesIO.getbuffer(file) as view:
+            return view.nbytes
+    return os.fstat(file.fileno()).st_size  # the transport has asked for it as well
 
 
 def _form_bytes(form: list[tuple[str, Any]]) -> bytes:

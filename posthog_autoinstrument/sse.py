@@ -57,6 +57,12 @@ def decompressed(body: bytes, encoding: str) -> bytes | None:
     return body
 
 
+def is_known(encoding: str) -> bool:
+    """Whether every one of these content encodings can be read here."""
+    names = {name.strip() for name in encoding.lower().split(",")} - {"", "identity"}
+    return all(_decoders(name) for name in names)
+
+
 Decoder = tuple[Callable[[bytes, int], bytes], tuple[type[Exception], ...]]
 """Takes a piece and how much may come of it; and what it raises for a piece that it cannot read."""
 

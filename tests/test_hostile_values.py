@@ -188,7 +188,7 @@ ANSWERS: dict[str, tuple[Answer, tuple[str, ...], dict[str, Any]]] = {
     ),
     "gzip that is none": (
         Answer(body=CHAT, headers={"content-encoding": "gzip"}),
-        ("create", "stream"),
+        ("create", "stream", "streaming"),
         FAILED,
     ),
     "a body that is never read": (Answer(body=CHAT), ("unread",), {"$ai_http_status": 200}),

@@ -229,6 +229,31 @@ class TestAudio:
         assert (found["$ai_input_tokens"], found["$ai_output_tokens"]) == (14, 45)
         assert found["$ai_audio_input_tokens"] == 14
 
+    def test_a_file_of_the_programs_own_kind_is_asked_what_the_sdk_asks(self, openai_server, run_program):
+        source = """
+            import openai
+
+            class File:
+                pieces = [b"abc", b"de", b""]
+
+                def read(self, size=-1):
+                    return self.pieces.pop(0)
+
+                def __getattr__(self, name):
+                    print("asked", name)
+                    raise AttributeError(name)
+
+            try:
+                openai.OpenAI(max_retries=0).audio.transcriptions.create(model="whisper-1", file=("a.wav", File()))
+            except openai.NotFoundError:
+                print("sent")
+        """
+        bare, ran = run_program(source, launched=False), run_program(source)
+        assert (set(ran.stdout.split("\n")), ran.returncode) == (set(bare.stdout.split("\n")), 0), ran.stderr
+        (event,) = ran.events
+        (message,) = event["properties"]["$ai_input"]
+        assert [part["filename"] for part in message["content"] if part["type"] == "file"] == ["a.wav"]
+
     def test_plain_text(self, client, captured, script):
         script(Answer(body="1\n00:00 --> 00:01\nGood morning\n", headers={"content-type": "text/plain"}))
         answer = client.audio.transcriptions.create(model="whisper-1", file=b"RIFF", response_format="srt")
