@@ -558,6 +558,10 @@ def _refusal(endpoint: str, body: Json, model: Any, source: Any) -> Answer | Non
             f"Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got {temperature} instead."
         )
         return _error(400, message, param="temperature", code="decimal_above_max_value")
+    options = body.get("stream_options")
+    if options is not None and not (isinstance(options, dict) and body.get("stream")):
+        message = "The 'stream_options' parameter is an object, and only allowed when 'stream' is enabled."
+        return _error(400, message, param="stream_options")
     n = body.get("n")
     if n is not None and not (type(n) is int and 1 <= n <= 128):
         message = f"Invalid 'n': expected an integer from 1 to 128, but got {str(n)[:40]} instead."
