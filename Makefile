@@ -24,7 +24,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -48,6 +48,13 @@ fuzz: .venv-test/.wheel ## damaged answers, many: FUZZ_CASES=20000 FUZZ_SEED=1 F
 
 faults: .venv-test/.wheel ## what becomes of events when PostHog or the program fails: a table; --slow: a minute's outage
 	@cd build && ../.venv-test/bin/python ../tests/faults/run.py $(FAULTS)
+
+canary: .venv-test/.wheel ## a secret wherever a program may put one, and nowhere that we write or send
+	@$(call TESTS,.venv-test,-k test_canary -v)
+
+audit: .venv-test/.wheel ## known weaknesses of what we depend on, where the advisory service can be reached
+	@.venv-test/bin/python -m pip_audit --version >/dev/null 2>&1 || .venv-test/bin/python $(PIP) install pip-audit
+	@.venv-test/bin/python tests/audit.py
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)

@@ -334,9 +334,9 @@ posthog_autoinstrument.configure(before_send=poison)
 
 class TestBounds:
     def test_the_next_event_says_how_many_were_lost(self, run_program, posthog_server):
+        flush = "import posthog_autoinstrument\nposthog_autoinstrument.flush()\n"
         ran = run_program(
-            CALL
-            + "for number in range(30): call(str(number))\nimport posthog_autoinstrument; posthog_autoinstrument.flush()\ncall('next')\n",
+            CALL + "for number in range(30): call(str(number))\n" + flush + "call('next')\n",
             env={"POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS": "5", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600"},
         )
         told = [event["properties"].get("posthog_autoinstrument_lost_events", 0) for event in ran.events]

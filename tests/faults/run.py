@@ -241,7 +241,14 @@ def _timed(command: list[str], row: Row, folder: Path, environ: dict[str, str]) 
     """How long the program took to end after its last line, and what it said on stderr."""
     program = folder / "program.py"
     program.write_text(
-        PROGRAM.format(calls=N_CALLS, padding=row.padding, pause_s=row.pause_s, before_end=row.before_end, end=row.end)
+        PROGRAM.format(
+            calls=row.n_calls,
+            gap_s=0.02 if row.outage_s else 0,
+            padding=row.padding,
+            pause_s=row.pause_s,
+            before_end=row.before_end,
+            end=row.end,
+        )
     )
     with (folder / "stderr").open("w+") as errors:
         with subprocess.Popen(

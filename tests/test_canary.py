@@ -1,0 +1,139 @@
+"""A secret goes wherever a program may put one; then everything that we write, say or send is searched for it.
+
+`make canary` runs this. The secret stands in keys, headers, cookies, queries, addresses and errors, never in what was
+said to a model: that is content, and privacy mode's business.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import environment
+from features import supported
+
+from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
+
+KEY = "sk-proj-canary0123456789canary0123456789"
+PLAIN = "4f1d9c27canary8e3b6a50"
+"""A secret that looks like none."""
+
+PROGRAM = f"""
+import asyncio, io, os, signal, sys
+import openai
+KEY, PLAIN = {KEY!r}, {PLAIN!r}
+base = os.environ["OPENAI_BASE_URL"]
+SAID = [{{"role": "user", "content": "Hello"}}]
+CHAT = {{"model": "gpt-4o-mini", "messages": SAID}}
+
+def tried(call):
+    try:
+        call()
+    except openai.OpenAIError as error:
+        pass
+
+client = openai.OpenAI(
+    api_key=KEY, organization=PLAIN, max_retries=0,
+    default_headers={{"Cookie": f"session={{PLAIN}}", "X-Api-Key": KEY, "Authorization-Extra": PLAIN}},
+    default_query={{"api-key": PLAIN, "token": KEY}},
+)
+client.chat.completions.create(**CHAT)
+headers = {{"Authorization": f"Bearer {{PLAIN}}", "Proxy-Authorization": PLAIN}}
+client.chat.completions.create(**CHAT, extra_headers=headers)
+client.chat.completions.create(**CHAT, extra_query={{"sig": PLAIN}})
+list(client.chat.completions.create(**CHAT, stream=True))
+client.embeddings.create(model="text-embedding-3-small", input="x")
+client.post("/chat/completions", body=CHAT, cast_to=object, options={{"params": {{"key": PLAIN}}}})
+tried(lambda: client.chat.completions.create(model="error-401", messages=SAID))
+tried(lambda: client.chat.completions.create(model="echo-key", messages=SAID))
+with_user = base.replace("http://", f"http://{{PLAIN}}:{{KEY}}@")
+openai.OpenAI(api_key=KEY, base_url=with_user).chat.completions.create(**CHAT)
+openai.OpenAI(api_key=KEY, base_url=f"{{base}}?api_key={{KEY}}").with_options(max_retries=0)
+tried(lambda: openai.OpenAI(api_key=KEY, base_url=f"http://{{PLAIN}}@127.0.0.1:9/{{KEY}}/v1", max_retries=0)
+      .chat.completions.create(**CHAT))
+openai.AzureOpenAI(api_key=PLAIN, api_version="2024-10-21", azure_endpoint=base.removesuffix("/v1"),
+                   azure_deployment="d").chat.completions.create(**CHAT)
+address = f"https://u:{{PLAIN}}@a.example/{{KEY}}?key={{PLAIN}}"
+tool = {{"type": "mcp", "server_label": "a", "server_url": address, "authorization": PLAIN}}
+tool["headers"] = {{"Authorization": f"Bearer {{PLAIN}}"}}
+client.responses.create(model="gpt-4o-mini", input="Hello", tools=[tool])  # needs responses
+
+async def main():
+    async with openai.AsyncOpenAI(api_key=KEY, default_headers={{"Cookie": PLAIN}}) as client:
+        await client.chat.completions.create(**CHAT)
+asyncio.run(main())
+if "die" in sys.argv:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[OpenAIServer, PostHogServer]]:
+    with OpenAIServer() as openai_server, PostHogServer() as posthog_server:
+        yield openai_server, posthog_server
+
+
+def forms() -> set[bytes]:
+    """The secrets, plain and in what they are often wrapped in."""
+    found = set()
+    for secret in (KEY, PLAIN):
+        found |= {secret, urllib.parse.quote(secret, safe=""), base64.b64encode(secret.encode()).decode()[:-4]}
+    return {form.encode() for form in found}
+
+
+def leaks(where: str, data: bytes) -> list[str]:
+    return [
+        f"{where}: {form!r} at {data.find(form)}: {data[max(0, data.find(form) - 80) :][:200]!r}"
+        for form in forms()
+        if form in data
+    ]
+
+
+@pytest.mark.parametrize("mode", ["posthog", "store", "spool", "spool of a killed process"])
+def test_no_secret_is_written_said_or_sent(
+    mode: str, tmp_path: Path, servers: tuple[OpenAIServer, PostHogServer]
+) -> None:
+    openai_server, posthog_server = servers
+    program = tmp_path / "program.py"
+    program.write_text(supported(PROGRAM))
+    state = tmp_path / "state"
+    environ = environment(openai_server, None if mode == "store" else posthog_server)
+    environ |= {"POSTHOG_AUTOINSTRUMENT_DEBUG": "1", "POSTHOG_AUTOINSTRUMENT_DB": str(state / "events.db")}
+    if mode.startswith("spool"):
+        environ["POSTHOG_SPOOL"] = str(state / "spool")
+    if mode.endswith("killed process"):
+        environ["POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S"] = "3600"
+
+    said: dict[str, bytes] = {}
+
+    def command(name: str, *arguments: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-m", "posthog_autoinstrument", *arguments],
+            env=environ,
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+        said[name] = done.stdout + done.stderr
+        return done.returncode
+
+    dies = ["die"] if mode.endswith("killed process") else []
+    returncode = command("program", sys.executable, str(program), *dies)
+    assert returncode == (-9 if dies else 0), said["program"].decode()
+    written = {str(path.relative_to(state)): path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    environ |= {"OPENAI_API_KEY": KEY}
+    command("doctor", "doctor")
+    command("events", "events", "--json")
+    if mode.startswith("spool"):
+        assert command("send", "send") == 0
+    sent = {f"request {number}": request.body for number, request in enumerate(posthog_server.requests)}
+    sent |= {f"head {number}": repr(request.headers).encode() for number, request in enumerate(posthog_server.requests)}
+    n_events = len(posthog_server.events) or said["events"].count(b"\n")
+    assert n_events >= 10
+    found = [leak for name, data in {**said, **written, **sent}.items() for leak in leaks(name, data)]
+    assert found == []

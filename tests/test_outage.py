@@ -1,0 +1,126 @@
+"""An outage of ten minutes at 50 calls a second, in simulated time, through the real flusher, queue and spool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posthog_autoinstrument import flusher as flushers
+from posthog_autoinstrument.outbox import RECORD, Kept
+from posthog_autoinstrument.queue import Queue
+from posthog_autoinstrument.records import Call, Identity, Sealed
+from posthog_autoinstrument.sinks import Event, Outcome
+from posthog_autoinstrument.spool import Spool
+
+OUTAGE_S = 600
+CALLS_A_SECOND = 50
+
+
+class World:
+    """The clock, PostHog and the program: waiting is what makes time pass and calls come."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, spool: Spool | None, max_events: int) -> None:
+        self.now = 1000.0
+        self.n_called = 0
+        self.taken: list[str] = []
+        self.tries: list[float] = []
+        monkeypatch.setattr(flushers, "monotonic", lambda: self.now)
+        self.spool = spool
+        self.flusher = flushers.Flusher(
+            Queue(max_events, 1 << 30, 100),
+            lambda record: self.event(record.seal()),
+            lambda: self,
+            lambda event, size: None,
+            100,
+            2.0,
+            3.0,
+            lambda: None,
+            spool=spool,
+            keep=self.keep,
+            read_back=lambda row: self.read_back(row),
+        )
+        monkeypatch.setattr(self.flusher, "_halt", self)
+        monkeypatch.setattr(self.flusher, "start", lambda: None)
+        self.flusher._thread = self  # type: ignore[assignment]  # this test pumps by itself
+
+    # The sink
+
+    name = "PostHog"
+    max_event_bytes = 1 << 20
+    max_batch_bytes = 1 << 20
+
+    def send(self, events: list[Event], timeout_s: float) -> Outcome:
+        self.tries.append(self.now)
+        if self.now < 1000 + OUTAGE_S:
+            return Outcome("retry", "503")
+        self.taken += [event.uuid for event in events]
+        return Outcome("delivered")
+
+    # The wait between two attempts
+
+    def acquire(self, timeout: float) -> bool:
+        self.live(timeout)
+        return False
+
+    def live(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 1 / CALLS_A_SECOND
+            if self.n_called < OUTAGE_S * CALLS_A_SECOND:
+                self.n_called += 1
+                call = Call("openai", "chat", f"uuid-{self.n_called}", "", "", "", "", 0, 0, "complete", False, WHO)
+                self.flusher.add(Sealed(call, 100), late=False)
+
+    # What the agent does
+
+    def event(self, call: Any) -> Event:
+        return Event(call.uuid, "$ai_generation", b"{}", call.spooled)
+
+    def keep(self, record: Any) -> Sealed:
+        assert self.spool is not None
+        number = self.spool.keep(RECORD, record.call.uuid, b"body")
+        object.__setattr__(record.call, "spooled", (number,))
+        return Sealed(record.call, record.size)
+
+    def read_back(self, row: Kept) -> Event:
+        return Event(row.uuid, "$ai_generation", b"{}", (row.number,))
+
+    def run(self) -> None:
+        while (
+            self.n_called < OUTAGE_S * CALLS_A_SECOND or len(self.flusher.queue) or (self.spool and self.spool.spilled)
+        ):
+            self.live(2.0)
+            self.flusher._pump()
+            self.flusher._ship_spooled()
+
+
+WHO = Identity(None, "trace")
+
+
+def test_within_the_bounds_of_the_queue_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, None, max_events=50_000)
+    world.run()
+    assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
+    assert world.flusher.queue.dropped == 0
+    # One batch at a time is tried, and no more often than that.
+    during = [at for at in world.tries if at < 1000 + OUTAGE_S]
+    assert 20 <= len(during) <= 200
+
+
+def test_beyond_them_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, None, max_events=10_000)
+    world.run()
+    lost = OUTAGE_S * CALLS_A_SECOND - len(world.taken)
+    assert lost > 10_000
+    assert world.flusher.take_untold() == lost
+
+
+def test_with_a_spool_nothing_is_lost_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "spool"), 1 << 30)
+    world = World(monkeypatch, spool, max_events=1_000)
+    world.run()
+    assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
+    assert spool.close() == 0
+    assert list((tmp_path / "spool").iterdir()) == []
