@@ -84,7 +84,7 @@ format: .venv-test/.installed ## rewrite the source as ruff wants it
 	@.venv-test/bin/python -m ruff check --fix .
 	@.venv-test/bin/python -m ruff format .
 
-readme: .venv-test/.wheel ## write the table of settings into README.md
+readme: .venv-test/.wheel ## write the tables of settings and calls into README.md
 	@cd build && ../.venv-test/bin/python ../tests/test_docs.py
 
 clean: ## remove the environments and everything built

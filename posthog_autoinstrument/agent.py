@@ -257,8 +257,12 @@ class Agent:
             kept = {**built, "properties": None}  # the hook may change what it is given
             failures = guard.failures.get(HOOK_STEP, 0)
             sent = _sent_through(hook, built)
-            if sent is None:
-                if guard.failures.get(HOOK_STEP, 0) != failures:
+            if not isinstance(sent, dict):
+                if sent is not None:
+                    said = f"before_send returned {type(sent).__name__}, no dict and not None: its event is dropped"
+                    guard.say_once("before_send", said)
+                    self.flusher.lose(1, "before_send returned no event")
+                elif guard.failures.get(HOOK_STEP, 0) != failures:
                     self.flusher.lose(1, "before_send failed")
                 return None
             built = event.settled(sent, kept)
@@ -330,12 +334,7 @@ class Agent:
             # Fails closed: the hook may be there to hide something.
             self.before_send = (
                 self.before_send
-                or guard.attempt(
-                    f"load {self.config.before_send} (no event is sent)",
-                    _load_hook,
-                    str(self.config.before_send),
-                    self._program,
-                )
+                or guard.attempt("load before_send", _load_hook, str(self.config.before_send), self._program)
                 or _drop
             )
         return self.before_send
@@ -469,19 +468,28 @@ def shrink(built: Event, max_bytes: int) -> Event | None:
     return built._replace(body=body) if body is not None else None
 
 
-def _load_hook(text: str, program: str) -> BeforeSend:
-    """The function that `module:function` names; `program` is the file that runs as the program."""
+def _load_hook(text: str, program: str) -> BeforeSend | None:
+    """The function that `module:function` names; None, with a line that says why, where there is none.
+
+    `program` is the file that runs as the program.
+    """
     module, _, name = text.partition(":")
-    main = sys.modules.get("__main__")
-    if module not in sys.modules and os.path.basename(program) == module.rpartition(".")[2] + ".py":
-        # The program itself: importing it by its name would run it a second time.
-        found: Any = main
-    else:
-        with forks.IMPORTS:
-            found = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return cast(BeforeSend, found)
+    try:
+        if module not in sys.modules and os.path.basename(program) == module.rpartition(".")[2] + ".py":
+            # The program itself: importing it by its name would run it a second time.
+            found: Any = sys.modules.get("__main__")
+        else:
+            with forks.IMPORTS:
+                found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if callable(found):
+            return cast(BeforeSend, found)
+        reason = f"{name} is not callable"
+    except (ImportError, AttributeError) as error:
+        reason = str(error)
+    guard.say_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={text}: {reason}; no event is sent")
+    return None
 
 
 def _drop(built: dict[str, Any]) -> None:
@@ -493,7 +501,7 @@ def _is_loopback(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost") or name == "::1" or name.startswith("127.")
 
 
-def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> dict[str, Any] | None:
+def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> Any:
     """What the user's hook makes of an event. A hook that fails drops its event: it may be there to hide something."""
     # A call that the hook itself makes is not captured: its event would run the hook, and so on.
     token = calls.CLAIM.set(calls.SUPPRESSED)
@@ -501,7 +509,7 @@ def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> dict[str, Any] | N
         result = guard.contain(HOOK_STEP, hook, built)
     finally:
         calls.CLAIM.reset(token)
-    return result if isinstance(result, dict) else None
+    return result
 
 
 def _version_of(package: str) -> str:

@@ -442,6 +442,12 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                     break
                 shown = mask(text) if setting.secret else repr(text[:80])
                 problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); the default is used")
+    known = {name for setting in SETTINGS for name in (setting.variable, *setting.aliases)} | {LAUNCHED}
+    problems += [
+        f"{name} is not a setting: is it misspelt? (posthog-instrument doctor lists them)"
+        for name in sorted(environ)
+        if name.startswith("POSTHOG_AUTOINSTRUMENT_") and name not in known
+    ]
     launched = environ.get(LAUNCHED, "")
     config = Config(
         **values,

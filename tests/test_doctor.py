@@ -64,7 +64,9 @@ def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) ->
     assert "Completions: create" in done.stdout
     assert "not matched" not in done.stdout
     assert "not loaded" not in done.stdout
-    assert line_of(done.stdout, posthog_server.url).endswith("answers")
+    assert line_of(done.stdout, posthog_server.url).endswith(
+        "answers (the token is not tried: that would send an event)"
+    )
     assert line_of(done.stdout, str(tmp_path / "state" / "events.db"))
     assert "the agent wakes" in done.stdout
     assert done.stdout.splitlines()[-1] == "All is well: events go to PostHog."
@@ -254,3 +256,27 @@ def test_help(run: Run) -> None:
     done = run("doctor", "--help")
     assert done.returncode == 0
     assert "exit code" in done.stdout
+
+
+def test_a_hook_that_cannot_be_loaded_is_a_problem(run: Run) -> None:
+    for hook, why in (
+        ("no_such_module:f", "No module named"),
+        ("json:nope", "nope"),
+        ("json:__name__", "not callable"),
+    ):
+        done = run(POSTHOG_AUTOINSTRUMENT_BEFORE_SEND=hook)
+        assert done.returncode == 1
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("problem:") and hook in line]
+        assert why in line
+
+
+def test_values_are_shown_as_they_are_written(run: Run) -> None:
+    done = run(POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS="b:80,a.com", POSTHOG_PRIVACY_MODE="maybe")
+    assert line_of(done.stdout, "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS").split()[1] == "a.com,b:80"
+    assert "POSTHOG_PRIVACY_MODE is not accepted" in line_of(done.stdout, "POSTHOG_PRIVACY_MODE")
+
+
+def test_a_misspelt_setting_is_named(run: Run) -> None:
+    done = run(POSTHOG_AUTOINSTRUMENT_DISABLE="1")
+    assert done.returncode == 1
+    assert "POSTHOG_AUTOINSTRUMENT_DISABLE is not a setting" in done.stdout

@@ -102,8 +102,28 @@ def _settings(report: Report, settings: Config, environ: Mapping[str, str]) -> N
         print(clean(f"  {setting.variable:<40} {_shown(setting, value)}  ({_origin(setting, value, environ)})"))
     for problem in settings.problems:
         report.problem(problem)
+    if settings.before_send is not None:
+        module, _, name = settings.before_send.partition(":")
+        reason = _why_not_loaded(module, name)
+        if reason is not None:
+            report.problem(
+                f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={settings.before_send}: {reason}: no event would be sent"
+            )
     if settings.disabled:
         report.problem("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing is captured")
+
+
+def _why_not_loaded(module: str, name: str) -> str | None:
+    """Why a function cannot be had from here; None where it can."""
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        return f"{error} (is its folder on PYTHONPATH?)"
+    except AttributeError as error:
+        return str(error)
+    return None if callable(found) else f"{name} is not callable"
 
 
 def _shown(setting: Setting, value: Any) -> str:
@@ -115,6 +135,8 @@ def _shown(setting: Setting, value: Any) -> str:
         return redact.redact_url(str(value))
     if isinstance(value, bool):
         return "1" if value else "0"
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))[:200] or "-"
     return json.dumps(value, ensure_ascii=False)[:200] if isinstance(value, dict) else str(value)[:200]
 
 
@@ -126,7 +148,9 @@ def _origin(setting: Setting, value: Any, environ: Mapping[str, str]) -> str:
             try:
                 setting.parse(text)
             except ValueError:
-                continue
+                if value == setting.default:
+                    continue
+                return f"{variable} is not accepted"
             return "environment" if variable == setting.variable else f"environment: {variable}"
     return "default" if value == setting.default else "command line"
 
@@ -271,7 +295,7 @@ def _host(report: Report, settings: Config) -> None:
     if settings.token is None:
         report.line("token", "none: set POSTHOG_PROJECT_TOKEN to send events there")
     reason = answers(settings.host, HOST_TIMEOUT_S)
-    report.line(shown, reason or "answers")
+    report.line(shown, reason or "answers (the token is not tried: that would send an event)")
     if reason is not None and not _is_local(settings):
         report.problem(f"{shown} does not answer as PostHog does: {reason}")
 
