@@ -79,3 +79,23 @@ def hub_spawn() -> Callable[..., Any] | None:
     if eventlet is not None and eventlet.getcurrent() is eventlet.hubs.get_hub().greenlet:
         return eventlet.spawn  # type: ignore[no-any-return]
     return None
+
+
+class SignalsBlocked:
+    """Blocks signals in this thread for as long as it starts another, which inherits that.
+
+    The kernel gives a signal of the process to any thread that does not block it: a program that waits with `sigwait`
+    would be killed by a signal that came to ours. Signals of faults are left alone.
+    """
+
+    def __enter__(self) -> None:
+        signal = sys.modules.get("signal")
+        self._mask = getattr(signal, "pthread_sigmask", None)
+        if self._mask is not None:
+            names = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
+            faults = {getattr(signal, name) for name in names if hasattr(signal, name)}
+            self._before = self._mask(signal.SIG_BLOCK, signal.valid_signals() - faults)  # type: ignore[union-attr]
+
+    def __exit__(self, *_: object) -> None:
+        if self._mask is not None:
+            self._mask(sys.modules["signal"].SIG_SETMASK, self._before)

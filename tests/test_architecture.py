@@ -20,8 +20,10 @@ FLOORS: dict[str, set[str]] = {
         "sse", "summary", "threads", "providers",
     },
     "host": {"calls", "elsewhere", "sites", "wire", "streams", "usage", "sockets", "conversations", "hooks"},
-    "delivery": {"background", "event", "redact", "mend", "queue", "flusher", "sinks", "store", "outbox", "spool"},
-    "roof": {"agent", "wake", "auto", "__main__", "cli", "testing"},
+    "delivery": {
+        "background", "event", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox", "spool",
+    },
+    "roof": {"agent", "maker", "durable", "wake", "auto", "__main__", "cli", "testing"},
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from posthog_autoinstrument import courier
 from posthog_autoinstrument import flusher as flushers
 from posthog_autoinstrument.outbox import RECORD, Kept
 from posthog_autoinstrument.queue import Queue
@@ -27,21 +28,19 @@ class World:
         self.taken: list[str] = []
         self.tries: list[float] = []
         monkeypatch.setattr(flushers, "monotonic", lambda: self.now)
+        monkeypatch.setattr(courier, "monotonic", lambda: self.now)
         self.spool = spool
         self.flusher = flushers.Flusher(
             Queue(max_events, 1 << 30, 100),
             lambda record: self.event(record.seal()),
-            lambda: self,
-            lambda event, size: None,
+            courier.Courier(lambda: self, lambda event, size: None),
             100,
             2.0,
             3.0,
             lambda: None,
-            spool=spool,
-            keep=self.keep,
-            read_back=lambda row: self.read_back(row),
+            durable=self if spool is not None else None,  # type: ignore[arg-type]
         )
-        monkeypatch.setattr(self.flusher, "_halt", self)
+        monkeypatch.setattr(self.flusher.courier, "_halt", self)
         monkeypatch.setattr(self.flusher, "start", lambda: None)
         self.flusher._thread = self  # type: ignore[assignment]  # this test pumps by itself
 
@@ -83,6 +82,9 @@ class World:
         number = self.spool.keep(RECORD, record.call.uuid, b"body")
         object.__setattr__(record.call, "spooled", (number,))
         return Sealed(record.call, record.size)
+
+    def orphaned(self) -> None:
+        return None
 
     def read_back(self, row: Kept) -> Event:
         return Event(row.uuid, "$ai_generation", b"{}", (row.number,))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from .. import agent as agents
+from .. import durable
 from ..config import Config
 from ..flusher import Orphaned
 from ..sinks import Event
@@ -94,25 +95,23 @@ def _shipper(settings: Config) -> agents.Agent:
 def _ship(agent: agents.Agent, source: Orphaned, shown: _Progress) -> None:
     """Deliver all that `source` has, or until PostHog takes no more."""
     flusher = agent.flusher
-    before = shown.n_sent - flusher.delivered
+    before = shown.n_sent - flusher.courier.delivered
     shown.show()
-    while not flusher.stays and flusher.ship_next(source):
-        shown.n_sent = before + flusher.delivered
+    while not flusher.courier.stays and flusher.ship_next(source):
+        shown.n_sent = before + flusher.courier.delivered
         shown.show()
 
 
 def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
     folder = path if path.is_dir() else path.parent
-    loaded = agents.spool_of(replace(settings, spool=str(folder)))
-    if loaded is None:
-        raise StoreError("there is no sqlite3")
-    found = list(_orphans(loaded, None if path.is_dir() else path, settings, stderr))
+    agent = _shipper(settings)
+    reader = durable.make(replace(settings, spool=str(folder)), agent.maker)
+    found = list(_orphans(reader.spool, None if path.is_dir() else path, settings, stderr))
     try:
         counts = [orphan.outbox.count() for orphan in found]
         shown.n_all = sum(counts)
         if dry_run:
             return shown.n_all
-        agent = _shipper(settings)
         left = 0
         for orphan in found:
             if orphan.outbox.facts().get("hooked") == "1" and settings.before_send is None:
@@ -121,7 +120,7 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
                     "name it in POSTHOG_AUTOINSTRUMENT_BEFORE_SEND\n"
                 )
             else:
-                _ship(agent, agents.Rest(agent, loaded, orphan), shown)
+                _ship(agent, durable.Rest(reader, orphan), shown)
             left += orphan.outbox.count()
         _say_losses(agent, stderr)
         return left
@@ -181,7 +180,7 @@ def _send_store(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
 
 
 def _say_losses(agent: agents.Agent, stderr: IO[str]) -> None:
-    for reason, count in agent.flusher.lost.items():
+    for reason, count in agent.courier.lost.items():
         stderr.write(f"send: {count} could not be sent: {reason}\n")
-    if agent.flusher.stays:
-        stderr.write(f"send: stopped: {agent.flusher.stays}\n")
+    if agent.courier.stays:
+        stderr.write(f"send: stopped: {agent.courier.stays}\n")

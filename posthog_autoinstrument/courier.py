@@ -1,0 +1,200 @@
+"""The courier: takes finished events to the sink, and knows what became of each of them.
+
+Batches in portions under the sink's limits; retries with full jitter; what is refused, rejected, too large or given up;
+the rows of an outbox that are done with. Runs where the flusher delivers, one thread at a time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Protocol
+
+from . import guard, threads
+from .sinks import Event, Sink
+
+MIN_RETRY_S = 0.05
+FIRST_RETRY_S = 0.5
+"""The longest first wait; each further one may be twice as long, up to MAX_RETRY_S."""
+MAX_RETRY_S = 30.0
+RETRY_BUDGET_S = 900.0
+"""How long one batch is retried. PostHog's deploys and brown-outs are minutes; the queue holds what comes meanwhile."""
+SEND_TIMEOUT_S = 15.0
+EXIT_ATTEMPTS = 10
+
+
+class Ledger(Protocol):
+    """Where the rows of events are."""
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """These were delivered, or dropped for good."""
+
+    def spill(self, numbers: Sequence[int]) -> None:
+        """These stay, for later."""
+
+
+class Courier:
+    """Delivers events to the sink that `choose_sink` gives at the first batch: only then is a token known that the
+    program sets in code. `shrink` cuts an event down to a number of bytes, or returns None.
+    """
+
+    def __init__(self, choose_sink: Callable[[], Sink], shrink: Callable[[Event, int], Event | None]) -> None:
+        self._choose_sink = choose_sink
+        self._shrink = shrink
+        self.sink: Sink | None = None
+        self.own_ledger: Ledger | None = None
+        """Where rows are, if nothing else is said: the outbox of this process."""
+        self.reset()
+
+    def reset(self) -> None:
+        """In a forked child: the parent's batches are not ours. The sink notices the new process by itself."""
+        self._ledger: Ledger | None = None
+        self.delivered = 0
+        self.possibly_resent = 0
+        self.lost: dict[str, int] = {}
+        self._untold = 0
+        self.given_up = 0
+        """How many batches were not delivered and are not tried any longer."""
+        self.refused = ""
+        """Why nothing is sent any longer."""
+        self.stays = ""
+        """Why events stay in the spool."""
+        self.deadline: float | None = None
+        """Until when to try, by the monotonic clock."""
+        self._halt = threads.allocate_lock()  # released to end a wait between two attempts
+        self._halt.acquire()
+
+    def hurry(self) -> None:
+        """The program is ending: try again now. From any thread."""
+        guard.quietly(self._halt.release)
+
+    def is_late(self) -> bool:
+        """Whether the deadline is over."""
+        return self.deadline is not None and monotonic() >= self.deadline
+
+    def choose(self) -> Sink:
+        """The sink."""
+        if self.sink is None:
+            self.sink = self._choose_sink()
+        return self.sink
+
+    def deliver(self, batch: list[Event], ledger: Ledger | None = None) -> None:
+        """Deliver, drop or give up every event of the batch. `ledger`: where its rows are, if not in our own outbox."""
+        self._ledger = ledger or self.own_ledger
+        try:
+            sink = self.choose()
+            waiting = self._portions(sink, batch)
+            waiting.reverse()
+            while waiting:
+                self._deliver(sink, waiting)
+        finally:
+            self._ledger = None
+
+    def _portions(self, sink: Sink, batch: list[Event]) -> list[list[Event]]:
+        """The batch in portions under the sink's size limit."""
+        portions: list[list[Event]] = [[]]
+        size = 0
+        for event in batch:
+            if len(event.body) > sink.max_event_bytes:
+                event = self._shrink(event, sink.max_event_bytes) or event
+            if portions[-1] and size + len(event.body) > sink.max_batch_bytes:
+                portions.append([])
+                size = 0
+            portions[-1].append(event)
+            size += len(event.body) + 1
+        return portions
+
+    def _deliver(self, sink: Sink, waiting: list[list[Event]]) -> None:
+        """Settle the last portion of `waiting`: deliver it, drop it, or put smaller portions in its place."""
+        portion = waiting.pop()
+        if self.refused:
+            self._give_up(portion, self.refused)
+            return
+        started = monotonic()
+        attempt = 0
+        while True:
+            outcome = sink.send(portion, self._timeout_s())
+            if outcome.kind == "delivered":
+                self.delivered += len(portion)
+                self._done(portion)
+                return
+            if outcome.kind == "refused":
+                self.refused = outcome.detail or "refused"
+                guard.say_once("refused", f"{outcome.detail}; no events are sent from now on")
+                self._give_up(portion, self.refused)
+                return
+            if outcome.kind in ("too_large", "rejected") and len(portion) > 1:
+                half = len(portion) // 2
+                waiting.append(portion[half:])
+                waiting.append(portion[:half])
+                return
+            if outcome.kind == "too_large":
+                smaller = self._shrink(portion[0], min(sink.max_event_bytes, len(portion[0].body) * 3 // 4))
+                if smaller is None or len(smaller.body) >= len(portion[0].body):
+                    self._done(portion)
+                    self.lose(1, "too large")
+                    return
+                portion = [smaller]
+                continue
+            if outcome.kind == "rejected":
+                guard.say_once("rejected", f"one event was dropped: {outcome.detail}")
+                self._done(portion)
+                self.lose(1, "rejected")
+                return
+            if outcome.fate_unknown:
+                self.possibly_resent += len(portion)
+            attempt += 1
+            # Full jitter: those who failed together must not come back together.
+            wait_s = random.uniform(MIN_RETRY_S, min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)))
+            if outcome.retry_after_s is not None:
+                wait_s = max(wait_s, outcome.retry_after_s)
+            if guard.debug:
+                guard.say(f"{outcome.detail}; trying again in {wait_s:.1f} s")
+            # Counted as well: a host that stops the clock (freezegun) stops this one too.
+            late = self.deadline is not None and (monotonic() + wait_s >= self.deadline or attempt > EXIT_ATTEMPTS)
+            if late:
+                self._give_up(portion, outcome.detail or "not delivered before exit")
+                return
+            if monotonic() + wait_s - started > RETRY_BUDGET_S:
+                self._give_up(portion, outcome.detail or "not delivered")
+                return
+            if wait_s > 0 and self._halt.acquire(timeout=wait_s):
+                attempt = 0  # the program is ending: once more, now
+
+    def _timeout_s(self) -> float:
+        if self.deadline is None:
+            return SEND_TIMEOUT_S
+        return max(0.1, min(SEND_TIMEOUT_S, self.deadline - monotonic()))
+
+    def _done(self, portion: list[Event]) -> None:
+        """These events need no more care: where they are in an outbox, they go out of it."""
+        rows = [number for event in portion for number in event.spooled]
+        if rows and self._ledger is not None:
+            guard.attempt("take events out of the spool", self._ledger.done, rows)
+
+    def _give_up(self, portion: list[Event], reason: str) -> None:
+        """No more attempts for now: what is in an outbox stays there, the rest is lost."""
+        self.given_up += 1
+        rows = [number for event in portion for number in event.spooled]
+        if rows and self._ledger is not None:
+            self._ledger.spill(rows)
+            self.stays = reason
+        only_here = sum(1 for event in portion if not event.spooled)
+        if only_here:
+            self.lose(only_here, reason)
+
+    def lose(self, count: int, reason: str) -> None:
+        """Count events that nobody will get."""
+        self.lost[reason] = self.lost.get(reason, 0) + count
+        self._untold += count
+
+    def take_untold(self) -> int:
+        """How many events were lost that no event has told of yet."""
+        untold, self._untold = self._untold, 0
+        return untold
+
+    def take_lost(self) -> dict[str, int]:
+        """What was lost since the last time this was asked: how many, by reason."""
+        lost, self.lost = self.lost, {}
+        return lost

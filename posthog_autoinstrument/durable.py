@@ -1,0 +1,153 @@
+"""Durable mode: what is written to the spool on the program's thread, and how it becomes events again.
+
+Loaded only where there is a spool: it needs sqlite3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from . import event, guard, mend
+from .background import Background
+from .config import Config
+from .maker import Maker
+from .outbox import EVENT, RECORD, Kept
+from .records import Call, Sealable, Sealed, call_from_bytes
+from .sinks import Event
+from .spool import Orphan, Spool, fingerprint
+
+
+class Durable:
+    """Writes records to the spool of this process, and reads them back: its own, and those of dead processes."""
+
+    def __init__(self, settings: Config, spool: Spool, maker: Maker) -> None:
+        self._config = settings
+        self.spool = spool
+        self.maker = maker
+        self._destination = ""
+        spool.state(
+            keep_media=str(int(settings.keep_media)),
+            provider=settings.provider or "",
+            hooked=str(int(settings.before_send is not None)),
+        )
+
+    def go_to(self, *destination: str) -> None:
+        """Where this process's events go: host and token, or the name of another sink."""
+        self._destination = fingerprint(*destination)
+        self.spool.state(destination=self._destination)
+
+    def keep(self, record: Sealable) -> Sealable | None:
+        """On the program's thread: seal a record and commit it to the spool. None where it makes no event."""
+        call = record.seal()
+        if call is None:
+            return None
+        if _holds_secrets(call):
+            provider = self.maker.provider_of(call)
+            built = event.build(
+                call, event.read(call, provider), provider, self._config.keep_media, self._config.provider
+            )
+            kind, body = EVENT, mend.dumps(built)
+        else:
+            kind, body = RECORD, call.to_bytes()
+        number = self.spool.keep(kind, call.uuid, body)
+        return Sealed(call if number is None else replace(call, spooled=(number,)), record.size)
+
+    def read_back(self, row: Kept) -> Event | None:
+        """The event of a row of our own outbox."""
+        return self.read_row(row, self.maker.background, self.maker.forget, {})
+
+    def read_row(
+        self, row: Kept, background: Background, forget: Callable[[tuple[int, ...]], None], facts: dict[str, str]
+    ) -> Event | None:
+        """The event of a row; `facts` are those of the process that wrote it."""
+        rows = (row.number,)
+        try:
+            if row.kind == EVENT:
+                made = self.maker.finished(json.loads(row.body), rows)
+                if made is None:
+                    forget(rows)
+                return made
+            call = call_from_bytes(row.body, rows)
+            keep_media = facts["keep_media"] == "1" if "keep_media" in facts else None
+            return self.maker.build_call(call, background, forget, keep_media, facts.get("provider"))
+        except (ValueError, TypeError, KeyError):
+            forget(rows)
+            self.maker.lose(1, "damaged in the spool")
+            return None
+
+    def orphaned(self) -> Rest | None:
+        """What a dead process left in the spool, if it is ours to deliver."""
+        found = self.spool.take_over(self._may_deliver)
+        return Rest(self, found) if found is not None else None
+
+    def _may_deliver(self, facts: dict[str, str]) -> bool:
+        destination = facts.get("destination")
+        if destination and destination != self._destination:
+            return False  # of another project
+        if facts.get("hooked") == "1" and self.maker.hook() is None:
+            guard.say_once("hooked", "what a dead process left in the spool stays there: it has a before_send")
+            return False
+        return True
+
+
+class Rest:
+    """What a dead process left: its rows as events, with the settings that it had."""
+
+    def __init__(self, durable: Durable, orphan: Orphan) -> None:
+        self._durable = durable
+        self._orphan = orphan
+        self._facts = orphan.outbox.facts()
+        self._background = Background()  # the numbers of the rows are the orphan's own
+        self._last = 0
+        self._over = False
+
+    def next(self, limit: int) -> list[Event] | None:
+        """The events of the next rows; None where there are no more."""
+        rows = self._orphan.outbox.rows(self._last, limit)
+        if rows:
+            self._last = rows[-1].number
+            read = [
+                guard.attempt(
+                    "read what a dead process left",
+                    self._durable.read_row,
+                    row,
+                    self._background,
+                    self.done,
+                    self._facts,
+                )
+                for row in rows
+            ]
+            return [event for event in read if event is not None]
+        if self._over:
+            return None
+        self._over = True
+        return self._durable.maker.overdue_of(self._background, True)
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """These were delivered, or make no event."""
+        self._orphan.outbox.remove(numbers)
+
+    def spill(self, numbers: Sequence[int]) -> None:
+        """They stay where they are."""
+
+    def close(self) -> None:
+        """Leave the rest to the next process."""
+        self._durable.spool.orphan = None
+        self._orphan.close()
+
+
+def _holds_secrets(call: Call) -> bool:
+    """Whether a record must not be written down as it is: privacy mode, credentials of tools, keys in URLs, errors."""
+    if call.identity.privacy_mode or call.error is not None:
+        return True
+    if any(mark in url for url in (call.base_url, call.request_url) for mark in "?@"):
+        return True
+    request = call.request or b""
+    return b'"mcp"' in request or b"domain_secrets" in request or b"authorization" in request
+
+
+def make(settings: Config, maker: Maker) -> Durable:
+    """The durable mode of this process."""
+    return Durable(settings, Spool(str(settings.spool), settings.spool_max_bytes), maker)

@@ -1,0 +1,183 @@
+"""The maker: a finished record becomes the event that is sent. Read by its provider's reader, put through the user's
+hook, serialised. On the flusher's thread.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from . import calls, event, forks, guard, mend
+from .background import Background
+from .config import Config
+from .generation import Generation
+from .providers import Provider
+from .records import Call, Sealable
+from .sinks import Event
+
+BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
+
+LOST = "posthog_autoinstrument_lost_events"
+"""Property of the first event after some were lost: how many."""
+
+
+HOOK_STEP = "run before_send (its event is dropped)"
+
+
+class Maker:
+    """Makes events. `lose` is told of those that the user's hook failed on, `take_untold` gives how many were lost that
+    no event has told of yet, `forget` is told of rows of our outbox that make no event.
+    """
+
+    def __init__(
+        self,
+        settings: Config,
+        providers: Mapping[str, Provider],
+        lose: Callable[[int, str], None],
+        take_untold: Callable[[], int],
+        forget: Callable[[tuple[int, ...]], None],
+    ) -> None:
+        self._config = settings
+        self._providers = providers
+        self.lose = lose
+        self._take_untold = take_untold
+        self.forget = forget
+        self.background = Background()
+        self.before_send: BeforeSend | None = None
+        self._before_send_read = settings.before_send is None
+        # Now: CPython takes `__file__` away from a script that has ended, and the first flush may be at exit.
+        self._program = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
+
+    def build(self, record: Sealable) -> Event | None:
+        """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised."""
+        call = record.seal()
+        if call is None:
+            return None
+        return self.build_call(call, self.background, self.forget)
+
+    def provider_of(self, call: Call) -> Provider:
+        """Whose call it is."""
+        return self._providers[call.sdk]
+
+    def build_call(
+        self,
+        call: Call,
+        background: Background,
+        forget: Callable[[tuple[int, ...]], None],
+        keep_media: bool | None = None,
+        provider_name: str | None = None,
+    ) -> Event | None:
+        """The event of a record; rows of an outbox that make none are told to `forget`."""
+        provider = self.provider_of(call)
+        generation = event.read(call, provider)
+        told = background.settle(call, provider.endpoint(call.endpoint), generation)
+        if told is None:
+            if not (call.spooled and background.keeps(call)):
+                forget(call.spooled)
+            return None
+        made = self._event_of(
+            told, generation if told is call else event.read(told, provider), keep_media, provider_name
+        )
+        if made is None:
+            forget(told.spooled)
+        return made
+
+    def overdue(self, final: bool) -> list[Event]:
+        """The events of calls in the background whose outcome is waited for no longer."""
+        return self.overdue_of(self.background, final)
+
+    def overdue_of(self, background: Background, final: bool) -> list[Event]:
+        """The same of calls that wait elsewhere."""
+        calls = background.overdue(final)
+        found = [self._event_of(call, event.read(call, self._providers[call.sdk])) for call in calls]
+        return [one for one in found if one is not None]
+
+    def _event_of(
+        self, call: Call, generation: Generation, keep_media: bool | None = None, provider_name: str | None = None
+    ) -> Event | None:
+        keep_media = self._config.keep_media if keep_media is None else keep_media
+        named = self._config.provider if provider_name is None else provider_name or None
+        return self.finished(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)
+
+    def finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> Event | None:
+        """An event through the user's hook, serialised; None where the hook drops it."""
+        hook = self.hook()
+        if hook is not None:
+            kept = {**built, "properties": None}  # the hook may change what it is given
+            failures = guard.failures.get(HOOK_STEP, 0)
+            sent = _sent_through(hook, built)
+            if not isinstance(sent, dict):
+                if sent is not None:
+                    said = f"before_send returned {type(sent).__name__}, no dict and not None: its event is dropped"
+                    guard.say_once("before_send", said)
+                    self.lose(1, "before_send returned no event")
+                elif guard.failures.get(HOOK_STEP, 0) != failures:
+                    self.lose(1, "before_send failed")
+                return None
+            built = event.settled(sent, kept)
+        if str(built["distinct_id"]).lower() in event.SHARED_IDS:
+            said = f"distinct_id {built['distinct_id']!r} is nobody's: PostHog makes no person of it"
+            guard.say_once("shared distinct_id", said)
+        lost = self._take_untold()
+        if lost:
+            built["properties"][LOST] = lost
+        return Event(str(built["uuid"]), str(built["event"]), mend.dumps(built), spooled)
+
+    def use(self, before_send: BeforeSend | None) -> None:
+        """The hook that the program gives in code, in place of the one that the environment names."""
+        self.before_send = before_send
+        self._before_send_read = True
+
+    def hook(self) -> BeforeSend | None:
+        """The user's hook, loaded when it is first needed."""
+        if not self._before_send_read:
+            self._before_send_read = True
+            # Fails closed: the hook may be there to hide something.
+            self.before_send = (
+                self.before_send
+                or guard.attempt("load before_send", _load_hook, str(self._config.before_send), self._program)
+                or _drop
+            )
+        return self.before_send
+
+
+def _load_hook(text: str, program: str) -> BeforeSend | None:
+    """The function that `module:function` names; None, with a line that says why, where there is none.
+
+    `program` is the file that runs as the program.
+    """
+    module, _, name = text.partition(":")
+    try:
+        if module not in sys.modules and os.path.basename(program) == module.rpartition(".")[2] + ".py":
+            # The program itself: importing it by its name would run it a second time.
+            found: Any = sys.modules.get("__main__")
+        else:
+            with forks.IMPORTS:
+                found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if callable(found):
+            return cast(BeforeSend, found)
+        reason = f"{name} is not callable"
+    except (ImportError, AttributeError) as error:
+        reason = str(error)
+    guard.say_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={text}: {reason}; no event is sent")
+    return None
+
+
+def _drop(built: dict[str, Any]) -> None:
+    """Stands for a hook that could not be loaded."""
+
+
+def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> Any:
+    """What the user's hook makes of an event. A hook that fails drops its event: it may be there to hide something."""
+    # A call that the hook itself makes is not captured: its event would run the hook, and so on.
+    token = calls.CLAIM.set(calls.SUPPRESSED)
+    try:
+        result = guard.contain(HOOK_STEP, hook, built)
+    finally:
+        calls.CLAIM.reset(token)
+    return result
