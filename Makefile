@@ -24,7 +24,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -55,6 +55,9 @@ canary: .venv-test/.wheel ## a secret wherever a program may put one, and nowher
 audit: .venv-test/.wheel ## known weaknesses of what we depend on, where the advisory service can be reached
 	@.venv-test/bin/python -m pip_audit --version >/dev/null 2>&1 || .venv-test/bin/python $(PIP) install pip-audit
 	@.venv-test/bin/python tests/audit.py
+
+backpressure: .venv-test/.wheel ## what a program notices of a slow PostHog: latency and memory, as ratios
+	@cd build && ../.venv-test/bin/python ../benchmarks/backpressure.py
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import trustme
 
 from posthog_autoinstrument import __version__
 from posthog_autoinstrument.config import ingestion_host
@@ -302,6 +304,61 @@ def test_a_missing_ca_bundle_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = PostHogSink(TOKEN, f"https://127.0.0.1:{free_port()}", library="x").send([event()], 5)
     assert outcome.kind == "retry"
     assert "/nowhere/ca.pem" in outcome.detail
+
+
+class Taking(BaseHTTPRequestHandler):
+    """Takes everything, and remembers where it was said to go."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def taking() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Taking) as listening:
+        listening.asked = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield listening
+        listening.shutdown()
+        thread.join()
+
+
+def test_the_proxy_of_the_environment_is_used_but_for_those_it_leaves_out(
+    taking: Any, server: PostHogServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{taking.server_port}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    assert PostHogSink(TOKEN, "http://posthog.example", library="x").send([event()], 5).kind == "delivered"
+    assert taking.asked == [f"http://posthog.example{AI_PATH}"]
+    assert PostHogSink(TOKEN, server.url, library="x").send([event()], 5).kind == "delivered"
+    assert len(taking.asked) == len(server.events) == 1
+
+
+def test_tls_is_verified_against_the_bundle_of_the_environment(
+    taking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    taking.socket = context.wrap_socket(taking.socket, server_side=True)
+    host = f"https://127.0.0.1:{taking.server_port}"
+    refused = PostHogSink(TOKEN, host, library="x").send([event()], 5)
+    assert (refused.kind, refused.fate_unknown, taking.asked) == ("retry", False, [])
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    assert PostHogSink(TOKEN, host, library="x").send([event()], 5).kind == "delivered"
+    assert taking.asked == [AI_PATH]
 
 
 # --- forks and imports ---
