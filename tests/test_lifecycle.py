@@ -427,7 +427,12 @@ print(len(ticks), flush=True)
 {ending}
 """
         first, second = (patch, PREAMBLE) if order == "before" else (PREAMBLE, patch)
-        ran = run_program(silence + first + second + program, env={**LATE, "EVENTLET_NO_GREENDNS": "yes"})
+        env = {**LATE, "EVENTLET_NO_GREENDNS": "yes"}
+        if order == "after":
+            bare = run_program(silence + first + second + program, launched=False, env=env)
+            if bare.returncode != returncode:  # openai 1.30 has lazy objects in sys.modules that gevent trips over
+                pytest.skip("without the agent too, this SDK cannot be patched late")
+        ran = run_program(silence + first + second + program, env=env)
         assert (ran.returncode, ran.stdout) == (returncode, "20\n"), ran.stderr
         assert len(ran.events) == 5
 
