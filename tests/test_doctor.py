@@ -280,3 +280,17 @@ def test_a_misspelt_setting_is_named(run: Run) -> None:
     done = run(POSTHOG_AUTOINSTRUMENT_DISABLE="1")
     assert done.returncode == 1
     assert "POSTHOG_AUTOINSTRUMENT_DISABLE is not a setting" in done.stdout
+
+
+def test_the_spool(run: Run, tmp_path: Path) -> None:
+    assert "Spool" not in run().stdout
+    folder = tmp_path / "spool"
+    assert line_of(run(POSTHOG_SPOOL=str(folder)).stdout, str(folder)).endswith("made at the first call")
+    folder.mkdir()
+    (folder / "outbox-1.db").touch()
+    assert line_of(run(POSTHOG_SPOOL=str(folder)).stdout, str(folder)).endswith("1 outbox of processes")
+    folder = tmp_path / "file"
+    folder.touch()
+    done = run(POSTHOG_SPOOL=str(folder))
+    assert done.returncode == 1
+    assert f"problem: POSTHOG_SPOOL={folder} is no directory" in done.stdout

@@ -78,6 +78,7 @@ def main(arguments: Sequence[str], settings: Config) -> int:
         report.problem(f"the {names} package is not installed for {sys.executable}: there are no calls to capture")
     _host(report, settings)
     _store(report, settings)
+    _spool(report, settings)
     print()
     if report.problems:
         for problem in report.problems:
@@ -307,6 +308,26 @@ def _store(report: Report, settings: Config) -> None:
     report.line(str(path), state)
     if not well and _is_local(settings):
         report.problem(f"no event can be kept: {state}")
+
+
+def _spool(report: Report, settings: Config) -> None:
+    if settings.spool is None:
+        return
+    report.head("Spool")
+    folder = Path(settings.spool)
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        state, well = "is no directory", False
+    elif folder.is_dir():
+        well = os.access(folder, os.W_OK | os.X_OK)
+        n_files = len(list(folder.glob("outbox-*.db")))
+        state = f"{n_files} {'outbox' if n_files == 1 else 'outboxes'} of processes" if well else "cannot be written"
+    else:
+        above = next(parent for parent in folder.absolute().parents if parent.exists())
+        well = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+        state = "made at the first call" if well else f"cannot be made: {above} is not a folder that can be written"
+    report.line(str(folder), state)
+    if not well:
+        report.problem(f"POSTHOG_SPOOL={folder} {state}: calls would wait in memory only")
 
 
 def _state_of_store(path: Path) -> tuple[str, bool]:
