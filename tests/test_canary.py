@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+import sysconfig
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,3 +138,30 @@ def test_no_secret_is_written_said_or_sent(
     assert n_events >= 10
     found = [leak for name, data in {**said, **written, **sent}.items() for leak in leaks(name, data)]
     assert found == []
+
+
+def test_no_code_is_loaded_from_the_working_directory(
+    tmp_path: Path, servers: tuple[OpenAIServer, PostHogServer]
+) -> None:
+    """Other launchers put it on PYTHONPATH. The program lies elsewhere, so Python itself does not look there either."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    for name in ("sitecustomize", "usercustomize", "posthog_autoinstrument", "wrapt", "requests", "hooks", "sqlite3"):
+        (here / f"{name}.py").write_text(f"print('loaded {name}')\n")
+    program = elsewhere / "program.py"
+    program.write_text(
+        "import openai\nopenai.OpenAI().chat.completions.create(model='m', messages=[{'role': 'user', 'content': 'x'}])"
+    )
+    launcher = Path(sysconfig.get_path("scripts")) / "posthog-instrument"
+    for spool in ({}, {"POSTHOG_SPOOL": str(tmp_path / "spool")}):
+        done = subprocess.run(
+            [launcher, sys.executable, str(program)],
+            env=environment(*servers) | spool,
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(servers[1].events) == 2
