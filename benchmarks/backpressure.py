@@ -6,7 +6,8 @@
 50 threads, or 500 asyncio tasks, call a fake model in tight loops with prompts of 20 KB. Three runs, one after another
 and in turn: bare; launched with a PostHog that answers at once; launched with one that takes 5 s for each batch. Shown
 are ratios to the bare run of the same round: the median and the 99th percentile of a call, and the peak of resident
-memory, beside the bound of the queue. Every call must be delivered or counted as lost: exit code 1 otherwise.
+memory. Every call must be delivered or counted as lost (or both, where the answer did not come before the exit): exit
+code 1 otherwise.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
                     f"{seen.p99_s / bare.p99_s:8.2f}{over:13.0f} MiB{seen.n_delivered:13}{seen.n_lost:7}",
                     flush=True,
                 )
-                well = well and seen.n_delivered + seen.n_lost == seen.n_calls
+                well = well and seen.n_delivered + seen.n_lost >= seen.n_calls  # more: lost for us, taken by PostHog
     print("every call was delivered or counted" if well else "CALLS ARE MISSING: neither delivered nor counted")
     return 0 if well else 1
 
