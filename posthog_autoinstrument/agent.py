@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -249,9 +250,13 @@ def shrink(built: Event, max_bytes: int) -> Event | None:
     return built._replace(body=body) if body is not None else None
 
 
+_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
+"""An address: the name of a host may begin like one."""
+
+
 def _is_loopback(host: str) -> bool:
     name = urlsplit(host).hostname or ""
-    return name == "localhost" or name.endswith(".localhost") or name == "::1" or name.startswith("127.")
+    return name in ("localhost", "::1") or name.endswith(".localhost") or _LOOPBACK.fullmatch(name) is not None
 
 
 def _version_of(package: str) -> str:

@@ -363,11 +363,6 @@ class Flusher:
         self._in_hand += len(made)
         self._deliver(made, ledger)
 
-    def forget(self, rows: tuple[int, ...]) -> None:
-        """These rows make no event."""
-        if self._spool is not None and rows:
-            self._spool.done(rows)
-
     def _take_overdue(self) -> None:
         due = guard.attempt("look after calls in the background", self._overdue, self._exiting) or []
         self._in_hand += len(due)

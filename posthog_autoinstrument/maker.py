@@ -145,10 +145,15 @@ class Maker:
 
 
 def _load_hook(text: str, program: str) -> BeforeSend | None:
-    """The function that `module:function` names; None, with a line that says why, where there is none.
+    """The function that `module:function` names; None, with a line that says why, where there is none."""
+    found, reason = find_hook(text, program)
+    if found is None:
+        guard.say_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={text}: {reason}; no event is sent")
+    return found
 
-    `program` is the file that runs as the program.
-    """
+
+def find_hook(text: str, program: str = "") -> tuple[BeforeSend | None, str]:
+    """The function that `module:function` names, or why there is none. `program` is the file that is the program."""
     module, _, name = text.partition(":")
     try:
         if module not in sys.modules and os.path.basename(program) == module.rpartition(".")[2] + ".py":
@@ -159,13 +164,9 @@ def _load_hook(text: str, program: str) -> BeforeSend | None:
                 found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-        if callable(found):
-            return cast(BeforeSend, found)
-        reason = f"{name} is not callable"
     except (ImportError, AttributeError) as error:
-        reason = str(error)
-    guard.say_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={text}: {reason}; no event is sent")
-    return None
+        return None, str(error)
+    return (cast(BeforeSend, found), "") if callable(found) else (None, f"{name} is not callable")
 
 
 def _drop(built: dict[str, Any]) -> None:

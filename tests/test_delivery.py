@@ -557,7 +557,8 @@ posthog_autoinstrument.configure(before_send=hook)
         assert ids[2] == ran.events[2]["properties"]["$ai_trace_id"]
         assert ids[3] == "x" * 200
 
-    def test_plain_http_is_for_this_machine_only(self, run_program):
-        ran = run_program(CALL + "call('a')\n", env={"POSTHOG_HOST": "http://posthog.example"})
+    @pytest.mark.parametrize("host", ["http://posthog.example", "http://127.0.0.1.example", "http://localhost.example"])
+    def test_plain_http_is_for_this_machine_only(self, run_program, host):
+        ran = run_program(CALL + "call('a')\n", env={"POSTHOG_HOST": host})
         assert "POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1" in ran.stderr
         assert "1 event was lost" in ran.stderr

@@ -21,7 +21,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, elsewhere, guard, hooks, redact, sockets, wake
+from .. import __version__, agent, elsewhere, guard, hooks, maker, redact, sockets, wake
 from ..config import LAUNCHED, SETTINGS, Config, Setting, mask
 from ..hooks import Point
 from ..sinks.posthog import answers
@@ -104,27 +104,14 @@ def _settings(report: Report, settings: Config, environ: Mapping[str, str]) -> N
     for problem in settings.problems:
         report.problem(problem)
     if settings.before_send is not None:
-        module, _, name = settings.before_send.partition(":")
-        reason = _why_not_loaded(module, name)
-        if reason is not None:
+        hook, reason = maker.find_hook(settings.before_send)
+        if hook is None:
             report.problem(
-                f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={settings.before_send}: {reason}: no event would be sent"
+                f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={settings.before_send}: {reason}: no event would be sent "
+                "(where its module is missing: is its folder on PYTHONPATH?)"
             )
     if settings.disabled:
         report.problem("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing is captured")
-
-
-def _why_not_loaded(module: str, name: str) -> str | None:
-    """Why a function cannot be had from here; None where it can."""
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except ImportError as error:
-        return f"{error} (is its folder on PYTHONPATH?)"
-    except AttributeError as error:
-        return str(error)
-    return None if callable(found) else f"{name} is not callable"
 
 
 def _shown(setting: Setting, value: Any) -> str:

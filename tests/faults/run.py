@@ -51,7 +51,6 @@ for number in range({calls}):
     said = [{{"role": "user", "content": str(number) + {padding!r}}}]
     client.chat.completions.create(model="gpt-4o-mini", messages=said)
 time.sleep({pause_s})
-{before_end}
 print(time.time(), flush=True)
 {end}
 """
@@ -69,7 +68,6 @@ class Row:
     env: dict[str, str] = field(default_factory=dict)
     spool: bool = False
     end: str = ""
-    before_end: str = ""
     pause_s: float = 0.0
     padding: str = ""
     prepare: Callable[[PostHogServer], None] | None = None
@@ -105,7 +103,6 @@ def _small_bodies(server: PostHogServer) -> None:
 ALWAYS = 400
 FAST = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.2"}
 POISON = {"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "hooks:poison"}
-HANG = "its answer never comes"
 
 SERVER_ROWS = [
     Row("200"),
@@ -246,7 +243,6 @@ def _timed(command: list[str], row: Row, folder: Path, environ: dict[str, str]) 
             gap_s=0.02 if row.outage_s else 0,
             padding=row.padding,
             pause_s=row.pause_s,
-            before_end=row.before_end,
             end=row.end,
         )
     )
