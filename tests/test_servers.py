@@ -59,6 +59,9 @@ async def asgi(scope, receive, send):
     await async_client.chat.completions.create(**question(scope["path"]))
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+
+with open("loaded", "a") as loaded:
+    print(os.getpid(), file=loaded)
 """
 
 
@@ -72,6 +75,11 @@ class Server:
     """The application makes a call when it is imported, once, in the process that forks the workers."""
     stop: signal.Signals = signal.SIGTERM
     interval_s: float = 3600
+
+    @property
+    def n_importers(self) -> int:
+        """How many processes import the application. Gunicorn fails when it is told to stop before they have."""
+        return 2 if {"-w", "--workers"} & set(self.command.split()) and "--preload" not in self.command else 1
 
     def present(self) -> bool:
         return importlib.util.find_spec(self.package) is not None
@@ -169,6 +177,12 @@ def serve(server: Server, folder: Path, launched: bool) -> Served:
             first = wait_until(answers, "the server does not answer", timeout_s=60)
             with ThreadPoolExecutor(4) as pool:
                 pids = {first, *pool.map(get, map(str, range(N_REQUESTS)))}
+            loaded = folder / "loaded"
+            wait_until(
+                lambda: len(set(loaded.read_text().split())) >= server.n_importers,
+                "a worker does not start",
+                timeout_s=60,
+            )
             if server.at_import and server.interval_s < 60 and launched:
                 wait_until(lambda: posthog_server.events, "the master has not sent what it captured")
             process.send_signal(server.stop)
