@@ -30,6 +30,8 @@ MARK = "_posthog_autoinstrument"
 """Set on every function of ours that stands in an SDK class."""
 CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
 """Names of the exceptions that cancel a task: asyncio's and trio's."""
+HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-request-id")
+"""Headers of answers, in lower case, that tell of a call. A provider names more."""
 MAX_ERROR_CHARS = 100_000
 TEXT_LIMIT = 32 * 1024 * 1024
 """Characters kept of a stream's events; beyond it only the last event is. PostHog takes events of 8 MiB."""
@@ -83,7 +85,8 @@ class OpenCall:
     """We asked for the token counts of this stream: the answer to that is not shown to the program."""
     usage_host = ""
     """The host that was asked, as it is listed."""
-    headers: Any = None
+    headers: Mapping[str, str] | None = None
+    """Those of the answer's headers that something looks at, by their names in lower case."""
     status: int | None = None
     error: Error | None = None
     model: str | None = None
@@ -129,7 +132,7 @@ class OpenCall:
     def answered(self, response: Any, stream: bool) -> bool:
         """The transport has an answer; say whether its body is in memory."""
         self.status = response.status_code
-        self.headers = response.headers
+        self.headers = guard.quietly(self.calls.headers_of, response)
         self.stream = stream
         if self.url is None:
             self.requested(response.request)
@@ -271,7 +274,7 @@ class OpenCall:
             headers={
                 name: value
                 for name in self.calls.provider.headers
-                if headers is not None and isinstance(value := headers.get(name), str)
+                if headers is not None and (value := headers.get(name)) is not None
             },
             error=self.error,
             model=self.model,
@@ -382,7 +385,7 @@ def _form_bytes(form: list[tuple[str, Any]]) -> bytes:
     return json.dumps(fields).encode()
 
 
-def _media_type(headers: Any) -> str | None:
+def _media_type(headers: Mapping[str, str] | None) -> str | None:
     """The content type of an answer that is no text."""
     kind = str(headers.get("content-type", "")).partition(";")[0].strip().lower() if headers is not None else ""
     return kind if kind.startswith(("audio/", "image/", "video/", "application/octet-stream")) else None
@@ -396,7 +399,7 @@ def _sound_or_picture(body: bytes, media: str, size: int, keep: bool) -> bytes:
     return json.dumps(described).encode()
 
 
-def _reported_cost(headers: Any) -> float | None:
+def _reported_cost(headers: Mapping[str, str]) -> float | None:
     """The cost in US dollars that a LiteLLM proxy reports of its answers."""
     cost = headers.get("x-litellm-response-cost")
     return float(cost) if cost is not None else None
@@ -427,6 +430,7 @@ class Calls:
             privacy_mode=config.privacy_mode,
         )
         self.keep_media = config.keep_media
+        self._kept_headers = frozenset(name.encode() for name in (*HEADERS, *provider.headers))
         plain = [endpoint for endpoint in provider.endpoints if "{}" not in endpoint.path]
         self._by_path = {(endpoint.method, endpoint.path): endpoint for endpoint in plain}
         self._methods = {endpoint.method for endpoint in provider.endpoints}
@@ -489,6 +493,12 @@ class Calls:
         call.of_client(client)
         call.claimed = True
         return call
+
+    def headers_of(self, response: Any) -> dict[str, str]:
+        """Those headers of an answer that something looks at. All of them would be the most that a call holds."""
+        # `raw` of httpx and httpx2: pairs of bytes, as they came.
+        pairs = ((raw.lower(), value) for raw, value in response.headers.raw)
+        return {name.decode(): value.decode("utf-8", "replace") for name, value in pairs if name in self._kept_headers}
 
     def finish_streams(self) -> None:
         """End every call whose answer is still being read: the program is ending."""

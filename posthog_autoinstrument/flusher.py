@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # sqlite3 is for those who asked for a spool
     from .spool import Spool
 
 REPORT_EVERY_S = 60.0
+BATCH_BYTES = 2 * 1024 * 1024
+"""Content of records that is made into events and sent at once: so much of it is in memory several times over."""
 LOOK_EVERY_S = 60.0
 """Between two looks for outboxes that dead processes left."""
 PAUSE_S = 0.1
@@ -111,6 +113,7 @@ class Flusher:
         self._idle = False
         self._pausing = False
         self._batch: list[Event] = []
+        self._batch_bytes = 0
         self._in_hand = 0
         self._reported_at = 0.0
         self._orphan: Orphaned | None = None
@@ -303,6 +306,7 @@ class Flusher:
                 return
             else:
                 self._in_hand += 1
+                size = item.size
                 if self._durable is not None and not isinstance(item, Sealed):  # ended in a finaliser
                     item = guard.attempt("keep a call", self._durable.keep, item) or item
                 event = guard.attempt("build an event", self._build, item)
@@ -310,7 +314,8 @@ class Flusher:
                     self._in_hand -= 1
                     continue
                 self._batch.append(event)
-                if len(self._batch) >= self._flush_at:
+                self._batch_bytes += size
+                if len(self._batch) >= self._flush_at or self._batch_bytes >= BATCH_BYTES:
                     self._send_batch()
 
     def _ship_spooled(self) -> None:
@@ -369,8 +374,11 @@ class Flusher:
         self._batch += due
 
     def _send_batch(self) -> None:
-        batch, self._batch = self._batch, []
-        self._deliver(batch)
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        try:
+            self._deliver(batch)
+        finally:
+            self.queue.done()
 
     def _deliver(self, batch: list[Event], ledger: Ledger | None = None) -> None:
         if not batch:

@@ -1,4 +1,5 @@
-"""Finished calls on their way to the flusher: bounded in count and in bytes, without a lock.
+"""Finished calls on their way to the flusher: bounded in count and in bytes, without a lock. What the flusher has in
+hand counts until it is done with it.
 
 `add` runs on the host's threads and in finalisers, where taking a lock that the same thread already holds would hang
 the program. So it appends to a deque and releases a binary semaphore, both atomic in C and reentrant.
@@ -11,8 +12,14 @@ from collections import deque
 from . import guard, threads
 from .records import Sealable
 
-OVERHEAD = 1_000
+OVERHEAD = 2_000
 """Bytes counted for a record beside its content."""
+
+
+def cost(record: Sealable) -> int:
+    """Bytes counted for a record: resident memory, not content. The allocator leaves holes between pieces of 20 KB, and
+    the events of a batch stand beside their records while they are sent."""
+    return record.size + record.size // 2 + OVERHEAD
 
 
 class Marker:
@@ -32,8 +39,9 @@ class Queue:
         self._max_bytes = max_bytes
         self._wake_at = wake_at
         # Added to by host threads, subtracted from by the reader. `+=` on an attribute is not interrupted between its
-        # load and its store in CPython 3.10 to 3.13 (no eval-breaker check there); `take` puts it right when empty.
+        # load and its store in CPython 3.10 to 3.13 (no eval-breaker check there); `done` puts it right when empty.
         self._bytes = 0
+        self._in_hand = 0
         self.dropped = 0
         self._wake = threads.allocate_lock()
         self._wake.acquire()
@@ -45,10 +53,10 @@ class Queue:
         """Add a record; False where it was dropped because the queue is full. Never blocks.
 
         `counted`: it is lost then, and counted."""
-        size = record.size + OVERHEAD
+        size = cost(record)
         waiting = len(self._items)
         # A record larger than the whole bound still passes an empty queue: dropping it would lose it for ever.
-        if waiting >= self._max_events or (waiting and self._bytes + size > self._max_bytes):
+        if waiting >= self._max_events or (self._bytes and self._bytes + size > self._max_bytes):
             if counted:
                 self.dropped += 1
             return False
@@ -81,11 +89,17 @@ class Queue:
         try:
             item = self._items.popleft()
         except IndexError:
-            self._bytes = 0
             return None
         if not isinstance(item, Marker):
-            self._bytes -= item.size + OVERHEAD
+            self._in_hand += cost(item)
         return item
+
+    def done(self) -> None:
+        """For the reader: what was taken so far is not in memory any longer."""
+        self._bytes -= self._in_hand
+        self._in_hand = 0
+        if not self._items:
+            self._bytes = 0
 
     def waiting(self) -> int:
         """How many records wait."""

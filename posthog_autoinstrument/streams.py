@@ -123,7 +123,7 @@ def _keep(call: OpenCall, piece: Any) -> None:
 def _begin(call: OpenCall) -> None:
     """The program begins to read a body itself. Of one that is mostly bulk, and not compressed, two ends are kept."""
     call.raw = []
-    if call.drops_bulk and not guard.quietly(call.headers.get, "content-encoding"):
+    if call.drops_bulk and not (call.headers or {}).get("content-encoding"):
         call.raw_tail = deque()
 
 
@@ -168,7 +168,7 @@ class _AsyncCollected:
 
 def _hides_usage(call: OpenCall) -> bool:
     """Whether the program, reading this body itself, would read the usage that we asked for."""
-    return call.asked_usage and is_event_stream(call.headers) and not call.headers.get("content-encoding")
+    return call.asked_usage and is_event_stream(call.headers) and not (call.headers or {}).get("content-encoding")
 
 
 def _unasked(pieces: Iterator[bytes]) -> Iterator[bytes]:
