@@ -198,7 +198,7 @@ class OpenCall:
         if hasattr(response, "status_code"):
             self.answered(response, self.stream)
         elif self.url is None:
-            self.requested(getattr(error, "request", None))
+            self.requested(guard.quietly(getattr, error, "request", None))  # httpx: a property that may raise
         self.finish("failed")
 
     def keep(self, piece: bytes) -> None:
@@ -321,8 +321,11 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
 def _error_of(error: BaseException) -> Error:
     """An exception of the SDK as text. Attributes as openai 1.0 to 3.54 `APIError` and `APIStatusError` have them."""
 
+    # Not `getattr`: a property may do anything, and those of websockets' ConnectionClosed warn the program.
+    own = vars(error)
+
     def text(name: str) -> str | None:
-        value = getattr(error, name, None)
+        value = own.get(name)
         return value if isinstance(value, str) else None
 
     causes: list[str] = []
@@ -330,7 +333,7 @@ def _error_of(error: BaseException) -> Error:
     while cause is not None and len(causes) < 3:
         causes.append(type(cause).__name__)
         cause = cause.__cause__ or cause.__context__
-    status = getattr(error, "status_code", None)
+    status = own.get("status_code")
     return Error(
         type(error).__name__,
         (guard.quietly(str, error) or "")[:MAX_ERROR_CHARS],  # a `__str__` of the host's may raise

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -699,8 +700,11 @@ class TestEnds:
         server = make_server(script)
         with client_of(server) as client, client.responses.connect() as connection:
             self.ask(connection)
-            with pytest.raises(ConnectionClosedError):
-                connection.recv()
+            # Attributes of websockets' exceptions warn whoever reads them.
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                with pytest.raises(ConnectionClosedError):
+                    connection.recv()
         found = facts(*captured(1))
         self.assert_begun(found)
         assert found["$ai_is_error"] is True
@@ -898,6 +902,22 @@ class TestTheProgram:
         assert facts(event)["$ai_output_choices"] == SPOKEN
         for steps in BROKEN:
             assert run(launched=True, broken=steps)[:2] == bare[:2]
+
+    def test_stand_ins_for_the_transport(self, make_server, run_program):
+        """As the SDK's own tests have them: anything in the place of the websockets connection."""
+        program = """
+            from unittest.mock import Mock
+            import openai
+            from openai.resources.responses.responses import ResponsesConnection
+            for transport in (None, object(), Mock(recv=Mock(return_value=b"{}"))):
+                try:
+                    print(type(ResponsesConnection(transport).recv_bytes()))
+                except (AttributeError, TypeError) as error:
+                    print(type(error))
+        """
+        bare, launched = (run_program(program, launched=launched) for launched in (False, True))
+        assert bare.stdout.count("\n") == 3
+        assert (launched.returncode, launched.stdout, launched.stderr) == (0, bare.stdout, bare.stderr)
 
     def test_connections_are_freed_when_they_were(self, make_server):
         server = make_server(answering)
