@@ -324,7 +324,7 @@ SETTINGS: tuple[Setting, ...] = (
         "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_BYTES",
         64 * 1024 * 1024,
         "a whole number of at least 65536",
-        "Bytes of captured content that may wait.",
+        "Bytes of memory that calls may take while they wait or are sent; about two thirds of it are content.",
         _whole(65_536, 2**40),
     ),
     Setting(

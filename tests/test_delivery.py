@@ -352,6 +352,30 @@ class TestBounds:
         (line,) = ran.stderr.splitlines()
         assert "40 events were lost (40: queue full)" in line
 
+    def test_what_is_large_is_sent_in_small_batches(self, run_program, posthog_server):
+        """Events are in memory several times over while they are sent."""
+        ran = run_program(
+            CALL + "for number in range(30): call('x' * 400_000)\n",
+            env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
+        )
+        assert len(ran.events) == 30
+        assert len(posthog_server.requests) >= 5
+
+    def test_what_is_being_sent_counts(self, run_program, posthog_server):
+        posthog_server.fail_next(Fault(200, delay_s=8.0, recorded=True))
+        ran = run_program(
+            CALL + "for number in range(40): call('x' * 100_000)\n",
+            env={
+                "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_BYTES": "2000000",
+                "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "10",
+                "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600",
+                "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "60",
+            },
+        )
+        # Of 2 MB 13 calls at 150 KB: 10 on their way and 3 that wait.
+        assert len(ran.events) == 13
+        assert "27: queue full" in ran.stderr
+
     def test_bytes_are_bounded_too(self, run_program):
         ran = run_program(
             CALL + "for number in range(10): call('x' * 100_000)\n",
