@@ -22,6 +22,7 @@ from .courier import Courier
 from .flusher import Flusher
 from .maker import BeforeSend, Maker
 from .queue import Queue
+from .records import Sealable
 from .sinks import Event, Outcome, Sink
 from .sinks.posthog import PostHogSink
 
@@ -74,7 +75,7 @@ class Agent:
             self.durable,
         )
         self.calls = [
-            calls.Calls(provider, settings, self.flusher.add, self.flusher.expect, active=not settings.disabled)
+            calls.Calls(provider, settings, self._add, self.flusher.expect, active=not settings.disabled)
             for provider in self.providers.values()
         ]
         self.hooks = [
@@ -184,6 +185,13 @@ class Agent:
 
     # The life of the process
 
+    def _add(self, record: Sealable, late: bool) -> None:
+        try:
+            self.flusher.add(record, late)
+        finally:
+            if self._ends_by and not self._closing:
+                self.close()  # the signal came in the middle of it
+
     def close(self) -> None:
         """At exit: end what is open and deliver what is waiting, within the exit timeout."""
         self._closing = threading.get_ident()
@@ -198,10 +206,12 @@ class Agent:
     def terminate(self, number: int) -> bool:
         """Signal `number` wants to end this process: deliver first, as at exit.
 
-        True where that goes on when the handler has returned: an interrupted delivery at exit, or one in a greenlet.
+        True where that goes on when the handler has returned: an interrupted delivery at exit or commit to the spool,
+        or one in a greenlet.
         It ends the process when it is done.
         """
-        if self._closing == threading.get_ident():
+        in_spool = self.durable is not None and self.durable.spool.is_here()
+        if in_spool or self._closing == threading.get_ident():
             self._ends_by = number
             return True
         spawn = threads.hub_spawn()

@@ -17,6 +17,7 @@ from .outbox import EVENT, RECORD, Kept
 from .records import Call, Sealable, Sealed, call_from_bytes
 from .sinks import Event
 from .spool import Orphan, Spool, fingerprint
+from .store import StoreError
 
 
 class Durable:
@@ -38,11 +39,19 @@ class Durable:
         self._destination = fingerprint(*destination)
         self.spool.state(destination=self._destination)
 
-    def keep(self, record: Sealable) -> Sealable | None:
-        """On the program's thread: seal a record and commit it to the spool. None where it makes no event."""
+    def keep(self, record: Sealable, take: Callable[[Sealed], None]) -> None:
+        """On the program's thread: seal a record, commit it to the spool and let `take` have it, unless it makes no
+        event. `take` has it even where a signal handler of the program's raises through the commit."""
         call = record.seal()
         if call is None:
-            return None
+            return
+        numbers: list[int] = []
+        try:
+            self._commit(call, numbers)
+        finally:
+            take(Sealed(replace(call, spooled=tuple(numbers)) if numbers else call, record.size))
+
+    def _commit(self, call: Call, numbers: list[int]) -> None:
         if _holds_secrets(call):
             provider = self.maker.provider_of(call)
             built = event.build(
@@ -51,8 +60,7 @@ class Durable:
             kind, body = EVENT, mend.dumps(built)
         else:
             kind, body = RECORD, call.to_bytes()
-        number = self.spool.keep(kind, call.uuid, body)
-        return Sealed(call if number is None else replace(call, spooled=(number,)), record.size)
+        self.spool.keep(kind, call.uuid, body, numbers)
 
     def read_back(self, row: Kept) -> Event | None:
         """The event of a row of our own outbox."""
@@ -98,14 +106,18 @@ class Rest:
     def __init__(self, durable: Durable, orphan: Orphan) -> None:
         self._durable = durable
         self._orphan = orphan
-        self._facts = orphan.outbox.facts()
+        self._facts = guard.quietly(orphan.outbox.facts) or {}
         self._background = Background()  # the numbers of the rows are the orphan's own
         self._last = 0
         self._over = False
 
     def next(self, limit: int) -> list[Event] | None:
         """The events of the next rows; None where there are no more."""
-        rows = self._orphan.outbox.rows(self._last, limit)
+        try:
+            rows = self._orphan.outbox.rows(self._last, limit)
+        except StoreError as error:
+            self._durable.spool.refuse(self._orphan, error)
+            return None
         if rows:
             self._last = rows[-1].number
             read = [
@@ -127,7 +139,11 @@ class Rest:
 
     def done(self, numbers: Sequence[int]) -> None:
         """These were delivered, or make no event."""
-        self._orphan.outbox.remove(numbers)
+        try:
+            self._orphan.done(numbers)
+        except StoreError as error:
+            self._durable.spool.refuse(self._orphan, error)
+            raise
 
     def spill(self, numbers: Sequence[int]) -> None:
         """They stay where they are."""

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from . import forks, guard, threads
 from .courier import SEND_TIMEOUT_S, Courier, Ledger
@@ -47,18 +47,14 @@ class Durability(Protocol):
     @property
     def spool(self) -> Spool: ...
 
-    def keep(self, record: Sealable) -> Sealable | None:
-        """On the program's thread: commit a record. None where it makes no event."""
+    def keep(self, record: Sealable, take: Callable[[Sealed], None]) -> None:
+        """On the program's thread: commit a record. `take` has it then, unless it makes no event."""
 
     def read_back(self, row: Kept) -> Event | None:
         """The event of a row of our own outbox."""
 
     def orphaned(self) -> Orphaned | None:
         """What a dead process left, if it is ours to deliver."""
-
-
-class _Failed:
-    """Stands for what could not be kept."""
 
 
 def _yes() -> bool:
@@ -179,16 +175,18 @@ class Flusher:
 
     def _add_kept(self, durable: Durability, record: Sealable) -> None:
         """Commit the record to the spool and hand it over; where memory is full it waits on the disk only."""
-        kept: Any = _Failed
+        taken: list[Sealed] = []
+        settled = False
         try:
-            kept = durable.keep(record)
+            durable.keep(record, taken.append)
+            settled = True
         finally:
-            if kept is _Failed:
+            if taken:
+                rows = taken[0].call.spooled
+                if not self.queue.add(taken[0], counted=not rows):
+                    durable.spool.spill(rows)
+            elif not settled:
                 self.queue.add(record)
-        if kept is not None:
-            rows = getattr(getattr(kept, "call", None), "spooled", ())
-            if not self.queue.add(kept, counted=not rows):
-                durable.spool.spill(rows)
 
     def start(self) -> None:
         """Start the thread, once in this process. Where none can be started, exit sends inline."""
@@ -278,6 +276,8 @@ class Flusher:
                 with self._pumping:
                     guard.attempt("deliver events", self._pump)
                     guard.attempt("deliver what is in the spool", self._ship_spooled)
+                    if self._spool is not None:
+                        guard.attempt("tidy the spool", self._spool.tidy)
                     guard.attempt("take over what others left", self._ship_orphans)
                 guard.attempt("report losses", self._report)
                 if self._exiting and not len(self.queue):
@@ -308,7 +308,9 @@ class Flusher:
                 self._in_hand += 1
                 size = item.size
                 if self._durable is not None and not isinstance(item, Sealed):  # ended in a finaliser
-                    item = guard.attempt("keep a call", self._durable.keep, item) or item
+                    taken: list[Sealed] = []
+                    guard.attempt("keep a call", self._durable.keep, item, taken.append)
+                    item = taken[0] if taken else item
                 event = guard.attempt("build an event", self._build, item)
                 if event is None:
                     self._in_hand -= 1

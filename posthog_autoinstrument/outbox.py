@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
-from . import threads
+from . import forks, threads
 from .store import StoreError, explain, inherited, prepare
 
 RECORD = 0
@@ -27,6 +29,13 @@ _APPLICATION_ID = 0x5048414F
 _VERSION = 1
 _PAGE_BYTES = 4096
 _CHECKPOINT_PAGES = 1000
+_WAIT_S = 0.05
+"""Longest wait for a file that another process has locked: the program's threads wait as well."""
+_SLOW_S = 1.0
+"""Longest wait for another thread of this process that is at work in the file. It takes 0.1 ms, and with eight busy
+threads their turns at the interpreter's lock."""
+RETRY_S = 1.0
+"""Between a row that the disk did not take and the next that is offered to it: the program waits for each try."""
 
 
 class Kept(NamedTuple):
@@ -45,16 +54,24 @@ class Outbox:
     locks and the log of its parent.
     """
 
-    def __init__(self, path: Path, max_bytes: int, timeout_s: float = 1.0) -> None:
+    def __init__(self, path: Path, max_bytes: int, last: int = 0) -> None:
+        """`last`: numbers up to this one are not given again."""
         self.path = path
+        self.last = last
+        """The number of the row that was added last."""
         self._lock = threads.allocate_lock()
-        self._holder = 0
-        self._timeout_s = timeout_s
+        self._inside: set[int] = set()
+        """Threads that add a row, or wait for it."""
+        self._failed_at: float | None = None
         self._unchecked_pages = 0
         self._connection: sqlite3.Connection | None = None
+        with forks.STORE:  # SQLite's own locks: a child forked while a thread holds one hangs at its first use of them
+            self._make(path, max_bytes, last)
+
+    def _make(self, path: Path, max_bytes: int, last: int) -> None:
         try:
             prepare(path)
-            made = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+            made = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
             self._connection = made
             version = made.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not made.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -65,10 +82,11 @@ class Outbox:
                     "BEGIN; CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL,"
                     " uuid TEXT NOT NULL, body BLOB NOT NULL);"
                     " CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);"
+                    f" INSERT INTO sqlite_sequence VALUES ('outbox', {last:d});"
                     f" PRAGMA user_version = {_VERSION}; COMMIT"
                 )
             elif made.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-                raise StoreError(f"{path} is another program's database")
+                raise StoreError(f"{path} is another program's database", damaged=True)
             elif version > _VERSION:
                 raise StoreError(f"{path} was written by a newer version of posthog-autoinstrument")
             made.execute("PRAGMA synchronous = NORMAL")
@@ -82,21 +100,49 @@ class Outbox:
 
     # On the program's threads
 
-    def add(self, kind: int, uuid: str, body: bytes) -> int | None:
-        """Commit one row; its number. None where this thread, or another one for too long, is at work in the file."""
+    def add(self, kind: int, uuid: str, body: bytes, note: Callable[[int], None]) -> int | None:
+        """Commit one row; its number, which `note` is told before anybody can read the row. None where this thread is
+        at work in the file: this is a signal handler of the program's, in the middle of our own commit; and where the
+        disk has just refused one."""
         ours = threads.get_ident()
-        if self._holder == ours or not self._lock.acquire(timeout=self._timeout_s):
-            return None  # a signal handler of the program's, in the middle of our own commit
-        self._holder = ours
+        if ours in self._inside:
+            return None
+        entered = settled = False
+        self._inside.add(ours)
         try:
-            done = self._db.execute("INSERT INTO outbox (kind, uuid, body) VALUES (?, ?, ?)", (kind, uuid, body))
+            entered = self._lock.acquire(timeout=_SLOW_S)
+            if not entered:
+                raise StoreError(f"{self.path} is in use for too long", transient=True)
+            if is_recent(self._failed_at):
+                settled = True
+                return None
+            number = self._db.execute("INSERT INTO outbox (kind, uuid, body) VALUES (?, ?, ?)", (kind, uuid, body))
+            note(int(number.lastrowid or 0))
+            self.last = int(number.lastrowid or 0)
             self._unchecked_pages += 1 + len(body) // _PAGE_BYTES
-            return done.lastrowid
-        except sqlite3.Error as error:
+            settled = True
+            return self.last
+        except (sqlite3.Error, StoreError) as error:
+            settled = True
+            self._failed_at = monotonic()
             raise explain(self.path, error) from None
         finally:
-            self._holder = 0
-            self._lock.release()
+            if entered:
+                if not settled:
+                    self._undo(uuid)
+                self._lock.release()
+            self._inside.discard(ours)
+
+    def _undo(self, uuid: str) -> None:
+        """A signal handler of the program's raised through a commit: nobody knows of its row."""
+        try:
+            self._db.execute("DELETE FROM outbox WHERE number > ? AND uuid = ?", (self.last, uuid))
+        except (sqlite3.Error, StoreError):
+            pass
+
+    def is_here(self) -> bool:
+        """Whether this thread is at work in the file: this is a signal handler."""
+        return threads.get_ident() in self._inside
 
     def hold(self, timeout_s: float) -> bool:
         """Keep everybody out, for the time of a fork; False where somebody stays inside for longer than that."""
@@ -116,6 +162,10 @@ class Outbox:
     def remove(self, numbers: Sequence[int]) -> None:
         """Delete rows that were delivered, or dropped for good."""
         self._write([("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])])
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Copy the log back into the file where it has grown: it takes room beside the file's own."""
         if self._unchecked_pages >= _CHECKPOINT_PAGES:
             self._unchecked_pages = 0
             self._checkpoint()
@@ -139,12 +189,12 @@ class Outbox:
 
     def close(self) -> None:
         """Let the file go. Never raises; closing twice is fine."""
-        with self._lock:
-            connection, self._connection = self._connection, None
         try:
-            if connection is not None:
-                connection.close()
-        except sqlite3.Error:
+            with self._alone():
+                connection, self._connection = self._connection, None
+                if connection is not None:
+                    connection.close()
+        except (sqlite3.Error, StoreError):
             pass
 
     @property
@@ -153,9 +203,19 @@ class Outbox:
             raise StoreError(f"{self.path} is not open in this process")
         return self._connection
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else in the file, and no fork. Bounded: it may be a signal handler that asks."""
+        if not self._lock.acquire(timeout=_SLOW_S):
+            raise StoreError(f"{self.path} is in use for too long", transient=True)
+        try:
+            with forks.STORE:
+                yield
+        finally:
+            self._lock.release()
+
     def _write(self, statements: Iterable[tuple[str, Sequence[tuple[object, ...]]]]) -> None:
-        with self._lock:
-            self._holder = threads.get_ident()
+        with self._alone():
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 for statement, values in statements:
@@ -165,29 +225,30 @@ class Outbox:
                 if self._connection is not None and self._connection.in_transaction:
                     self._connection.rollback()
                 raise explain(self.path, error) from None
-            finally:
-                self._holder = 0
 
     def _read(self, query: str, values: tuple[object, ...]) -> list[Any]:
-        with self._lock:
-            self._holder = threads.get_ident()
+        with self._alone():
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
                 raise explain(self.path, error) from None
-            finally:
-                self._holder = 0
 
     def _checkpoint(self) -> None:
         """Copy the log back into the file: with a connection of its own, so that nobody waits for the disk."""
         try:
-            other = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-            try:
-                other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            finally:
-                other.close()
+            with forks.STORE:
+                other = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+                try:
+                    other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                finally:
+                    other.close()
         except sqlite3.Error:
             pass  # the next one does it
+
+
+def is_recent(failed_at: float | None) -> bool:
+    """Whether it is too early to try again. Right, too, where a test of the host's turns the clock."""
+    return failed_at is not None and 0 <= monotonic() - failed_at < RETRY_S
 
 
 def delete(path: Path) -> None:

@@ -11,16 +11,20 @@ import hashlib
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-from . import guard
-from .outbox import Kept, Outbox, delete
+from . import guard, threads
+from .outbox import Kept, Outbox, delete, is_recent
 from .store import StoreError
 
 PREFIX = "outbox-"
 FORK_WAIT_S = 0.5
+OPEN_WAIT_S = 1.0
+"""Longest a thread waits for another one that opens the outbox. It takes 2 ms."""
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -77,14 +81,31 @@ class Orphan:
         except StoreError:
             self._claim.release(gone=False)
             raise
+        self.unreadable: StoreError | None = None
+        """Why no more is read from it."""
+        self._delivered: set[int] = set()
+        """Rows that are done with and could not be deleted."""
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """These rows were delivered, or dropped for good."""
+        self._delivered.update(numbers)
+        self.outbox.remove(list(self._delivered))
+        self._delivered.clear()
+
+    def count(self) -> int:
+        """How many rows there are to deliver."""
+        return max(0, self.outbox.count() - len(self._delivered))
 
     def close(self) -> None:
-        """Leave it to the next one; an empty one is deleted."""
-        empty = guard.quietly(self.outbox.count) == 0
+        """Leave it to the next one; an empty one is deleted, and one that is damaged put aside."""
+        empty = guard.quietly(self.count) == 0
         self.outbox.close()
+        aside = self.unreadable is not None and self.unreadable.damaged
         if empty:
             delete(self.outbox.path)
-        self._claim.release(gone=empty)
+        elif aside:
+            put_aside(self.outbox.path)
+        self._claim.release(gone=empty or aside)
 
     def abandon(self) -> None:
         """In a forked child: the parent goes on with it."""
@@ -103,49 +124,83 @@ class Spool:
         self.folder = Path(folder)
         self._max_bytes = max_bytes
         self._facts: dict[str, str] = {}
-        self.spilled = 0
-        """Rows of ours that are on disk only: there was no room for them in memory, or PostHog is away."""
         self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._outbox: Outbox | None = None
         self._claim: _Claim | None = None
+        self._last = 0
+        self._opening = threads.allocate_lock()
+        self._opener = 0
+        self._failed_at: float | None = None
         self._live: set[int] = set()
         self._delivered: set[int] = set()
         """Rows that are done with and could not be deleted: that takes room on the disk, too."""
         self._cursor = 0
-        self._held = False
+        self._held = self._held_opening = False
         self.orphan: Orphan | None = None
-        self.spilled = 0
+        self._refused: set[Path] = set()
+        """Outboxes that this process cannot deliver."""
+        self._spills: deque[int] = deque()
+        self._spilled = 0
 
     def __len__(self) -> int:
         """How many rows wait for delivery, as far as this process knows."""
         return len(self._live) + self.spilled
 
+    @property
+    def spilled(self) -> int:
+        """Rows of ours that are on disk only: there was no room for them in memory, or PostHog is away."""
+        return self._spilled + len(self._spills)
+
     # On the program's threads
 
-    def keep(self, kind: int, uuid: str, body: bytes) -> int | None:
-        """Commit one row; its number, or None where it could not be written: said once."""
+    def keep(self, kind: int, uuid: str, body: bytes, numbers: list[int] | None = None) -> int | None:
+        """Commit one row; its number, or None where it could not be written: said once. The number is in `numbers`
+        even where a signal handler of the program's raises through this."""
+
+        def note(number: int) -> None:
+            self._live.add(number)
+            if numbers is not None:
+                numbers.append(number)
+
         try:
             outbox = self._outbox or self._open()
-            number = outbox.add(kind, uuid, body)
+            return outbox.add(kind, uuid, body, note) if outbox is not None else None
         except (StoreError, OSError) as error:
             self._cannot(error)
             return None
-        if number is not None:
-            self._live.add(number)
-        return number
 
     def spill(self, numbers: Sequence[int]) -> None:
         """These rows are not in memory any longer: they are read from the disk later."""
         for number in numbers:
             if number in self._live:
                 self._live.discard(number)
-                self._cursor = min(self._cursor, number - 1)
-                self.spilled += 1
+                self._spills.append(number)
 
-    def _open(self) -> Outbox:
+    def is_here(self) -> bool:
+        """Whether this thread is at work in the spool: this is a signal handler."""
+        outbox = self._outbox
+        return self._opener == threads.get_ident() or (outbox is not None and outbox.is_here())
+
+    def _open(self) -> Outbox | None:
+        """The outbox of this process, made by the first of its threads that needs it."""
+        ours = threads.get_ident()
+        if self._opener == ours or not self._opening.acquire(timeout=OPEN_WAIT_S):
+            return None
+        try:
+            self._opener = ours
+            if self._outbox is None and not is_recent(self._failed_at):
+                self._failed_at = monotonic()
+                self._outbox = self._made()
+                self._failed_at = None
+            return self._outbox
+        finally:
+            self._opener = 0
+            self._opening.release()
+
+    def _made(self) -> Outbox:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if self.folder.is_symlink():
@@ -154,20 +209,23 @@ class Spool:
             name = f"{PREFIX}{int(time.time())}-{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}.db"
             path = self.folder / name
             try:
-                self._claim = _Claim(path, new=True)
+                claim = _Claim(path, new=True)
                 break
             except (FileExistsError, BlockingIOError, FileNotFoundError):
                 continue
         else:
             raise StoreError(f"cannot make a file in {self.folder}")
+        made: Outbox | None = None
         try:
-            made = Outbox(path, self._max_bytes)
+            made = Outbox(path, self._max_bytes, self._last)
             made.state(self._facts)
         except StoreError:
-            self._claim.release(gone=True)
-            self._claim = None
+            if made is not None:
+                made.close()
+            delete(path)
+            claim.release(gone=True)
             raise
-        self._outbox = made
+        self._claim = claim
         return made
 
     def _cannot(self, error: Exception) -> None:
@@ -176,28 +234,16 @@ class Spool:
         if isinstance(error, StoreError) and error.damaged and self._outbox is not None:
             # Ours, broken under our hands. What is in it is kept aside; a new one is begun.
             broken, self._outbox = self._outbox, None
+            self._last = broken.last  # its rows are in memory still: their numbers must not be given again
             broken.close()
-            self._aside(broken.path)
+            put_aside(broken.path)
             if self._claim is not None:
                 self._claim.release(gone=True)
                 self._claim = None
             self._live.clear()
             self._delivered.clear()
-            self.spilled = 0
-
-    def _aside(self, path: Path) -> None:
-        """Put a file that nobody can read out of the way, and say so."""
-        aside = path.with_suffix(".set-aside")
-        try:
-            for suffix in ("-wal", "-shm"):
-                if os.path.exists(f"{path}{suffix}"):
-                    os.replace(f"{path}{suffix}", f"{aside}{suffix}")
-            os.replace(path, aside)
-            guard.say_once(
-                f"aside {path}", f"{path} is not an outbox that can be read: it was put aside as {aside.name}"
-            )
-        except OSError:
-            pass
+            self._spills.clear()
+            self._spilled = 0
 
     # On the flusher's thread
 
@@ -224,52 +270,75 @@ class Spool:
         except StoreError as error:
             self._cannot(error)
 
+    def tidy(self) -> None:
+        """Keep the file small while nothing is delivered."""
+        if self._outbox is not None:
+            self._outbox.tidy()
+
     def spilled_rows(self, limit: int) -> list[Kept]:
         """The oldest rows of ours that are on disk only; they count as in memory from now on."""
         found: list[Kept] = []
-        if self._outbox is None:
-            self.spilled = 0
-        while self.spilled and self._outbox is not None and len(found) < limit:
+        while self._spills:  # appended to by any thread
+            self._cursor = min(self._cursor, self._spills.popleft() - 1)
+            self._spilled += 1
+        outbox = self._outbox
+        if outbox is None:
+            self._spilled = 0
+        while self._spilled and outbox is not None and len(found) < limit:
             try:
-                rows = self._outbox.rows(self._cursor, limit)
+                rows = outbox.rows(self._cursor, limit)
             except StoreError as error:
                 self._cannot(error)
                 break
             for row in rows:
-                if row.number not in self._live and len(found) < limit:
+                if len(found) == limit:
+                    break
+                if row.number not in self._live and row.number not in self._delivered:
                     found.append(row)
                     self._live.add(row.number)
-                    self.spilled = max(0, self.spilled - 1)
+                    self._spilled = max(0, self._spilled - 1)
                 self._cursor = row.number
             if not rows:
-                self.spilled = 0
+                self._spilled = 0
         return found
 
     def take_over(self, match: Callable[[dict[str, str]], bool]) -> Orphan | None:
         """The outbox of a process that is gone and that we may deliver, if there is one; it stays `orphan`."""
         for path in self.paths():
-            if self._outbox is not None and path == self._outbox.path:
+            if path in self._refused or (self._outbox is not None and path == self._outbox.path):
                 continue
             try:
                 orphan = Orphan(path, self._max_bytes)
             except StoreError as error:
-                if not error.transient:
+                if error.damaged:
                     self._set_aside_orphan(path)
+                elif not error.transient:
+                    guard.say_once(f"left {path}", f"{error}; it is left alone")
                 continue
             except OSError:
                 continue
-            if (guard.quietly(orphan.outbox.count) or 0) > 0 and match(guard.quietly(orphan.outbox.facts) or {}):
+            try:
+                found = bool(orphan.outbox.rows(0, 1)) and match(orphan.outbox.facts())
+            except StoreError as error:
+                self.refuse(orphan, error)
+                found = False
+            if found:
                 self.orphan = orphan
                 return orphan
             orphan.close()
         return None
+
+    def refuse(self, orphan: Orphan, error: StoreError) -> None:
+        """What is left of it cannot be read or written: not in this process again."""
+        self._refused.add(orphan.outbox.path)
+        orphan.unreadable = error
 
     def _set_aside_orphan(self, path: Path) -> None:
         try:
             claim = _Claim(path, new=False)
         except OSError:
             return
-        self._aside(path)
+        put_aside(path)
         claim.release(gone=True)
 
     def paths(self) -> Iterator[Path]:
@@ -289,25 +358,31 @@ class Spool:
             self.orphan = None
         outbox, self._outbox = self._outbox, None
         if outbox is not None:
-            left = max(0, (guard.quietly(outbox.count) or 0) - len(self._delivered))
+            count = guard.quietly(outbox.count)  # unknown where another thread is stuck in it: it stays as it is
+            left = max(0, count - len(self._delivered)) if count is not None else 0
+            gone = count is not None and not left
             outbox.close()
-            if not left:
+            if gone:
                 delete(outbox.path)
             if self._claim is not None:
-                self._claim.release(gone=not left)
+                self._claim.release(gone)
         self._claim = None
         return left
 
     def before_fork(self) -> None:
         """Keep everybody out of the file, bounded."""
+        self._held_opening = self._opener != threads.get_ident() and self._opening.acquire(timeout=FORK_WAIT_S)
         outbox = self._outbox
-        self._held = outbox is not None and outbox.hold(FORK_WAIT_S)
+        self._held = outbox is not None and not outbox.is_here() and outbox.hold(FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
         """Let them in again."""
         if self._held and self._outbox is not None:
             self._held = False
             self._outbox.release()
+        if self._held_opening:
+            self._held_opening = False
+            self._opening.release()
 
     def after_fork_in_child(self) -> None:
         """The file is the parent's: this process makes one of its own when it has something to keep."""
@@ -318,6 +393,19 @@ class Spool:
         if self.orphan is not None:
             self.orphan.abandon()
         self._reset()
+
+
+def put_aside(path: Path) -> None:
+    """Put a file that nobody can read out of the way, and say so."""
+    aside = path.with_suffix(".set-aside")
+    try:
+        for suffix in ("-wal", "-shm"):
+            if os.path.exists(f"{path}{suffix}"):
+                os.replace(f"{path}{suffix}", f"{aside}{suffix}")
+        os.replace(path, aside)
+        guard.say_once(f"aside {path}", f"{path} is not an outbox that can be read: it was put aside as {aside.name}")
+    except OSError:
+        pass
 
 
 def fingerprint(*parts: Any) -> str:

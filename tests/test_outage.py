@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,11 @@ class World:
     def event(self, call: Any) -> Event:
         return Event(call.uuid, "$ai_generation", b"{}", call.spooled)
 
-    def keep(self, record: Any) -> Sealed:
+    def keep(self, record: Any, take: Callable[[Sealed], None]) -> None:
         assert self.spool is not None
         number = self.spool.keep(RECORD, record.call.uuid, b"body")
         object.__setattr__(record.call, "spooled", (number,))
-        return Sealed(record.call, record.size)
+        take(Sealed(record.call, record.size))
 
     def orphaned(self) -> None:
         return None

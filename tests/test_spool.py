@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -130,6 +131,114 @@ class TestOneProcess:
         assert asked(ran.events) == Counter(map(str, range(40)))
         assert list(folder.iterdir()) == []
 
+    def test_first_calls_at_the_same_time_share_one_file(self, run, folder):
+        source = """
+            import threading
+            together = threading.Barrier(8)
+
+            def first(number):
+                together.wait()
+                ask(number)
+
+            threads = [threading.Thread(target=first, args=(number,)) for number in range(8)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            """
+        ran = run(source)
+        assert asked(ran.events) == Counter("01234567")
+        assert list(folder.iterdir()) == []
+        run(source + KILL, LATE)
+        assert len(outboxes(folder)) == 1
+        assert asked(run("").events) == Counter()
+        assert asked(run("ask('own')").events) == Counter([*"01234567", "own"])
+
+    def test_threads_that_overflow_memory_send_nothing_twice(self, run, folder):
+        ran = run(
+            """
+            import posthog_autoinstrument
+            from concurrent.futures import ThreadPoolExecutor
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(ask, range(400)))
+            print(posthog_autoinstrument.flush(30))
+            """,
+            {"POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS": "3", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "3"},
+        )
+        assert ran.stdout.endswith("True\n")
+        assert asked(ran.events) == Counter(map(str, range(400)))
+        assert list(folder.iterdir()) == []
+
+
+class TestInTheMiddleOfACommit:
+    """Another process has the file locked, so that the signal comes while the program's thread is in it."""
+
+    def lock(self, source):
+        holder = """
+            import subprocess
+            holder = subprocess.Popen([sys.executable, "-S", "-c",
+                "import sqlite3, sys; other = sqlite3.connect(sys.argv[1], isolation_level=None);"
+                "other.execute('BEGIN EXCLUSIVE'); print('held', flush=True); sys.stdin.readline()", path],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            holder.stdout.readline()
+            """
+        find = """
+            ask("first")
+            import posthog_autoinstrument, glob, threading
+            posthog_autoinstrument.flush()
+            (path,) = glob.glob(os.environ["POSTHOG_SPOOL"] + "/*.db")
+            """
+        return textwrap.dedent(find) + textwrap.dedent(holder) + textwrap.dedent(source)
+
+    TERM = """
+        def terminate():
+            while True:
+                frame = sys._current_frames()[threading.main_thread().ident]
+                if frame.f_code.co_name == "add" and frame.f_code.co_filename.endswith("outbox.py"):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    holder.stdin.close()
+                    return
+        threading.Thread(target=terminate, daemon=True).start()
+        """
+
+    def test_sigterm_is_heard_when_it_is_done(self, run, folder):
+        ran = run(self.lock(self.TERM) + "\nask('second')\nask('never')")
+        assert ran.returncode == -signal.SIGTERM
+        assert ran.stderr == ""
+        assert asked(ran.events) == Counter(["first", "second"])
+        assert list(folder.iterdir()) == []
+
+    def test_a_handler_that_raises(self, run, folder):
+        source = "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(5))\n" + textwrap.dedent(self.TERM)
+        ran = run(self.lock(source) + "\nask('second')\nask('never')")
+        assert ran.returncode == 5
+        assert asked(ran.events) == Counter(["first", "second"])
+        assert list(folder.iterdir()) == []
+
+    def test_a_file_that_stays_locked_is_left_alone_for_a_while(self, run, folder):
+        """One call waits for the lock, the next ones are not offered to the disk. None is lost."""
+        ran = run(
+            self.lock(
+                """
+                from posthog_autoinstrument.outbox import Outbox
+                tried = []
+                def count(frame, event, argument):
+                    if event == "c_call" and frame.f_code is Outbox.add.__code__ and argument.__name__ == "execute":
+                        tried.append(1)
+                sys.setprofile(count)
+                for number in range(5):
+                    ask(number)
+                sys.setprofile(None)
+                holder.stdin.close()
+                print(len(tried))
+                """
+            ),
+            LATE,
+        )
+        *calls, tried = ran.stdout.split()
+        assert 1 <= int(tried) < 5
+        assert "calls wait in memory instead" in ran.stderr
+        assert asked(ran.events) == Counter(calls)
+        assert list(folder.iterdir()) == []
+
 
 class TestTakingOver:
     def test_the_next_process_delivers_what_a_killed_one_left(self, run, folder):
@@ -220,6 +329,39 @@ class TestTakingOver:
         assert asked(run("ask('more')", env).events) == Counter(["theirs", "more"])
         assert list(folder.iterdir()) == []
 
+    def test_what_a_newer_version_left_stays(self, run, folder):
+        run("ask('newer')" + KILL, LATE)
+        (path,) = outboxes(folder)
+        with sqlite3.connect(path) as newer:
+            newer.execute("PRAGMA user_version = 9")
+        newer.close()
+        ran = run("ask('own')")
+        assert asked(ran.events) == Counter(["own"])
+        assert "newer version" in ran.stderr
+        assert outboxes(folder) == [path]
+        with sqlite3.connect(path) as newer:
+            newer.execute("PRAGMA user_version = 1")
+        newer.close()
+        assert asked(run("ask('own')").events) == Counter(["newer", "own"])
+
+    def test_one_that_is_damaged_in_its_middle_holds_up_nothing(self, run, folder):
+        many = "for number in range(150): ask(f'{number} ' + 'x' * 3000)"
+        run(many + KILL, {**LATE, "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "1000"})
+        (path,) = outboxes(folder)
+        with sqlite3.connect(path, isolation_level=None) as broken:
+            broken.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        broken.close()
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(b"garbage " * 10_000)
+        run("ask('behind')" + KILL, LATE)
+        ran = run("ask('own')", {"POSTHOG_AUTOINSTRUMENT_RAISE": "0"})
+        found = asked(ran.events)
+        assert {"behind", "own"} <= set(found)
+        assert "put aside" in ran.stderr
+        assert not outboxes(folder)
+        assert not asked(run("ask('own')").events).keys() - {"own"}
+
     def test_what_has_a_hook_waits_for_a_hook(self, run, folder, tmp_path):
         (tmp_path / "hooks.py").write_text(
             "def hide(event):\n    event['properties']['hidden'] = True\n    return event\n"
@@ -288,6 +430,35 @@ class TestWhenTheDiskFails:
         (line,) = ran.stderr.splitlines()
         assert "calls wait in memory instead" in line
         assert outboxes(folder) == []  # though nothing could be deleted in it
+
+    def test_a_disk_that_was_full_from_the_start_is_not_littered(self, run, folder):
+        ran = run(
+            """
+            import resource
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
+            began = time.monotonic()
+            while time.monotonic() < began + 2.5:
+                ask("more")
+            print(sorted(os.listdir(os.environ["POSTHOG_SPOOL"])))
+            print(sum("outbox" in os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
+                      if os.path.exists(f"/proc/self/fd/{name}")))
+            """,
+            LATE,
+        )
+        *calls, listed, descriptors = ran.stdout.splitlines()
+        assert (listed, descriptors) == ("[]", "0")
+        assert asked(ran.events) == Counter(calls)
+
+    def test_what_cannot_be_deleted_is_sent_once(self, run, folder):
+        run("for number in range(5): ask(f'{number} ' + 'x' * 3000)" + KILL, LATE)
+        (path,) = outboxes(folder)
+        with sqlite3.connect(path, isolation_level=None) as left:
+            left.execute("CREATE TRIGGER full BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        left.close()
+        ran = run("ask('own')", {"POSTHOG_AUTOINSTRUMENT_RAISE": "0"})
+        assert len(asked(ran.events)) == 6
+        assert list(folder.iterdir()) == []
 
     def test_a_full_outbox(self, run, folder):
         ran = run(
@@ -436,6 +607,23 @@ class TestSend:
         stored = {event["uuid"]: event["timestamp"] for event in map(json.loads, shown)}
         assert len(stored) == 250
         assert all(stored[event["uuid"]] == event["timestamp"] for event in posthog_server.events)
+
+    def test_more_outboxes_than_files_can_be_open(self, run, folder, posthog_server):
+        run("ask('one')" + KILL, LATE)
+        (path,) = outboxes(folder)
+        with sqlite3.connect(path) as whole:
+            whole.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        whole.close()
+        for number in range(60):
+            (folder / f"outbox-{number}.db").write_bytes(path.read_bytes())
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))
+        try:
+            assert self.send(folder, posthog_server) == (0, "61 sent, 0 left\n", "")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert len(posthog_server.events) == 61
+        assert list(folder.iterdir()) == []
 
     def test_what_it_is_told(self, run, folder, posthog_server, tmp_path):
         run("ask('one')" + KILL, LATE)
