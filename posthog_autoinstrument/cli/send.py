@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from .. import durable
 from ..config import Config
 from ..flusher import Orphaned
 from ..sinks import Event
-from ..spool import PREFIX, Orphan, Spool, fingerprint
+from ..spool import PREFIX, Orphan, fingerprint
 from ..store import Store, StoreError
 
 
@@ -106,39 +106,58 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
     folder = path if path.is_dir() else path.parent
     agent = _shipper(settings)
     reader = durable.make(replace(settings, spool=str(folder)), agent.maker)
-    found = list(_orphans(reader.spool, None if path.is_dir() else path, settings, stderr))
-    try:
-        counts = [orphan.outbox.count() for orphan in found]
-        shown.n_all = sum(counts)
-        if dry_run:
-            return shown.n_all
-        left = 0
-        for orphan in found:
+    ours = [one for one in reader.spool.paths() if path.is_dir() or one.name == path.name]
+    counts = {one: _count(one, settings, stderr) for one in ours}
+    shown.n_all = sum(counts.values())
+    if dry_run:
+        return shown.n_all
+    left = 0
+    for one, count in counts.items():
+        try:
+            orphan = Orphan(one, settings.spool_max_bytes) if count else None
+        except (OSError, StoreError):  # said by now; or somebody else has taken it over meanwhile
+            orphan = None
+        if orphan is None:
+            left += count if one.exists() else 0
+            continue
+        try:
             if orphan.outbox.facts().get("hooked") == "1" and settings.before_send is None:
                 stderr.write(
-                    f"send: {orphan.outbox.path.name} stays: its program had a before_send; "
+                    f"send: {one.name} stays: its program had a before_send; "
                     "name it in POSTHOG_AUTOINSTRUMENT_BEFORE_SEND\n"
                 )
             else:
                 _ship(agent, durable.Rest(reader, orphan), shown)
-            left += orphan.outbox.count()
-        _say_losses(agent, stderr)
-        return left
-    finally:
-        for orphan in found:
-            orphan.close()
-
-
-def _orphans(spool: Spool, only: Path | None, settings: Config, stderr: IO[str]) -> Iterator[Orphan]:
-    for path in spool.paths():
-        if only is not None and path.name != only.name:
-            continue
-        try:
-            yield Orphan(path, settings.spool_max_bytes)
-        except OSError:
-            stderr.write(f"send: {path.name} belongs to a process that runs: it sends it itself\n")
+            left += orphan.count()
         except StoreError as error:
             stderr.write(f"send: {error}\n")
+            left += 1
+        finally:
+            orphan.close()
+    _say_losses(agent, stderr)
+    return left
+
+
+def _count(path: Path, settings: Config, stderr: IO[str]) -> int:
+    """How many rows an outbox has; at least 1 where that cannot be known, though there is something. One file is open
+    at a time: a spool may have more of them than a process can open."""
+    try:
+        orphan = Orphan(path, settings.spool_max_bytes)
+    except BlockingIOError:
+        stderr.write(f"send: {path.name} belongs to a process that runs: it sends it itself\n")
+        return 0
+    except FileNotFoundError:
+        return 0  # delivered meanwhile
+    except (OSError, StoreError) as error:
+        stderr.write(f"send: {error}\n")
+        return 1
+    try:
+        return orphan.count()
+    except StoreError as error:
+        stderr.write(f"send: {error}\n")
+        return 1
+    finally:
+        orphan.close()
 
 
 class _Stored:
