@@ -45,6 +45,8 @@ class Courier:
         self.sink: Sink | None = None
         self.own_ledger: Ledger | None = None
         """Where rows are, if nothing else is said: the outbox of this process."""
+        self.while_waiting: Callable[[], None] | None = None
+        """Called between two attempts: an outage may be long."""
         self.reset()
 
     def reset(self) -> None:
@@ -159,6 +161,8 @@ class Courier:
             if monotonic() + wait_s - started > RETRY_BUDGET_S:
                 self._give_up(portion, outcome.detail or "not delivered")
                 return
+            if self.while_waiting is not None:
+                guard.attempt("tidy the spool", self.while_waiting)
             if wait_s > 0 and self._halt.acquire(timeout=wait_s):
                 attempt = 0  # the program is ending: once more, now
 

@@ -95,6 +95,7 @@ class Flusher:
         self._durable = durable
         self._spool = durable.spool if durable is not None else None
         courier.own_ledger = self._spool
+        courier.while_waiting = self._spool.tidy if self._spool is not None else None
         self._fork_warning = forks.ForkWarning()
         self._reset()
 

@@ -397,6 +397,24 @@ class TestWhenTheServerIsAway:
         assert f"2 events stay in the spool {folder}" in ran.stderr
         assert outboxes(folder)
 
+    def test_the_log_goes_into_the_file_while_nothing_is_delivered(self, run):
+        """The log takes ten times the room of what is in it, and the file alone has a bound."""
+        ran = run(
+            """
+            import glob
+            ask("first")
+            (path,) = glob.glob(os.environ["POSTHOG_SPOOL"] + "/*.db")
+            began = time.monotonic()
+            while os.path.getsize(path) < 1 << 20 and time.monotonic() < began + 40:
+                client.chat.completions.create(
+                    model="gpt-4o-mini", messages=[{"role": "user", "content": "x" * 20_000}])
+            print(os.path.getsize(path) >= 1 << 20)
+            """
+            + KILL,
+            {**NOWHERE, "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.1"},
+        )
+        assert ran.stdout.endswith("True\n")
+
     def test_a_refused_token_keeps_them_too(self, run, folder, posthog_server):
         posthog_server.fail_next(Fault(401))
         ran = run("ask('one')")
