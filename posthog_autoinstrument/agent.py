@@ -189,8 +189,12 @@ class Agent:
         try:
             self.flusher.add(record, late)
         finally:
-            if self._ends_by and not self._closing:
-                self.close()  # the signal came in the middle of it
+            self.heed()
+
+    def heed(self) -> None:
+        """End by the signal that came in the middle of a commit."""
+        if self._ends_by and not self._closing:
+            self.close()
 
     def close(self) -> None:
         """At exit: end what is open and deliver what is waiting, within the exit timeout."""
@@ -320,7 +324,9 @@ def flush(timeout_s: float | None = None) -> bool:
     """
     if _agent is None:
         return True
-    return guard.attempt("flush", _agent.flusher.flush, timeout_s) or False
+    done = guard.attempt("flush", _agent.flusher.flush, timeout_s) or False
+    _agent.heed()
+    return done
 
 
 def configure(before_send: BeforeSend | None = None) -> None:

@@ -143,7 +143,7 @@ class Rest:
             self._orphan.done(numbers)
         except StoreError as error:
             self._durable.spool.refuse(self._orphan, error)
-            raise
+            guard.say_once("taken over", f"{error}; what was delivered of it may be sent again")
 
     def spill(self, numbers: Sequence[int]) -> None:
         """They stay where they are."""
