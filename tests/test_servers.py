@@ -183,6 +183,11 @@ def serve(server: Server, folder: Path, launched: bool) -> Served:
                 "a worker does not start",
                 timeout_s=60,
             )
+            if "{uwsgi}" in server.command:  # it runs no Python in a worker that is told to end before it is done
+                wait_until(
+                    lambda: (folder / "output").read_text().count("=> generated") > N_REQUESTS,
+                    "uWSGI does not finish its requests",
+                )
             if server.at_import and server.interval_s < 60 and launched:
                 wait_until(lambda: posthog_server.events, "the master has not sent what it captured")
             process.send_signal(server.stop)
