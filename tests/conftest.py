@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -27,6 +28,9 @@ TOKEN = "phc_test_token_of_the_test_suite"
 _posthog = PostHogServer()
 for _name in [name for name in os.environ if name.startswith(("POSTHOG_", "OPENAI_"))]:
     del os.environ[_name]
+# A shell that starts the tests in the background leaves SIGINT ignored; the programs they start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(
     {
         "POSTHOG_PROJECT_TOKEN": TOKEN,
