@@ -75,7 +75,13 @@ class Agent:
             self.durable,
         )
         self.calls = [
-            calls.Calls(provider, settings, self._add, self.flusher.expect, active=not settings.disabled)
+            calls.Calls(
+                provider,
+                settings,
+                self.flusher.add if self.durable is None else self._add,
+                self.flusher.expect,
+                active=not settings.disabled,
+            )
             for provider in self.providers.values()
         ]
         self.hooks = [

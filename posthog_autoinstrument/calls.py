@@ -33,6 +33,8 @@ CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
 HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-request-id")
 """Headers of answers, in lower case, that tell of a call. A provider names more."""
 MAX_ERROR_CHARS = 100_000
+MAX_PATHS = 1_000
+"""Paths that are remembered with their endpoints."""
 TEXT_LIMIT = 32 * 1024 * 1024
 """Characters kept of a stream's events; beyond it only the last event is. PostHog takes events of 8 MiB."""
 RAW_LIMIT = 32 * 1024 * 1024
@@ -107,39 +109,49 @@ class OpenCall:
     duration_s = 0.0
     size = 0
 
+    offsets: list[float]
+    """When each of `texts` came, by `perf_counter`."""
+
     def __init__(self, calls: Calls, endpoint: Endpoint, intent: Intent) -> None:
         self.calls = calls
         self.endpoint = endpoint
         self.intent = intent
         self.pid = os.getpid()
-        self.offsets: list[float] = []
         self.started = perf_counter()
 
     def of_client(self, client: Any) -> None:
         """Take who makes the call. The base URL stays the client's own immutable object until `seal`."""
         self.client = type(client).__name__
-        self.base_url = guard.quietly(getattr, client, "base_url", None)  # a property of the SDK's
+        self.base_url = guard.quietly(_base_url_of, client)
+
+    def read(self) -> list[str]:
+        """The SDK's decoder of events is about to be read: the list that their texts go into."""
+        self.texts = []
+        self.offsets = []
+        return self.texts
 
     def requested(self, request: Any) -> None:
         """Take what was sent: the body as bytes (None for multipart and streamed uploads) and the address."""
         # Not `.content`: it raises where the body is not in memory (httpx, httpx2: `_content` of both).
         sent = getattr(request, "_content", None)
-        self.sent = sent if type(sent) is bytes else None
         self.url = getattr(request, "url", None)
-        if self.sent is None:
+        if type(sent) is bytes:
+            self.sent = sent
+        else:
+            self.sent = None  # of the attempt before this one
             self.form = guard.quietly(_described, request)
 
     def answered(self, response: Any, stream: bool) -> bool:
         """The transport has an answer; say whether its body is in memory."""
         self.status = response.status_code
-        self.headers = guard.quietly(self.calls.headers_of, response)
+        self.headers = guard.quietly(self.calls.headers_of, response.headers)
         self.stream = stream
         if self.url is None:
             self.requested(response.request)
         body = getattr(response, "_content", None)
         if type(body) is not bytes:
             return False
-        if self.drops_bulk and len(body) > 3 * EDGE_BYTES:
+        if self.endpoint.bulky and len(body) > 3 * EDGE_BYTES and self.drops_bulk:
             self.cut = len(body) - 2 * EDGE_BYTES
             body = body[:EDGE_BYTES] + gap(self.cut).encode() + body[-EDGE_BYTES:]
         self.body = body
@@ -151,31 +163,34 @@ class OpenCall:
         return self.endpoint.bulky and (self.endpoint.kind == "embedding" or not self.calls.keep_media)
 
     @guard.guarded("end a call", None)
-    def finish(self, end: End, late: bool = False) -> None:
-        """End the call and hand it over. `late`: from a finaliser, where nothing may be locked or started."""
+    def finish(self, end: End) -> None:
+        """End the call and hand it over. One that is abandoned ends in a finaliser, where nothing may be locked or
+        started."""
         if self.ended is not None:
             return
         self.ended = end
-        self.ended_at = time()
         self.duration_s = perf_counter() - self.started
-        self.calls.streams.discard(self)
-        if self.pid != os.getpid():
-            return  # forked while it ran: the parent records it
-        if self.recorder is not None and end in self.recorder.ends:
-            return
-        size = len(self.sent) if self.sent is not None else 0
+        self.ended_at = time()
+        sent, body = self.sent, self.body
+        size = len(sent) if sent is not None else 0
+        if self.unread:
+            size += self.let_go()
+        elif body is not None:
+            size += len(body)
         if self.form is not None:
             size += sum(len(value) for _, value in self.form if type(value) is str)
-        if self.texts is not None:
-            size += sum(map(len, self.texts))
-            self.raw = self.raw_tail = None
-        elif self.body is not None:
-            size += len(self.body)
-            self.raw = self.raw_tail = None
-        elif self.raw is not None:
-            size += sum(map(len, self.raw)) + sum(map(len, self.raw_tail or ()))
         self.size = size
-        self.calls.emit(self, late)
+        if self.recorder is not None and end in self.recorder.ends:
+            return
+        self.calls.emit(self, end == "abandoned")
+
+    def let_go(self) -> int:
+        """Wait no longer for the rest of an answer that the program reads after the call returned. Its bytes so far."""
+        self.calls.streams.discard(self)
+        if self.texts is None and self.body is None:
+            return sum(map(len, self.raw or ())) + sum(map(len, self.raw_tail or ()))
+        self.raw = self.raw_tail = None
+        return sum(map(len, self.texts)) if self.texts is not None else len(self.body or b"")
 
     @guard.guarded("end a failed call", None)
     def fail(self, error: BaseException | None) -> None:
@@ -186,7 +201,7 @@ class OpenCall:
             self.finish("closed")
             return
         if isinstance(error, GeneratorExit):
-            self.finish("abandoned", late=True)  # the garbage collector closes the generator
+            self.finish("abandoned")  # the garbage collector closes the generator
             return
         name = type(error).__name__
         if name in CANCELLATIONS:
@@ -282,7 +297,7 @@ class OpenCall:
             request=self.sent if self.form is None else _form_bytes(self.form),
             response=body,
             chunks=tuple(texts) if texts is not None else None,
-            chunk_offsets_s=tuple(max(0.0, offset - self.started) for offset in self.offsets),
+            chunk_offsets_s=tuple(max(0.0, offset - self.started) for offset in getattr(self, "offsets", ())),
             cut=self.cut,
         )
 
@@ -344,6 +359,10 @@ def _error_of(error: BaseException) -> Error:
         text("request_id"),
         tuple(causes),
     )
+
+
+def _base_url_of(client: Any) -> Any:
+    return client.base_url  # a property of the SDK's
 
 
 def _described(request: Any) -> list[tuple[str, Any]] | None:
@@ -433,9 +452,14 @@ class Calls:
             privacy_mode=config.privacy_mode,
         )
         self.keep_media = config.keep_media
-        self._kept_headers = frozenset(name.encode() for name in (*HEADERS, *provider.headers))
-        plain = [endpoint for endpoint in provider.endpoints if "{}" not in endpoint.path]
-        self._by_path = {(endpoint.method, endpoint.path): endpoint for endpoint in plain}
+        self._kept_headers = {name.encode(): name for name in (*HEADERS, *provider.headers)}
+        self._by_path = {
+            (method, endpoint.path): endpoint
+            for endpoint in provider.endpoints
+            for method in (endpoint.method.lower(), endpoint.method)
+            if "{}" not in endpoint.path
+        }
+        """The paths as the SDK gives them to its transport, and others that were found to be one of them."""
         self._methods = {endpoint.method for endpoint in provider.endpoints}
         self._patterns = [
             (endpoint.method, re.compile(".*" + "[^/?]+".join(map(re.escape, endpoint.path.split("{}")))), endpoint)
@@ -448,8 +472,14 @@ class Calls:
         self.carried: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()
         """Stream managers that are yet to be entered, and what the program said when it asked for them."""
 
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint called `name`."""
+        return self._by_name[name]
+
     @guard.guarded("open a call", None)
-    def open(self, resource: Any, name: str, overrides: Mapping[str, Any] | None, model: Any) -> OpenCall | None:
+    def open(
+        self, resource: Any, endpoint: Endpoint, overrides: Mapping[str, Any] | None, model: Any
+    ) -> OpenCall | None:
         """Open a call at its call site. None: nothing is captured here."""
         if not self.active:
             return None
@@ -457,11 +487,14 @@ class Calls:
         if pending is SUPPRESSED:
             return None
         client = getattr(resource, "_client", None)
-        recorder = elsewhere.recorder_of(client, name, self.provider.package)
-        if recorder is not None and recorder.ends == elsewhere.EVERY_END:
-            return SUPPRESSED
-        call = OpenCall(self, self._by_name[name], CARRIED.get() or Intent(overrides))
-        call.recorder = recorder
+        recorder = None
+        if elsewhere.is_loaded():
+            recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
+            if recorder is not None and recorder.ends == elsewhere.EVERY_END:
+                return SUPPRESSED
+        call = OpenCall(self, endpoint, CARRIED.get() or Intent(overrides))
+        if recorder is not None:
+            call.recorder = recorder
         if pending is not None and not pending.claimed:
             call.outer = pending
         if client is not None:
@@ -474,10 +507,9 @@ class Calls:
     def claim(self, client: Any, options: Any) -> OpenCall | None:
         """The call that this request belongs to: the one its call site opened, or a new one. None: not captured."""
         pending = CLAIM.get()
-        method = options.method.upper()
-        if pending is SUPPRESSED or not self.active or method not in self._methods:
+        if pending is SUPPRESSED or not self.active:
             return None
-        endpoint = self._endpoint_of(method, options.url)
+        endpoint = self._by_path.get((options.method, options.url)) or self._endpoint_of(options.method, options.url)
         # Another endpoint: a request that the program makes inside its call, from a generator given as `messages`.
         if pending is not None and not pending.claimed and pending.endpoint is endpoint:
             pending.claimed = True
@@ -488,34 +520,46 @@ class Calls:
             return pending
         if endpoint is None:
             return None
-        recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
-        if recorder is not None and recorder.ends == elsewhere.EVERY_END:
-            return None
+        recorder = None
+        if elsewhere.is_loaded():
+            recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
+            if recorder is not None and recorder.ends == elsewhere.EVERY_END:
+                return None
         call = OpenCall(self, endpoint, CARRIED.get() or Intent(None))
         call.recorder = recorder
         call.of_client(client)
         call.claimed = True
         return call
 
-    def headers_of(self, response: Any) -> dict[str, str]:
+    def headers_of(self, headers: Any) -> dict[str, str]:
         """Those headers of an answer that something looks at. All of them would be the most that a call holds."""
-        # `raw` of httpx and httpx2: pairs of bytes, as they came.
-        pairs = ((raw.lower(), value) for raw, value in response.headers.raw)
-        return {name.decode(): value.decode("utf-8", "replace") for name, value in pairs if name in self._kept_headers}
+        known = self._kept_headers
+        try:
+            # httpx 0.18 to 0.28, httpx2: name as it came, name in lower case, value; all of them bytes. 20 headers take
+            # 1 us so, and 4 us by way of `raw`, which makes another list.
+            return {known[name]: value.decode() for _, name, value in headers._list if name in known}
+        except (AttributeError, TypeError, ValueError):
+            found = [(name.lower(), value) for name, value in headers.raw]
+            return {known[name]: value.decode("utf-8", "replace") for name, value in found if name in known}
 
     def finish_streams(self) -> None:
         """End every call whose answer is still being read: the program is ending."""
         for call in list(self.streams):
-            call.finish("abandoned", late=True)
+            call.finish("abandoned")
 
     def _endpoint_of(self, method: str, url: str) -> Endpoint | None:
-        endpoint = self._by_path.get((method, url))
-        if endpoint is None:
-            path = "/" + urlsplit(url).path.strip("/")  # `client.post` takes whole URLs, queries, other prefixes
-            for known, pattern, found in self._patterns:
-                if known == method and pattern.fullmatch(path):
-                    return found
-        return endpoint
+        """The endpoint of a path that is not written as we know it."""
+        as_given, method = method, method.upper()
+        if method not in self._methods:
+            return None
+        path = "/" + urlsplit(url).path.strip("/")  # `client.post` takes whole URLs, queries, other prefixes
+        for known, pattern, found in self._patterns:
+            if known == method and pattern.fullmatch(path):
+                # Azure's paths name the deployment; those with ids are another one each time.
+                if "{}" not in found.path and len(self._by_path) < MAX_PATHS:
+                    self._by_path[as_given, url] = found
+                return found
+        return None
 
 
 class _Suppressed(OpenCall):

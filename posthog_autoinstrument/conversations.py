@@ -65,7 +65,8 @@ class SocketCall(OpenCall):
 
     def __init__(self, calls: Calls, socket: Socket) -> None:
         super().__init__(calls, socket.endpoint, Intent(None))
-        self.stream = True
+        self.stream = self.unread = True
+        self.offsets = []
         self.in_turn = socket.in_turn
         self.history: list[bytes] = []
         self.pieces: list[bytes] = []
@@ -80,6 +81,11 @@ class SocketCall(OpenCall):
         elif self.pieces:
             self.raw_size -= len(self.pieces[-1])
             self.pieces[-1] = message  # the last one says how it ended and what it used
+
+    def let_go(self) -> int:
+        """As of any call. Its bytes are those of the messages."""
+        self.calls.streams.discard(self)
+        return self.raw_size
 
     def remember(self, history: list[bytes]) -> None:
         """Take what was said before."""
@@ -123,7 +129,7 @@ class Conversation:
     def end(self, end: Any) -> None:
         """End every response that has not ended."""
         for call in (*self.live, *self.pending):
-            call.finish(end, late=end == "abandoned")
+            call.finish(end)
         self.live.clear()
         self.pending.clear()
 

@@ -49,7 +49,7 @@ class Durable:
         try:
             self._commit(call, numbers)
         finally:
-            take(Sealed(replace(call, spooled=tuple(numbers)) if numbers else call, record.size))
+            take(Sealed(replace(call, spooled=tuple(numbers)) if numbers else call, record.pid, record.size))
 
     def _commit(self, call: Call, numbers: list[int]) -> None:
         if _holds_secrets(call):

@@ -73,6 +73,14 @@ IN_MIDDLEWARE: ContextVar[bool] = ContextVar("posthog_autoinstrument_in_middlewa
 """Set while PostHog's LangChain middleware has a model called."""
 
 
+_MODULES = frozenset((WRAPPER, LITELLM, AGENTS, MIDDLEWARE, LANGCHAIN))
+
+
+def is_loaded() -> bool:
+    """Whether any of the integrations is in this process: where none is, `recorder_of` need not be asked."""
+    return not sys.modules.keys().isdisjoint(_MODULES)
+
+
 @guard.guarded("find out who else records a call", None)
 def recorder_of(client: Any, endpoint: str, sdk: str) -> Recorder | None:
     """Who records the call that starts here, below the caller's frames; None: nobody but us."""

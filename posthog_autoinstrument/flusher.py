@@ -163,8 +163,11 @@ class Flusher:
 
     def add(self, record: Sealable, late: bool) -> None:
         """Hand over a finished record. `late`: from a finaliser, where no thread may be started."""
-        if self._pid != os.getpid():
+        pid = os.getpid()
+        if self._pid != pid:
             self.after_fork_in_child()  # forked without Python's hooks (uWSGI)
+        if record.pid != pid:
+            return  # forked while it ran: the parent records it
         if self._durable is not None and not late:
             self._add_kept(self._durable, record)
         else:

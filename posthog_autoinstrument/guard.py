@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,20 +67,86 @@ def report(step: str, error: BaseException) -> None:
 
 
 def guarded(step: str, fallback: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate one step of ours: when it fails, report it under `step` and return `fallback`."""
+    """Decorate one step of ours: when it fails, report it under `step` and return `fallback`.
+
+    A step with plain parameters, none with a default, is called by position.
+    """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        @functools.wraps(function)
-        def run(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                return function(*args, **kwargs)
-            except Exception as error:
-                report(step, error)
-                return cast(T, fallback)
-
-        return run
+        shell = _SHELLS.get(_plain_parameters(function), _any)
+        return functools.wraps(function)(shell(step, fallback, function))
 
     return decorate
+
+
+# Packing and unpacking arguments is most of what a guard costs, and the steps of a call are guarded: so shells for the
+# usual numbers of parameters.
+
+
+def _one(step: str, fallback: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(first: Any) -> Any:
+        try:
+            return function(first)
+        except Exception as error:
+            report(step, error)
+            return fallback
+
+    return run
+
+
+def _two(step: str, fallback: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(first: Any, second: Any) -> Any:
+        try:
+            return function(first, second)
+        except Exception as error:
+            report(step, error)
+            return fallback
+
+    return run
+
+
+def _three(step: str, fallback: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(first: Any, second: Any, third: Any) -> Any:
+        try:
+            return function(first, second, third)
+        except Exception as error:
+            report(step, error)
+            return fallback
+
+    return run
+
+
+def _five(step: str, fallback: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(first: Any, second: Any, third: Any, fourth: Any, fifth: Any) -> Any:
+        try:
+            return function(first, second, third, fourth, fifth)
+        except Exception as error:
+            report(step, error)
+            return fallback
+
+    return run
+
+
+def _any(step: str, fallback: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            report(step, error)
+            return fallback
+
+    return run
+
+
+_SHELLS = {1: _one, 2: _two, 3: _three, 5: _five}
+
+
+def _plain_parameters(function: Any) -> int:
+    """How many parameters it takes, where all are plain; else 0."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_kwonlyargcount or code.co_flags & 0x0C or function.__defaults__:  # *args, **kwargs
+        return 0
+    return int(code.co_argcount)
 
 
 def attempt(step: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:

@@ -138,6 +138,8 @@ Record = Call
 class Sealable(Protocol):
     """A finished record still made of references; sealing it, on the flusher's thread, makes the record."""
 
+    pid: int
+    """The process in which it began. One that forked meanwhile leaves it to its parent."""
     size: int
     """Bytes of content it holds, for the queue's bound."""
 
@@ -149,10 +151,11 @@ class Sealable(Protocol):
 class Sealed:
     """A record that was sealed early, on the program's thread: it is in the spool already."""
 
-    __slots__ = ("call", "size")
+    __slots__ = ("call", "pid", "size")
 
-    def __init__(self, call: Call, size: int) -> None:
+    def __init__(self, call: Call, pid: int, size: int) -> None:
         self.call = call
+        self.pid = pid
         self.size = size
 
     def seal(self) -> Record | None:

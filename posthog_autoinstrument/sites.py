@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Coroutine
-from types import MethodType
+from types import CoroutineType, MethodType
 from typing import Any
 
 import wrapt
@@ -15,7 +15,7 @@ import wrapt
 from . import guard
 from .calls import CARRIED, CLAIM, MARK, SUPPRESSED, Calls, Intent, OpenCall
 from .context import OVERRIDES
-from .providers import Site
+from .providers import Endpoint, Site
 from .wire import reset
 
 
@@ -61,7 +61,7 @@ def patch_site(cls: type, site: Site, calls: Calls) -> list[str]:
 def _wrapper(name: str, site: Site, calls: Calls) -> Callable[..., Any]:
     if name in site.streams:
         return functools.partial(_stream, calls)
-    return functools.partial(_async_call if site.is_async else _call, calls, site.endpoint)
+    return (_async_call if site.is_async else _call)(calls, calls.endpoint(site.endpoint))
 
 
 def _resource(instance: Any, args: tuple[Any, ...]) -> Any:
@@ -69,29 +69,29 @@ def _resource(instance: Any, args: tuple[Any, ...]) -> Any:
     return args[0] if instance is None and args else instance
 
 
-def _taken(kwargs: dict[str, Any]) -> dict[str, Any] | None:
+def _taken(kwargs: dict[str, Any]) -> dict[str, Any]:
     """The `posthog_*` arguments, taken out of `kwargs`."""
-    if OVERRIDES.isdisjoint(kwargs):
-        return None
     return {name: kwargs.pop(name) for name in OVERRIDES if name in kwargs}
 
 
-def _call(
-    calls: Calls, endpoint: str, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]
-) -> Any:
-    call = calls.open(_resource(instance, args), endpoint, _taken(kwargs), kwargs.get("model"))
-    if call is None:
-        return wrapped(*args, **kwargs)
-    token = CLAIM.set(call)
-    returned = False
-    try:
-        result = wrapped(*args, **kwargs)
-        returned = True
-        return result
-    finally:
-        CLAIM.reset(token)
-        if not call.claimed:
-            _end_unclaimed(call, returned)
+def _call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
+    def call_site(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        overrides = None if OVERRIDES.isdisjoint(kwargs) else _taken(kwargs)
+        call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
+        if call is None:
+            return wrapped(*args, **kwargs)
+        token = CLAIM.set(call)
+        returned = False
+        try:
+            result = wrapped(*args, **kwargs)
+            returned = True
+            return result
+        finally:
+            CLAIM.reset(token)
+            if not call.claimed:
+                _end_unclaimed(call, returned)
+
+    return call_site
 
 
 def _end_unclaimed(call: OpenCall, returned: bool) -> None:
@@ -104,25 +104,27 @@ def _end_unclaimed(call: OpenCall, returned: bool) -> None:
         call.fail(sys.exc_info()[1])
 
 
-def _async_call(
-    calls: Calls, endpoint: str, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]
-) -> Any:
-    call = calls.open(_resource(instance, args), endpoint, _taken(kwargs), kwargs.get("model"))
-    if call is None:
-        return wrapped(*args, **kwargs)
-    returned = False
-    try:
-        # Now, not when awaited: arguments that do not fit raise where the program called.
-        awaitable = wrapped(*args, **kwargs)
-        returned = True
-    finally:
-        if not returned:
-            _end_unclaimed(call, False)
-    if not isinstance(awaitable, Coroutine):
-        return _claimed_awaitable(call, awaitable)
-    driver = _drive(call, _Unstarted(awaitable))
-    driver.__name__, driver.__qualname__ = awaitable.__name__, awaitable.__qualname__  # type: ignore[attr-defined]
-    return driver
+def _async_call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
+    def call_site(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        overrides = None if OVERRIDES.isdisjoint(kwargs) else _taken(kwargs)
+        call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
+        if call is None:
+            return wrapped(*args, **kwargs)
+        returned = False
+        try:
+            # Now, not when awaited: arguments that do not fit raise where the program called.
+            awaitable = wrapped(*args, **kwargs)
+            returned = True
+        finally:
+            if not returned:
+                _end_unclaimed(call, False)
+        if type(awaitable) is not CoroutineType and not isinstance(awaitable, Coroutine):
+            return _claimed_awaitable(call, awaitable)
+        driver = _drive(call, _Unstarted(awaitable))
+        driver.__name__, driver.__qualname__ = awaitable.__name__, awaitable.__qualname__  # type: ignore[attr-defined]
+        return driver
+
+    return call_site
 
 
 def _claimed_awaitable(call: OpenCall, awaitable: Any) -> Any:

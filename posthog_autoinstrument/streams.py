@@ -62,7 +62,7 @@ class _Bytes:
     def __del__(self) -> None:
         call = self.__dict__.get("posthog_call")
         if call is not None and call.ended is None:
-            call.finish("abandoned", late=True)
+            call.finish("abandoned")
 
 
 _kinds: dict[type, type] = {}
@@ -244,8 +244,7 @@ def tap_events(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Itera
             return wrapped(self)
         events = wrapped(self)
         if call.ended is None and call.texts is None:
-            call.texts = []
-            events = _events(events, call, call.texts, call.offsets)
+            events = _events(events, call, call.read(), call.offsets)
         return _without_usage(events) if call.asked_usage else events
 
     return _iter_events
@@ -343,8 +342,7 @@ def tap_async_events(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[
             return wrapped(self)
         events = wrapped(self)
         if call.ended is None and call.texts is None:
-            call.texts = []
-            events = _AsyncEvents(events, call, call.texts, call.offsets)
+            events = _AsyncEvents(events, call, call.read(), call.offsets)
         return _AsyncWithoutUsage(events) if call.asked_usage else events
 
     return _iter_events

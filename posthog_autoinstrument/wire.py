@@ -87,7 +87,10 @@ def _tap_request(wrapped: Callable[..., Any], calls: Calls, usage: StreamUsage) 
         finally:
             CURRENT.reset(token)
             if call is not None:
-                _left(call, returned, usage)
+                if not returned:
+                    _failed(call, usage)
+                elif not call.unread:
+                    call.finish("complete")
 
     _requests.add(cast(FunctionType, request).__code__)
     return request
@@ -113,7 +116,10 @@ def _tap_async_request(wrapped: Callable[..., Any], calls: Calls, usage: StreamU
         finally:
             reset(CURRENT, token)
             if call is not None:
-                _left(call, returned, usage)
+                if not returned:
+                    _failed(call, usage)
+                elif not call.unread:
+                    call.finish("complete")
 
     _requests.add(cast(FunctionType, request).__code__)
     return request
@@ -122,12 +128,9 @@ def _tap_async_request(wrapped: Callable[..., Any], calls: Calls, usage: StreamU
 def _current() -> OpenCall | None:
     """The call whose request this frame works on.
 
-    The ContextVar says it, except where tasks share a Context and set it in turn: there the frame of our `request`
-    that this one runs below does.
+    For those that the ContextVar does not tell: where tasks share a Context they set it in turn, and the frame of our
+    `request` that this one runs below says it.
     """
-    call = CURRENT.get()
-    if call is not None and not call.shared:
-        return call
     frame: FrameType | None = sys._getframe(1)
     for _ in range(FRAMES_TO_REQUEST):
         if frame is None:
@@ -167,14 +170,11 @@ def _asking(
     return args, {**kwargs, "options": asking}
 
 
-def _left(call: OpenCall, returned: bool, usage: StreamUsage) -> None:
-    """The SDK's request returned, or an exception is leaving it."""
-    if not returned:
-        call.fail(sys.exc_info()[1])
-        if call.asked_usage:
-            usage.refused(call)
-    elif not call.unread:
-        call.finish("complete")
+def _failed(call: OpenCall, usage: StreamUsage) -> None:
+    """An exception is leaving the SDK's request."""
+    call.fail(sys.exc_info()[1])
+    if call.asked_usage:
+        usage.refused(call)
 
 
 def _tap_build(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
@@ -183,7 +183,9 @@ def _tap_build(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def _build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         request = wrapped(self, *args, **kwargs)
-        call = _current()
+        call = CURRENT.get()
+        if call is None or call.shared:
+            call = _current()
         if call is not None:
             _built(call, request)
         return request
@@ -199,7 +201,9 @@ def _built(call: OpenCall, request: Any) -> None:
 def _tap_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _current()
+        call = CURRENT.get()
+        if call is None or call.shared:
+            call = _current()
         if call is not None:
             _answered(call, kwargs)
         return wrapped(self, *args, **kwargs)
@@ -210,7 +214,9 @@ def _tap_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., An
 def _tap_async_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     async def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _current()
+        call = CURRENT.get()
+        if call is None or call.shared:
+            call = _current()
         if call is not None:
             _answered(call, kwargs)
         return await wrapped(self, *args, **kwargs)
