@@ -1,6 +1,6 @@
-"""What an event costs the flusher's thread, stage by stage; how long that thread keeps others waiting; bytes on the wire.
+"""What an event costs the flusher's thread, stage by stage; how long it keeps other threads waiting; bytes on the wire.
 
-    python benchmarks/flusher.py                  # instructions (needs valgrind; some minutes), then the two tables below
+    python benchmarks/flusher.py                  # the tables below, and instructions (needs valgrind; minutes)
     python benchmarks/flusher.py --holds          # how long the interpreter is held, by size of the prompt
     python benchmarks/flusher.py --bytes          # bytes on the wire of an event
     python benchmarks/flusher.py --profile chat-1k
@@ -46,7 +46,7 @@ from posthog_autoinstrument.testing import OpenAIServer
 KIB, MIB = 1024, 1024 * 1024
 STAGES = ("seal", "read", "build", "finish", "pack", "post")
 REPEATS = {"chat-1k": 100, "chat-100k": 20, "stream-200": 20, "embedding-100": 20, "chat-1m": 3, "chat-10m": 1}
-WORDS = """able about account across after again against almost along already also always amount another answer around
+_WORDS = """able about account across after again against almost along already also always amount another answer around
 because become before begin behind believe between board build business called cannot carry case cause central change
 check choose clear close common company complete consider contain continue control cost could country course create
 customer data day decide deliver design detail develop different direct discuss during early effect either enough enter
@@ -64,7 +64,8 @@ spring staff stage stand start state station still stock story street strong stu
 surface system table take talk teach team tell term test their thing think though thousand through time today together
 total toward town trade train travel treat tree true trust turn under until usual value various voice wait walk want
 watch water week weight while whole whose wide window winter within without woman wonder word work world would write
-year young""".split()
+year young"""
+WORDS = _WORDS.split()
 SERVER = """
 import sys
 from posthog_autoinstrument.testing import PostHogServer

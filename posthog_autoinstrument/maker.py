@@ -124,7 +124,7 @@ class Maker:
         lost = self._take_untold()
         if lost:
             built["properties"][LOST] = lost
-        return Event(str(built["uuid"]), str(built["event"]), mend.dumps(built), spooled)
+        return Event(str(built["uuid"]), str(built["event"]), mend.dumps(built, foreign=hook is not None), spooled)
 
     def use(self, before_send: BeforeSend | None) -> None:
         """The hook that the program gives in code, in place of the one that the environment names."""

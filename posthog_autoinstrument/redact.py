@@ -7,6 +7,7 @@ so. Pure; never changes what it is given.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -38,6 +39,9 @@ _MEDIA_KEYS = frozenset(
     + ("inline_data", "inlineData", "file_data", "fileData")
     + ("b64_json", "partial_image_b64")  # answers of the image endpoints, which the wrapper does not see
 )
+_BULK_KEYS = _MEDIA_KEYS | {"url", "result"}
+"""Below these, a long string may be media: see `_holds_media`."""
+_NUMBERS = {int, float, bool}
 _URL_OWNERS = frozenset(("image_url", "imageUrl", "video_url", "videoUrl"))
 """`{"image_url": {"url": ...}}`: the inner `url` is media only below one of these."""
 _MIME_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "format")
@@ -59,7 +63,29 @@ def redact_media(value: Any, keep: bool = False) -> Any:
 
 def redact_content(value: Any, keep_media: bool = False) -> Any:
     """What was said, as it may be sent: without media, and without the credentials of tools that are named in it."""
+    if _is_clean(value, None):
+        return value
     return rewrite(value, _redact_secret if keep_media else _redact_both)
+
+
+def _is_clean(value: Any, key: str | None) -> bool:
+    """Whether a quick look finds nothing that could be redacted. Most of what is said is such."""
+    if isinstance(value, str):
+        if len(value) >= _MIN_BASE64:
+            return not (key in _BULK_KEYS or ";base64," in value or value[:5].lower() == "data:")
+        return key != "data" and not (value[:1] in "dD" and value[:5].lower() == "data:")
+    try:
+        if isinstance(value, dict):
+            if value.get("type") == "mcp" or "domain_secrets" in value:
+                return False
+            return all(_is_clean(child, name) for name, child in value.items())
+        if isinstance(value, list):
+            if value and isinstance(value[0], (int, float)) and set(map(type, value)) <= _NUMBERS:
+                return True
+            return all(_is_clean(child, key) for child in value)
+    except RecursionError:
+        return False
+    return value is None or isinstance(value, (bool, int, float))
 
 
 def _redact_both(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
@@ -221,9 +247,22 @@ _RUN = re.compile(r"[A-Za-z0-9]{20,}")
 _CLASS_CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[a-z0-9])|(?<=[0-9])(?=[A-Za-z])")
 
 
-@guarded("redact a URL", REDACTED)
 def redact_url(url: str) -> str:
     """The URL without userinfo and fragment, its query values and key-like path parts redacted. Never raises."""
+    return _redacted_url(url) if len(url) <= _MAX_REMEMBERED_CHARS else _redact_url(url)
+
+
+_MAX_REMEMBERED_CHARS = 300
+
+
+@functools.lru_cache(maxsize=128)
+def _redacted_url(url: str) -> str:
+    """The same, remembered: a program calls few addresses, many times."""
+    return _redact_url(url)
+
+
+@guarded("redact a URL", REDACTED)
+def _redact_url(url: str) -> str:
     try:
         scheme, netloc, path, query, _ = urlsplit(url)
     except ValueError:  # "Invalid IPv6 URL"
