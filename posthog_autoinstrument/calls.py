@@ -256,6 +256,7 @@ class OpenCall:
         elif texts is None and body is not None and (self.stream or sse.is_event_stream(headers)):
             texts, body = sse.texts(body), None
         entropy = os.urandom(26)
+        started = self.started
         return Call(
             sdk=self.calls.provider.name,
             endpoint=self.endpoint.name,
@@ -282,7 +283,7 @@ class OpenCall:
             request=self.sent if self.form is None else _form_bytes(self.form),
             response=body,
             chunks=tuple(texts) if texts is not None else None,
-            chunk_offsets_s=tuple(max(0.0, offset - self.started) for offset in self.offsets),
+            chunk_offsets_s=tuple([offset - started for offset in self.offsets]),
             cut=self.cut,
         )
 
@@ -296,7 +297,8 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
     sources = (intent.call_fields, own, intent.sdk_fields, defaults)
     fields = context.NOTHING
     for source in reversed(sources):
-        fields = context.merge(source, fields)
+        if source is not context.NOTHING:
+            fields = context.merge(source, fields)
     tags = intent.sdk_fields.properties
     properties = {**defaults.properties, **tags, **own.properties, **intent.call_fields.properties}
     if tags:
@@ -311,7 +313,7 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
         properties=properties,
         groups=fields.groups,
         tags=tags,
-        privacy_mode=any(source.privacy_mode for source in sources),
+        privacy_mode=any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
         parent_id=fields.parent_id,
         span_name=fields.span_name,
         provider=fields.provider,

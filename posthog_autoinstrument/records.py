@@ -28,7 +28,7 @@ class Error:
     causes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Identity:
     """Who asked, in which trace. Everything is resolved; properties and groups are key -> JSON text."""
 
@@ -46,7 +46,7 @@ class Identity:
     provider: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, although nobody changes one: setting 25 fields the other way is a fifth of `seal`
 class Call:
     """One logical SDK call, retries included.
 

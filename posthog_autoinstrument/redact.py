@@ -8,7 +8,9 @@ so. Pure; never changes what it is given.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -70,22 +72,33 @@ def redact_content(value: Any, keep_media: bool = False) -> Any:
 
 def _is_clean(value: Any, key: str | None) -> bool:
     """Whether a quick look finds nothing that could be redacted. Most of what is said is such."""
-    if isinstance(value, str):
-        if len(value) >= _MIN_BASE64:
-            return not (key in _BULK_KEYS or ";base64," in value or value[:5].lower() == "data:")
-        return key != "data" and not (value[:1] in "dD" and value[:5].lower() == "data:")
-    try:
-        if isinstance(value, dict):
-            if value.get("type") == "mcp" or "domain_secrets" in value:
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(value, dict):
+        if value.get("type") == "mcp" or "domain_secrets" in value:
+            return False
+        items = value.items()
+    elif isinstance(value, list):
+        if value and isinstance(value[0], (int, float)) and set(map(type, value)) <= _NUMBERS:
+            return True
+        items = zip(itertools.repeat(key), value)
+    else:
+        items = ((key, value),)
+    for name, child in items:
+        if isinstance(child, str):
+            if len(child) < _MIN_BASE64:
+                if name == "data" or (child[:1] in "dD" and child[:5].lower() == "data:"):
+                    return False
+            elif name in _BULK_KEYS or ";base64," in child or child[:5].lower() == "data:":
                 return False
-            return all(_is_clean(child, name) for name, child in value.items())
-        if isinstance(value, list):
-            if value and isinstance(value[0], (int, float)) and set(map(type, value)) <= _NUMBERS:
-                return True
-            return all(_is_clean(child, key) for child in value)
-    except RecursionError:
-        return False
-    return value is None or isinstance(value, (bool, int, float))
+        elif isinstance(child, (dict, list)):
+            try:
+                if not _is_clean(child, name):
+                    return False
+            except RecursionError:
+                return False
+        elif not (child is None or isinstance(child, (int, float))):
+            return False
+    return True
 
 
 def _redact_both(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:

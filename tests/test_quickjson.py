@@ -51,9 +51,9 @@ def test_damaged_bytes_too(text: str, place: int, put: bytes, taken: int) -> Non
         b"-0", b"-0.0", b"1e400", b"-1e400", b"1E-400", b"NaN", b"-Infinity", b"01", b"1.", b".5", b"+1", b"1e5",
         b"0.1e1", b"9007199254740993", b"9007199254740993.0", b"123456789012345678901234567890", b"2.5e-324",
         b'{"a":1,"b":2,"a":3}', b'"\\ud83d\\ude00"', b'"\\ud83d"', b'"\xed\xa0\xbd"', b'"\xff"', b'"\x00"',
-        b'"\\u0000"', b'"a\tb"', b'"\x7f"', b"\xef\xbb\xbf1", "\ufeff1".encode("utf-16"), b'{"a":1}x', b"[1,]", b"{1:2}",
-        b"'a'", b"", b" \n\t\r1 ", b"\x0c1", b"nul", b"[" * 300 + b"]" * 300, b"[" * 100_000, b'{"":{"":""}}', b"1" * 4_000,
-        b"// c\n1", b"tRue", b"-", b"--1", b"1_0", b"0x1", b"Infinit",
+        b'"\\u0000"', b'"a\tb"', b'"\x7f"', b"\xef\xbb\xbf1", "\ufeff1".encode("utf-16"), b'{"a":1}x', b"[1,]",
+        b"{1:2}", b"'a'", b"", b" \n\t\r1 ", b"\x0c1", b"nul", b"[" * 300 + b"]" * 300, b"[" * 100_000, b'{"":""}',
+        b"1" * 4_000, b"// c\n1", b"tRue", b"-", b"--1", b"1_0", b"0x1", b"Infinit",
     ],
 )  # fmt: skip
 def test_texts_that_parsers_disagree_on(text: bytes) -> None:
