@@ -34,6 +34,74 @@ def parse(text: bytes | str | None) -> Any:
         return None
 
 
+# --- bodies too large for an event ---
+
+MAX_BYTES = 15 * 1024 * 1024 // 2
+"""Of a request or an answer. PostHog takes events of 8 MiB; what is cut here, nothing else has to hold and to parse."""
+_LONG_BYTES = 64 * 1024
+"""Texts longer than this may lose their middle."""
+_SLICE = 500_000
+_REST_OF_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+
+
+def shortened(body: bytes) -> bytes:
+    """A JSON body of at most about `MAX_BYTES`: its longest texts lose their middle. As it is where that cannot be.
+
+    Texts that may be pictures or sound stay: they must still be known as such, and become short then.
+    """
+    if len(body) <= MAX_BYTES:
+        return body
+    texts = [place for place in _long_texts(body) if not _may_be_media(body, *place)]
+    level = cut_level([end - start for start, end in texts], len(body) - MAX_BYTES, _LONG_BYTES)
+    pieces: list[bytes] = []
+    kept = 0
+    for start, end in texts:
+        if end - start > level:
+            head, tail = _CUT.search(body, start + level * 2 // 3, end), _CUT.search(body, end - level // 3, end)
+            if head is not None and tail is not None and head.end() < tail.end():
+                said = b"... [%d bytes truncated] ..." % (tail.end() - head.end())
+                pieces += body[kept : head.end()], said
+                kept = tail.end()
+    return b"".join([*pieces, body[kept:]]) if pieces else body
+
+
+def cut_level(sizes: list[int], excess: int, least: int) -> int:
+    """The size in bytes to which all longer texts must be cut to save `excess` bytes; never below `least`."""
+    sizes = sorted(sizes, reverse=True)
+    total = 0
+    for count, size in enumerate(sizes, 1):
+        total += size
+        next_size = sizes[count] if count < len(sizes) else least
+        if total - count * next_size >= excess:
+            return max(least, (total - excess) // count)
+    return least
+
+
+def _long_texts(body: bytes) -> list[tuple[int, int]]:
+    """Where the long strings of a JSON text begin and end, without their quotes."""
+    found: list[tuple[int, int]] = []
+    start = body.find(b'"') + 1
+    while start:
+        end = start
+        while (match := _REST_OF_TEXT.match(body, end, end + _SLICE)) is not None and match.end() > end:
+            end = match.end()
+        if end - start > _LONG_BYTES:
+            found.append((start, end))
+        start = body.find(b'"', end + 1) + 1
+    return found
+
+
+def _may_be_media(body: bytes, start: int, end: int) -> bool:
+    if b" " not in body[start : start + 1_000]:
+        return True
+    return any(body.find(b";base64,", at, min(end, at + _SLICE + 7)) >= 0 for at in range(start, end, _SLICE))
+
+
+_CUT = re.compile(rb'[^"\\]{12}(?=[^"\\\x80-\xbf])|[^"\\](?=\\u(?![dD][c-fC-F]))')
+"""Behind it, a string of a JSON text can be cut: no character of several bytes, no escape sequence and no pair of them
+(`\\ud83d\\ude00` is twelve bytes) goes on there."""
+
+
 def as_dict(value: Any) -> dict[str, Any]:
     """`value` when it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
