@@ -12,8 +12,9 @@ process).
 
 A hold is the longest time another thread that was ready to run did not run, with a switch interval of 0.1 ms, so that
 what is left is single calls into C; of its duration and of the processor time that this thread used meanwhile (a clock
-of 4 ms on Linux) the smaller, and of several rounds the smallest, since a busy machine only adds. "Late" is what a program notices, with Python's own switch interval of 5 ms: by how much a thread that sleeps 1 ms
-overslept, while a thousand events of 1 KB are made and packed.
+of 4 ms on Linux) the smaller, and of several rounds the smallest, since a busy machine only adds. "Late" is what a
+program notices, with Python's own switch interval of 5 ms: by how much a thread that sleeps 1 ms overslept, while a
+thousand events of 1 KB are made and packed.
 """
 
 from __future__ import annotations

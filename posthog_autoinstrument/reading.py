@@ -97,7 +97,7 @@ def _may_be_media(body: bytes, start: int, end: int) -> bool:
     return any(body.find(b";base64,", at, min(end, at + _SLICE + 7)) >= 0 for at in range(start, end, _SLICE))
 
 
-_CUT = re.compile(rb'[^"\\]{12}(?=[^"\\\x80-\xbf])|[^"\\](?=\\u(?![dD][c-fC-F]))')
+_CUT = re.compile(rb'[^"\\]{12}(?=[^"\\\x80-\xbf])|[^"\\](?=\\(?!u[dD][c-fC-F]))')
 """Behind it, a string of a JSON text can be cut: no character of several bytes, no escape sequence and no pair of them
 (`\\ud83d\\ude00` is twelve bytes) goes on there."""
 
