@@ -304,6 +304,7 @@ def show_bytes() -> None:
     unique = [bench.record("chat-1k", seed) for seed in range(100)]
     for name, records in (
         ("1 KB of random words, each its own", unique),
+        ("1 KB of random words and an answer of 200 bytes, each its own", [_answered(bench, n) for n in range(100)]),
         ("1 KB, the same each time", [bench.record("chat-1k")] * 100),
         ("20 bytes, each its own", [_asking(bench, text(20, seed)) for seed in range(100)]),
         ("stream of 200 chunks", [bench.record("stream-200", seed) for seed in range(100)]),
@@ -321,6 +322,15 @@ def show_bytes() -> None:
 def _asking(bench: Bench, prompt: str) -> OpenCall:
     call = copy.copy(bench.record("chat-1k"))
     call.sent = json.dumps({"messages": [{"role": "user", "content": prompt}], "model": "gpt-4o-mini"}).encode()
+    return call
+
+
+def _answered(bench: Bench, seed: int) -> OpenCall:
+    call = bench.record("chat-1k", seed)
+    answer = json.loads(call.body or b"")
+    answer["id"] = f"chatcmpl-{random.Random(seed).getrandbits(128):032x}"
+    answer["choices"][0]["message"]["content"] = text(200, seed + 1_000)
+    call.body = json.dumps(answer).encode()
     return call
 
 

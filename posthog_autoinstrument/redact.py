@@ -146,6 +146,8 @@ def _redact_embedded(text: str) -> str:
 
 
 def _find_embedded(text: str) -> bool:
+    if len(text) <= _SLICE:
+        return ";base64," in text
     return any(text.find(";base64,", start, start + _SLICE + 7) >= 0 for start in range(0, len(text), _SLICE))
 
 
