@@ -7,7 +7,6 @@ delivery:  queue -> flusher -> maker -> courier -> sink
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import re
 import sys
@@ -16,7 +15,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from . import __version__, calls, config, elsewhere, event, forks, guard, hooks, mend, providers, threads, usage, wake
+from . import (
+    __version__,
+    calls,
+    config,
+    elsewhere,
+    event,
+    forks,
+    guard,
+    hooks,
+    mend,
+    providers,
+    quickjson,
+    threads,
+    usage,
+    wake,
+)
 from .config import Config
 from .courier import Courier
 from .flusher import Flusher
@@ -266,7 +280,7 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
 
 def shrink(built: Event, max_bytes: int) -> Event | None:
     """An event cut down to `max_bytes`, marked as truncated."""
-    body = guard.attempt("cut an event down", mend.shrink, json.loads(built.body), max_bytes)
+    body = guard.attempt("cut an event down", mend.shrink, quickjson.loads(built.body), max_bytes)
     return built._replace(body=body) if body is not None else None
 
 

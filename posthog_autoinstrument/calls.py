@@ -97,6 +97,8 @@ class OpenCall:
     """The SDK gave the answer to the program before its body was read: the call ends when the reading does."""
     texts: list[str] | None = None
     """The SSE events' texts, once the SDK's own decoder is being read."""
+    offsets: list[float] | tuple[()] = ()
+    """When each of `texts` came, by `perf_counter`."""
     raw: list[bytes] | None = None
     """Undecoded pieces of a body that the program itself reads."""
     raw_tail: deque[bytes] | None = None
@@ -108,9 +110,6 @@ class OpenCall:
     ended_at = 0.0
     duration_s = 0.0
     size = 0
-
-    offsets: list[float]
-    """When each of `texts` came, by `perf_counter`."""
 
     def __init__(self, calls: Calls, endpoint: Endpoint, intent: Intent) -> None:
         self.calls = calls
@@ -124,11 +123,12 @@ class OpenCall:
         self.client = type(client).__name__
         self.base_url = guard.quietly(_base_url_of, client)
 
-    def read(self) -> list[str]:
-        """The SDK's decoder of events is about to be read: the list that their texts go into."""
-        self.texts = []
-        self.offsets = []
-        return self.texts
+    def read(self) -> tuple[list[str], list[float]]:
+        """The SDK's decoder of events is about to be read: the lists that texts and times of the events go into."""
+        texts: list[str] = []
+        offsets: list[float] = []
+        self.texts, self.offsets = texts, offsets
+        return texts, offsets
 
     def requested(self, request: Any) -> None:
         """Take what was sent: the body as bytes (None for multipart and streamed uploads) and the address."""
@@ -271,6 +271,7 @@ class OpenCall:
         elif texts is None and body is not None and (self.stream or sse.is_event_stream(headers)):
             texts, body = sse.texts(body), None
         entropy = os.urandom(26)
+        started = self.started
         return Call(
             sdk=self.calls.provider.name,
             endpoint=self.endpoint.name,
@@ -297,7 +298,7 @@ class OpenCall:
             request=self.sent if self.form is None else _form_bytes(self.form),
             response=body,
             chunks=tuple(texts) if texts is not None else None,
-            chunk_offsets_s=tuple(max(0.0, offset - self.started) for offset in getattr(self, "offsets", ())),
+            chunk_offsets_s=tuple([offset - started for offset in self.offsets]),
             cut=self.cut,
         )
 
@@ -311,7 +312,8 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
     sources = (intent.call_fields, own, intent.sdk_fields, defaults)
     fields = context.NOTHING
     for source in reversed(sources):
-        fields = context.merge(source, fields)
+        if source is not context.NOTHING:
+            fields = context.merge(source, fields)
     tags = intent.sdk_fields.properties
     properties = {**defaults.properties, **tags, **own.properties, **intent.call_fields.properties}
     if tags:
@@ -326,7 +328,7 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
         properties=properties,
         groups=fields.groups,
         tags=tags,
-        privacy_mode=any(source.privacy_mode for source in sources),
+        privacy_mode=any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
         parent_id=fields.parent_id,
         span_name=fields.span_name,
         provider=fields.provider,

@@ -94,11 +94,9 @@ def new_trace_id() -> str:
 
 def uuid_text(octets: bytes, version: int) -> str:
     """16 bytes as the text of a UUID of that version (RFC 9562), its version and variant bits set."""
-    value = int.from_bytes(octets, "big")
-    value = value & ~(0xF << 76) | version << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = octets.hex()
+    variant = "89ab"[octets[8] >> 4 & 3]
+    return f"{text[:8]}-{text[8:12]}-{version:x}{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def serialised(values: Mapping[Any, Any]) -> dict[str, str]:

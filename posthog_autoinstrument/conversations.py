@@ -63,6 +63,8 @@ class SocketCall(OpenCall):
     asked: bytes | None = None
     """The `response.create`; None where the server began by itself (voice detection)."""
 
+    offsets: list[float]
+
     def __init__(self, calls: Calls, socket: Socket) -> None:
         super().__init__(calls, socket.endpoint, Intent(None))
         self.stream = self.unread = True

@@ -64,6 +64,10 @@ class Choice:
         """Take one delta or message in; whether the model said anything in it."""
         # Perplexity streams the message so far beside each delta: it is looked at only where there is no delta.
         delta = as_dict(choice["delta"] if "delta" in choice else choice.get("message"))
+        if len(delta) == 1 and "text" not in choice and as_text(delta.get("content")):  # most chunks of most streams
+            self.stop_reason = as_text(choice.get("finish_reason")) or self.stop_reason
+            self.text.append(delta["content"])
+            return True
         self.role = as_text(delta.get("role")) or self.role
         self.stop_reason = as_text(choice.get("finish_reason")) or self.stop_reason
         content = choice["text"] if "text" in choice else delta.get("content")  # legacy completions have only a text

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import __version__, guard, mend, redact
+from . import __version__, guard, mend, reading, redact
 from .generation import Failure, Generation, Usage
 from .providers import Provider
 from .records import Call, Error
@@ -43,7 +43,15 @@ def read(call: Call, provider: Provider) -> Generation:
     endpoint = provider.endpoint(call.endpoint)
     if endpoint is None:
         return Generation()
-    return guard.attempt("read an answer", endpoint.read, call.request, call.response, call.chunks) or Generation()
+    if max(len(call.request or b""), len(call.response or b"")) <= reading.MAX_BYTES:
+        request, response = call.request, call.response
+    else:
+        request, response = (
+            body and guard.attempt("shorten a body", reading.shortened, body) for body in (call.request, call.response)
+        )
+    generation = guard.attempt("read an answer", endpoint.read, request, response, call.chunks) or Generation()
+    generation.truncated = request is not call.request or response is not call.response
+    return generation
 
 
 def build(
@@ -78,6 +86,8 @@ def build(
     )
     for step, part in parts:
         properties.update(guard.attempt(step, part) or {})
+    if generation.truncated:
+        properties[mend.TRUNCATED] = True
     if not is_embedding:
         passed = not _TOKEN_PROPERTIES.isdisjoint(call.identity.properties)
         properties["$ai_tokens_source"] = "passthrough" if passed else "sdk"
@@ -266,7 +276,8 @@ def _timings(call: Call, generation: Generation) -> dict[str, Any]:
     found: dict[str, Any] = {"$ai_latency": call.duration_s}
     first = generation.first_output_chunk
     if call.stream and first is not None and first < len(call.chunk_offsets_s):
-        found["$ai_time_to_first_token"] = call.chunk_offsets_s[first]
+        # A test of the host may turn even this clock back.
+        found["$ai_time_to_first_token"] = max(0.0, call.chunk_offsets_s[first])
     return found
 
 

@@ -67,6 +67,8 @@ class Generation:
     """Who answered, where the answer itself gives it away: "ollama", "vllm"."""
     cost_usd: float | None = None
     """A total cost that the provider itself reported, in US dollars."""
+    truncated: bool = False
+    """Something in it lost its middle before it was read, since no event has room for it."""
     first_output_chunk: int | None = None
     """Index of the first streamed chunk that carried output of the model (text, tool call, refusal, audio)."""
 

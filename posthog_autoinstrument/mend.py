@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from . import quickjson
 from .guard import guarded
+from .reading import cut_level
 
 MAX_DEPTH = 96
 """Levels of nesting that are kept. capture parses with serde_json, which gives up at 128 and refuses the whole request
@@ -172,13 +174,63 @@ def _joined(pair: re.Match[str]) -> str:
 
 
 @guarded("write JSON", b"null")
-def dumps(value: Any) -> bytes:
-    """`value` as compact JSON in UTF-8, mended where needed. Never raises."""
-    return _write(mend(value))
+def dumps(value: Any, foreign: bool = False) -> bytes:
+    """`value` as compact JSON in UTF-8, mended where needed. Never raises.
+
+    `foreign`: other types than JSON's may be in it.
+    """
+    try:
+        body = _write(value) if foreign else _written(value)
+    except (ValueError, TypeError, RecursionError):  # NaN and lone surrogates; foreign values and keys; cycles
+        return _write(mend(value))
+    return _write(mend(value)) if _is_too_deep(value, body) or _may_hold_huge_number(body) else body
+
+
+def _written(value: Any) -> bytes:
+    """What is of JSON's own types, as JSON."""
+    return quickjson.dumps(value) or _write(value)
+
+
+# Without `check_circular`: a cycle ends in a RecursionError, and the check is a fifth of the time.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
 def _write(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    return _encode(value).encode("utf-8")
+
+
+def _is_too_deep(value: Any, body: bytes) -> bool:
+    """Whether a value, whose JSON is `body`, has more than `MAX_DEPTH` levels."""
+    if len(body) < _LARGE_BYTES and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+        return False
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list, tuple))
+        ]
+        if not level:
+            return False
+    return True
+
+
+_LARGE_BYTES = 100_000
+"""A look at all of it takes longer than one at each container."""
+_SAMPLED = 77
+_FOUR_DIGITS = re.compile(rb"[0-9]{4,}")
+_HUGE_NUMBER = re.compile(rb"(?<![0-9])[0-9]{309}")
+
+
+def _may_hold_huge_number(body: bytes) -> bool:
+    """Whether digits enough for a number over `_MAX_NUMBER` stand in a row in this JSON, in a number or not."""
+    # Of 309 in a row, at least four stand at multiples of 77. A look at those alone is 1 % of the time.
+    for match in _FOUR_DIGITS.finditer(body[::_SAMPLED]):
+        start, end = (match.start() - 1) * _SAMPLED, (match.end() + 1) * _SAMPLED
+        if _HUGE_NUMBER.search(body, max(0, start), end) is not None:
+            return True
+    return False
 
 
 def clip_id(text: object, limit: int = 200) -> str | None:
@@ -190,6 +242,8 @@ def clip_id(text: object, limit: int = 200) -> str | None:
         text = str(text)
     if not isinstance(text, str):
         return None
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text.strip() or None
     text = text[: limit * 4].translate(_CONTROL).strip()[:limit].strip()
     return (text if _is_utf8(text) else _well_formed(text)) or None
 
@@ -207,10 +261,10 @@ def shrink(event: dict[str, Any], max_bytes: int) -> bytes:
     properties = event.get("properties")
     properties = {**properties, TRUNCATED: True} if isinstance(properties, dict) else {TRUNCATED: True}
     # Every property is written once here; everything below is arithmetic on these sizes.
-    sizes = {name: len(_write({name: value})) - 1 for name, value in properties.items()}
+    sizes = {name: len(_written({name: value})) - 1 for name, value in properties.items()}
     strings = {name: _string_sizes(value) for name, value in properties.items()}
     rigid = {name: size - sum(text - _MIN_CUT_BYTES for text in strings[name]) for name, size in sizes.items()}
-    room = max_bytes - len(_write({**event, "properties": {}}))
+    room = max_bytes - len(_written({**event, "properties": {}}))
     left = sum(rigid.values())
     for name in sorted(rigid, key=rigid.__getitem__, reverse=True):
         if left <= room:
@@ -218,15 +272,16 @@ def shrink(event: dict[str, Any], max_bytes: int) -> bytes:
         if name != TRUNCATED:
             del properties[name], sizes[name], strings[name]
             left -= rigid[name]
-    level = _cut_level([size for found in strings.values() for size in found], sum(sizes.values()) - room)
+    excess = sum(sizes.values()) - room
+    level = cut_level([size for found in strings.values() for size in found], excess, _MIN_CUT_BYTES)
     cut = rewrite(properties, lambda value, *place: _cut_string(value, level))
-    body = _write({**event, "properties": cut})
+    body = _written({**event, "properties": cut})
     if len(body) <= max_bytes:
         return body
     # The fields beside the properties are too large: ids that nobody clipped.
     fields = {name: event.get(name) for name in ("event", "uuid", "timestamp", "distinct_id")}
     clipped = {name: _fit(value, 800, tail=False) for name, value in fields.items() if isinstance(value, str)}
-    return _write({**clipped, "properties": {TRUNCATED: True}})
+    return _written({**clipped, "properties": {TRUNCATED: True}})
 
 
 def _string_sizes(value: Any) -> list[int]:
@@ -236,7 +291,7 @@ def _string_sizes(value: Any) -> list[int]:
     def look(item: Any, *place: Any) -> Any:
         # A character takes at most 6 bytes, so the short ones need no encoding.
         if isinstance(item, str) and len(item) * 6 > _MIN_CUT_BYTES:
-            size = len(_write(item))
+            size = len(_written(item))
             if size > _MIN_CUT_BYTES:
                 sizes.append(size)
         return item
@@ -245,20 +300,8 @@ def _string_sizes(value: Any) -> list[int]:
     return sizes
 
 
-def _cut_level(sizes: list[int], excess: int) -> int:
-    """The size in bytes to which all longer strings must be cut to save `excess` bytes; never below the minimum."""
-    sizes = sorted(sizes, reverse=True)
-    total = 0
-    for count, size in enumerate(sizes, 1):
-        total += size
-        next_size = sizes[count] if count < len(sizes) else _MIN_CUT_BYTES
-        if total - count * next_size >= excess:
-            return max(_MIN_CUT_BYTES, (total - excess) // count)
-    return _MIN_CUT_BYTES
-
-
 def _cut_string(value: Any, level: int) -> Any:
-    if not isinstance(value, str) or len(value) * 6 <= level or len(_write(value)) <= level:
+    if not isinstance(value, str) or len(value) * 6 <= level or len(_written(value)) <= level:
         return value
     room = level - _MARKER_BYTES
     head = _fit(value, room * 2 // 3, tail=False)
@@ -271,7 +314,7 @@ def _fit(text: str, max_bytes: int, tail: bool) -> str:
     count = min(len(text), max_bytes)
     while count > 0:
         piece = text[-count:] if tail else text[:count]
-        size = len(_write(piece)) - 2
+        size = len(_written(piece)) - 2
         if size <= max_bytes:
             return piece
         # At least an eighth less each time: on text whose escapes are all in one place the ratio alone creeps.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import quickjson
 from .generation import Failure
 
 MAX_ERROR_CHARS = 4096
@@ -25,12 +26,80 @@ def parse(text: bytes | str | None) -> Any:
     if not text:
         return None
     try:
-        return json.loads(text)
+        return quickjson.loads(text)
     except UnicodeDecodeError as error:
         # One bad byte in a text: the rest of it is still worth reading.
         return parse(text.decode("utf-8", "replace")) if isinstance(text, bytes) and error.encoding == "utf-8" else None
     except (ValueError, RecursionError):  # bad JSON, and integers of over 4300 digits
         return None
+
+
+# --- bodies too large for an event ---
+
+MAX_BYTES = 15 * 1024 * 1024 // 2
+"""Of a request or an answer. PostHog takes events of 8 MiB; what is cut here, nothing else has to hold and to parse."""
+_LONG_BYTES = 64 * 1024
+"""Texts longer than this may lose their middle."""
+_SLICE = 500_000
+_REST_OF_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+
+
+def shortened(body: bytes) -> bytes:
+    """A JSON body of at most about `MAX_BYTES`: its longest texts lose their middle. As it is where that cannot be.
+
+    Texts that may be pictures or sound stay: they must still be known as such, and become short then.
+    """
+    if len(body) <= MAX_BYTES:
+        return body
+    texts = [place for place in _long_texts(body) if not _may_be_media(body, *place)]
+    level = cut_level([end - start for start, end in texts], len(body) - MAX_BYTES, _LONG_BYTES)
+    pieces: list[bytes] = []
+    kept = 0
+    for start, end in texts:
+        if end - start > level:
+            head, tail = _CUT.search(body, start + level * 2 // 3, end), _CUT.search(body, end - level // 3, end)
+            if head is not None and tail is not None and head.end() < tail.end():
+                said = b"... [%d bytes truncated] ..." % (tail.end() - head.end())
+                pieces += body[kept : head.end()], said
+                kept = tail.end()
+    return b"".join([*pieces, body[kept:]]) if pieces else body
+
+
+def cut_level(sizes: list[int], excess: int, least: int) -> int:
+    """The size in bytes to which all longer texts must be cut to save `excess` bytes; never below `least`."""
+    sizes = sorted(sizes, reverse=True)
+    total = 0
+    for count, size in enumerate(sizes, 1):
+        total += size
+        next_size = sizes[count] if count < len(sizes) else least
+        if total - count * next_size >= excess:
+            return max(least, (total - excess) // count)
+    return least
+
+
+def _long_texts(body: bytes) -> list[tuple[int, int]]:
+    """Where the long strings of a JSON text begin and end, without their quotes."""
+    found: list[tuple[int, int]] = []
+    start = body.find(b'"') + 1
+    while start:
+        end = start
+        while (match := _REST_OF_TEXT.match(body, end, end + _SLICE)) is not None and match.end() > end:
+            end = match.end()
+        if end - start > _LONG_BYTES:
+            found.append((start, end))
+        start = body.find(b'"', end + 1) + 1
+    return found
+
+
+def _may_be_media(body: bytes, start: int, end: int) -> bool:
+    if b" " not in body[start : start + 1_000]:
+        return True
+    return any(body.find(b";base64,", at, min(end, at + _SLICE + 7)) >= 0 for at in range(start, end, _SLICE))
+
+
+_CUT = re.compile(rb'[^"\\]{12}(?=[^"\\\x80-\xbf])|[^"\\](?=\\(?!u[dD][c-fC-F]))')
+"""Behind it, a string of a JSON text can be cut: no character of several bytes, no escape sequence and no pair of them
+(`\\ud83d\\ude00` is twelve bytes) goes on there."""
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -55,6 +124,8 @@ def as_index(value: Any, missing: int) -> int:
 
 def as_count(value: Any) -> int | None:
     """`value` when it is a whole number of something that a float can hold, else None."""
+    if type(value) is int:
+        return value if 0 <= value < 2**53 else None
     amount = as_amount(value)
     return int(amount) if amount is not None and amount.is_integer() and amount < 2**53 else None
 
@@ -72,7 +143,10 @@ def as_amount(value: Any) -> float | None:
 
 def first_count(*values: Any) -> int | None:
     """The first of `values` that is a count."""
-    return next((count for count in map(as_count, values) if count is not None), None)
+    for value in values:
+        if value is not None and (count := as_count(value)) is not None:
+            return count
+    return None
 
 
 def in_words(value: Any) -> str | None:
@@ -151,20 +225,38 @@ def read_events(texts: Sequence[str]) -> tuple[list[tuple[int, dict[str, Any]]],
     JSON and an event with an `error` member raise.
     """
     events: list[tuple[int, dict[str, Any]]] = []
-    for index, text in enumerate(texts):
-        if text.startswith("[DONE]"):
-            break
-        try:
-            event = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            return events, Failure(message=str(error), raised=True)
-        if isinstance(event, dict):
-            failure = read_failure(event, "error") if event.get("error") else None
-            if failure is not None:
-                failure.raised = True
-                return events, failure
-            events.append((index, event))
+    end = next((index for index, text in enumerate(texts) if text.startswith("[DONE]")), len(texts))
+    for start in range(0, end, _PARSED_AT_ONCE):
+        some = texts[start : min(end, start + _PARSED_AT_ONCE)]
+        together = _parse_together(some)
+        for index, text in enumerate(some, start):
+            try:
+                event = json.loads(text) if together is None else together[index - start]
+            except (ValueError, RecursionError) as error:
+                return events, Failure(message=str(error), raised=True)
+            if isinstance(event, dict):
+                failure = read_failure(event, "error") if event.get("error") else None
+                if failure is not None:
+                    failure.raised = True
+                    return events, failure
+                events.append((index, event))
     return events, None
+
+
+_PARSED_AT_ONCE = 50
+"""Texts: a call for each of them takes twice the time. Not all of them: a call holds up every other thread."""
+_SEAM = 8_317_264_519_035_127
+
+
+def _parse_together(texts: Sequence[str]) -> list[Any] | None:
+    """The values of several texts; None where one of them is not JSON."""
+    try:
+        values = quickjson.loads(f"[{f',{_SEAM},'.join(texts)}]")
+    except (ValueError, RecursionError):
+        return None
+    # A number between them: two halves of a value are no value, although they may be one with a comma between them.
+    seams = values[1::2]
+    return values[::2] if len(values) == 2 * len(texts) - 1 and seams.count(_SEAM) == len(seams) else None
 
 
 _LEFT_OUT = re.compile(r"\n\.\.\.(\d+) left out\.\.\.\n")

@@ -6,8 +6,10 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from . import quickjson
 
 End = Literal["complete", "closed", "abandoned", "failed", "cancelled"]
 """complete: the answer ended. closed: the program closed the stream early. abandoned: it dropped it. failed: an
@@ -28,7 +30,7 @@ class Error:
     causes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Identity:
     """Who asked, in which trace. Everything is resolved; properties and groups are key -> JSON text."""
 
@@ -46,7 +48,7 @@ class Identity:
     provider: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, although nobody changes one: setting 25 fields the other way is a fifth of `seal`
 class Call:
     """One logical SDK call, retries included.
 
@@ -87,14 +89,10 @@ class Call:
 
     def to_bytes(self) -> bytes:
         """This record as bytes: a JSON head and the bodies, length-prefixed, with a checksum."""
-        head: dict[str, Any] = {
-            item.name: getattr(self, item.name)
-            for item in fields(self)
-            if item.name not in ("request", "response", "spooled")
-        }
+        head = {name: value for name, value in vars(self).items() if name not in ("request", "response", "spooled")}
         head["identity"] = vars(self.identity)
         head["error"] = vars(self.error) if self.error else None
-        parts = [json.dumps(head, separators=(",", ":"), default=dict).encode("utf-8")]
+        parts = [quickjson.dumps(head) or json.dumps(head, separators=(",", ":"), default=dict).encode("utf-8")]
         parts += [part if part is not None else b"" for part in (self.request, self.response)]
         present = (self.request is not None) | (self.response is not None) << 1
         body = b"".join(parts)
@@ -116,7 +114,7 @@ def call_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Call:
     if len(body) != sum(lengths) or zlib.crc32(body) != checksum:
         raise ValueError("a damaged record")
     head_length, request_length, _ = lengths
-    head = json.loads(body[:head_length])
+    head = quickjson.loads(body[:head_length])
     head["identity"] = Identity(**head["identity"])
     if head["error"]:
         head["error"] = Error(**{**head["error"], "causes": tuple(head["error"]["causes"])})

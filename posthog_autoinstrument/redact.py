@@ -7,7 +7,10 @@ so. Pure; never changes what it is given.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,10 +23,12 @@ REDACTED = "[REDACTED]"
 
 _DATA_URL = re.compile(r"data:([^;,]{0,200})(?:;[^;,]{0,200}){0,8};base64,", re.IGNORECASE)
 """The wrapper's, and also with parameters (`data:audio/wav;codecs=1;base64,`) or without a type."""
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n][A-Za-z0-9+/_\-\r\n=]*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n=]*")
 """Both alphabets; unlike the wrapper's also with the line breaks of MIME, and with padding inside, where pieces of a
 stream were put together. For text without white space at its end: matching that here too took time by the square of
 the length, on a thread that holds the GIL."""
+_SLICE = 500_000
+"""Characters looked through at once: for as long nothing else runs in the program."""
 _PAYLOAD = re.compile(r"[A-Za-z0-9+/_\-\r\n=%]*")
 """What follows a data URL's head; percent signs are padding that was encoded for a URL."""
 _EMBEDDED = re.compile(r";base64,([A-Za-z0-9+/_\-=%]{200,})")
@@ -38,6 +43,9 @@ _MEDIA_KEYS = frozenset(
     + ("inline_data", "inlineData", "file_data", "fileData")
     + ("b64_json", "partial_image_b64")  # answers of the image endpoints, which the wrapper does not see
 )
+_BULK_KEYS = _MEDIA_KEYS | {"url", "result"}
+"""Below these, a long string may be media: see `_holds_media`."""
+_NUMBERS = {int, float, bool}
 _URL_OWNERS = frozenset(("image_url", "imageUrl", "video_url", "videoUrl"))
 """`{"image_url": {"url": ...}}`: the inner `url` is media only below one of these."""
 _MIME_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "format")
@@ -59,7 +67,40 @@ def redact_media(value: Any, keep: bool = False) -> Any:
 
 def redact_content(value: Any, keep_media: bool = False) -> Any:
     """What was said, as it may be sent: without media, and without the credentials of tools that are named in it."""
+    if _is_clean(value, None):
+        return value
     return rewrite(value, _redact_secret if keep_media else _redact_both)
+
+
+def _is_clean(value: Any, key: str | None) -> bool:
+    """Whether a quick look finds nothing that could be redacted. Most of what is said is such."""
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(value, dict):
+        if value.get("type") == "mcp" or "domain_secrets" in value:
+            return False
+        items = value.items()
+    elif isinstance(value, list):
+        if value and isinstance(value[0], (int, float)) and set(map(type, value)) <= _NUMBERS:
+            return True
+        items = zip(itertools.repeat(key), value)
+    else:
+        items = ((key, value),)
+    for name, child in items:
+        if isinstance(child, str):
+            if len(child) < _MIN_BASE64:
+                if name == "data" or (child[:1] in "dD" and child[:5].lower() == "data:"):
+                    return False
+            elif name in _BULK_KEYS or _find_embedded(child) or child[:5].lower() == "data:":
+                return False
+        elif isinstance(child, (dict, list)):
+            try:
+                if not _is_clean(child, name):
+                    return False
+            except RecursionError:
+                return False
+        elif not (child is None or isinstance(child, (int, float))):
+            return False
+    return True
 
 
 def _redact_both(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
@@ -74,23 +115,22 @@ def _redact_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner
     if value[:5].lower() == "data:":
         match = _DATA_URL.match(value)
         if match:
-            payload = _PAYLOAD.match(value, match.end())
-            end = payload.end() if payload else match.end()
+            end = _end_of(_PAYLOAD, value, match.end())
             rest = _redact_embedded(value[end:])  # a prompt that begins with a picture
             return _placeholder(match[1], _decoded_bytes(value, match.end(), end)) + rest
     if key == "data" and owner is not None and owner.get("type") == "audio":
         # Spoken output, also when it is short.
-        return _redacted(value, owner) if value and _BASE64.fullmatch(value.rstrip()) else value
+        return _redacted(value, owner) if _is_base64(value) else value
     if len(value) < _MIN_BASE64:
         return value
-    if _holds_media(key, owner, owner_key) and _BASE64.fullmatch(value.rstrip()):
+    if _holds_media(key, owner, owner_key) and _is_base64(value):
         return _redacted(value, owner)
     return _redact_embedded(value)
 
 
 def _redact_embedded(text: str) -> str:
     """Data URLs inside a text: in JSON that a tool answered, in Markdown. The wrapper lets them through."""
-    if ";base64," not in text:
+    if not _find_embedded(text):
         return text
     pieces: list[str] = []
     kept = 0
@@ -103,6 +143,26 @@ def _redact_embedded(text: str) -> str:
             pieces.append(_placeholder(head[1], _decoded_bytes(text, match.start(1), match.end())))
             kept = match.end()
     return "".join([*pieces, text[kept:]]) if pieces else text
+
+
+def _find_embedded(text: str) -> bool:
+    if len(text) <= _SLICE:
+        return ";base64," in text
+    return any(text.find(";base64,", start, start + _SLICE + 7) >= 0 for start in range(0, len(text), _SLICE))
+
+
+def _end_of(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Where what matches `pattern`, a class of characters that is repeated, ends in `text`."""
+    while True:
+        match = pattern.match(text, start, start + _SLICE)
+        if match is None or match.end() == start:
+            return start
+        start = match.end()
+
+
+def _is_base64(value: str) -> bool:
+    text = value.rstrip()
+    return text[:1] != "=" and _end_of(_BASE64, text, 0) == len(text) > 0
 
 
 def _redacted(value: str, owner: dict[Any, Any] | None) -> str:
@@ -221,9 +281,22 @@ _RUN = re.compile(r"[A-Za-z0-9]{20,}")
 _CLASS_CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[a-z0-9])|(?<=[0-9])(?=[A-Za-z])")
 
 
-@guarded("redact a URL", REDACTED)
 def redact_url(url: str) -> str:
     """The URL without userinfo and fragment, its query values and key-like path parts redacted. Never raises."""
+    return _redacted_url(url) if len(url) <= _MAX_REMEMBERED_CHARS else _redact_url(url)
+
+
+_MAX_REMEMBERED_CHARS = 300
+
+
+@functools.lru_cache(maxsize=128)
+def _redacted_url(url: str) -> str:
+    """The same, remembered: a program calls few addresses, many times."""
+    return _redact_url(url)
+
+
+@guarded("redact a URL", REDACTED)
+def _redact_url(url: str) -> str:
     try:
         scheme, netloc, path, query, _ = urlsplit(url)
     except ValueError:  # "Invalid IPv6 URL"

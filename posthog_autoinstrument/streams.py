@@ -244,7 +244,7 @@ def tap_events(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Itera
             return wrapped(self)
         events = wrapped(self)
         if call.ended is None and call.texts is None:
-            events = _events(events, call, call.read(), call.offsets)
+            events = _events(events, call, *call.read())
         return _without_usage(events) if call.asked_usage else events
 
     return _iter_events
@@ -342,7 +342,7 @@ def tap_async_events(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[
             return wrapped(self)
         events = wrapped(self)
         if call.ended is None and call.texts is None:
-            events = _AsyncEvents(events, call, call.read(), call.offsets)
+            events = _AsyncEvents(events, call, *call.read())
         return _AsyncWithoutUsage(events) if call.asked_usage else events
 
     return _iter_events

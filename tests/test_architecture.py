@@ -17,7 +17,7 @@ NAME = "posthog_autoinstrument"
 FLOORS: dict[str, set[str]] = {
     "ground": {
         "__init__", "guard", "config", "context", "jsonsafe", "forks", "records", "generation", "reading", "deltas",
-        "sse", "summary", "threads", "providers",
+        "sse", "summary", "threads", "providers", "quickjson",
     },
     "host": {"calls", "elsewhere", "sites", "wire", "streams", "usage", "sockets", "conversations", "hooks"},
     "delivery": {

@@ -5,6 +5,7 @@ Adding one is adding a file; `docs/adding-a-provider.md` walks through it and `t
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -107,8 +108,12 @@ class Provider:
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint called `name`, or None."""
+        return self._by_name.get(name)
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Endpoint]:
         known = (*self.endpoints, *(socket.endpoint for socket in self.sockets))
-        return next((endpoint for endpoint in known if endpoint.name == name), None)
+        return {endpoint.name: endpoint for endpoint in reversed(known)}
 
 
 def load_providers() -> tuple[Provider, ...]:

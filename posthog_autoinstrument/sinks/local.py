@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from os import PathLike
 from typing import Any
 
+from .. import quickjson
 from ..guard import attempt, guarded
 from ..store import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, Row, Store, StoreError
 from ..summary import Summary
@@ -62,7 +62,7 @@ class LocalSink:
     def _row(self, event: Event) -> Row:
         """The event with its columns. Raises ValueError when its body is no JSON object."""
         body = event.body.decode("utf-8")
-        parsed = json.loads(body)
+        parsed = quickjson.loads(event.body)
         if not isinstance(parsed, dict):
             raise ValueError("not an object")
         summary = attempt("summarise an event", self._summarise, parsed) or Summary("", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +17,14 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
     """What chat and legacy completions answer, streamed or not."""
     answer = read_answer(response, chunks, "choices")
     generation = Generation(failure=answer.failure)
-    choices: dict[int, Choice] = {}
+    choices: dict[int, Choice] = defaultdict(Choice)
     usage: dict[str, Any] = {}
     web_searches = 0
     for index, event in answer.events:
+        text = _text_only(event, generation) if generation.first_output_chunk is not None else None
+        if text is not None:
+            choices[0].text.append(text)
+            continue
         generation.response_id = generation.response_id or as_text(event.get("id"))
         generation.model = generation.model or as_text(event.get("model"))  # Azure's first chunk has an empty one
         generation.provider = generation.provider or server_of(event)
@@ -30,7 +35,7 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
             if not isinstance(choice, dict):
                 continue
             number = as_index(choice.get("index"), position) if answer.streamed else position
-            said = choices.setdefault(number, Choice()).add(choice, answer.streamed)
+            said = choices[number].add(choice, answer.streamed)
             if said and answer.streamed and generation.first_output_chunk is None:
                 generation.first_output_chunk = index
     generation.usage = read_usage(usage, web_searches or None)
@@ -40,6 +45,30 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
         generation.output = []
     generation.stop_reason = choices[min(choices)].stop_reason if choices else None
     return generation
+
+
+_COMMON = frozenset(
+    ("id", "object", "created", "model", "service_tier", "system_fingerprint", "choices", "usage", "obfuscation")
+)
+
+
+def _text_only(event: dict[str, Any], known: Generation) -> str | None:
+    """The text of a chunk that says nothing else that is not `known`, as most do; None for others.
+
+    It is a third of the time: nothing else is looked for in it.
+    """
+    sent = event.get("choices")
+    if not (isinstance(sent, list) and len(sent) == 1 and isinstance(sent[0], dict) and event.keys() <= _COMMON):
+        return None
+    choice = sent[0]
+    delta = choice.get("delta")
+    if not isinstance(delta, dict) or len(delta) != 1 or choice.get("index") != 0 or choice.get("finish_reason"):
+        return None
+    if event.get("usage") or "text" in choice or "message" in choice or not (known.model and known.response_id):
+        return None
+    if event.get("service_tier", known.service_tier) != known.service_tier or server_of(event) != known.provider:
+        return None
+    return as_text(delta.get("content"))
 
 
 def read_chat(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:
@@ -57,6 +86,8 @@ def _chat_message(message: Any) -> Message:
     """A message as it was sent: role and content, then whatever else there is in it."""
     if not isinstance(message, dict):
         return {"role": "user", "content": in_words(message)}
+    if len(message) == 2 and "content" in message and as_text(message.get("role")):
+        return message
     # The SDK's own answers, sent back, are full of nulls and empty lists.
     said = {name: value for name, value in message.items() if value is not None and value != []}
     role = said.pop("role", "user")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,14 +58,7 @@ def provider_of(client_class: str, base_url: str, headers: Mapping[str, str], ge
     for word, name in _CLIENTS.items():
         if word in client_class:
             return name
-    try:
-        parts = urlsplit(base_url if "//" in base_url else f"//{base_url}")
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port = "", None
-    if host == "api.openai.com" or host.endswith(".api.openai.com"):
-        return "openai"
-    known = next((name for known, name in HOSTS.items() if f".{host}".endswith(f".{known}")), None)
+    known, port = _at(base_url)
     if known is not None:
         return known
     if any(name.startswith("x-litellm-") for name in headers):
@@ -76,6 +70,19 @@ def provider_of(client_class: str, base_url: str, headers: Mapping[str, str], ge
     if any(name in headers for name in ("x-ms-region", "apim-request-id", "azureml-model-session")):
         return "azure"
     return PORTS.get(port or 0, "openai")
+
+
+@functools.lru_cache(maxsize=128)
+def _at(base_url: str) -> tuple[str | None, int | None]:
+    """Who is known to answer at this address; and its port."""
+    try:
+        parts = urlsplit(base_url if "//" in base_url else f"//{base_url}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None, None
+    if host == "api.openai.com" or host.endswith(".api.openai.com"):
+        return "openai", port
+    return next((name for known, name in HOSTS.items() if f".{host}".endswith(f".{known}")), None), port
 
 
 def server_of(answer: Mapping[str, Any]) -> str | None:

@@ -96,14 +96,20 @@ def count_web_searches(answer: dict[str, Any]) -> int:
     calls = [item for item in items if item.get("type") == "web_search_call"]
     if calls:
         return len(calls)
-    context_size = as_dict(answer.get("usage")).get("search_context_size")
-    if answer.get("citations") or answer.get("search_results") or context_size:  # Perplexity
+    if answer.get("citations") or answer.get("search_results"):  # Perplexity
         return 1
-    choices = [as_dict(choice) for choice in as_list(answer.get("choices"))]
-    cited = [choice.get(place) for choice in choices for place in ("message", "delta")]
-    cited += [part for item in items for part in as_list(item.get("content"))]
-    notes = (as_dict(note) for part in cited for note in as_list(as_dict(part).get("annotations")))
-    return int(any(note.get("type") == "url_citation" for note in notes))
+    if as_dict(answer.get("usage")).get("search_context_size"):
+        return 1
+    cited = [part for item in items for part in as_list(item.get("content"))]
+    for choice in as_list(answer.get("choices")):
+        if isinstance(choice, dict):
+            cited += choice.get("message"), choice.get("delta")
+    for part in cited:
+        if isinstance(part, dict) and part.get("annotations"):
+            for note in as_list(part["annotations"]):
+                if as_dict(note).get("type") == "url_citation":
+                    return 1
+    return 0
 
 
 def files_of(asked: dict[str, Any]) -> list[Message]:

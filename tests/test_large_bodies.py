@@ -1,0 +1,105 @@
+"""Bodies that no event has room for lose the middle of their longest texts, and nothing else changes in them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from posthog_autoinstrument import mend, reading, redact
+
+SIZE = 9 * 1024 * 1024
+PICTURE = "data:image/png;base64," + "iVBORw0KGgo" * (SIZE // 11)
+
+
+def chat(*contents: Any) -> bytes:
+    said = [{"role": "user", "content": content} for content in contents]
+    return json.dumps({"model": "m", "messages": said, "n": 1}, ensure_ascii=False).encode()
+
+
+def contents(body: bytes) -> list[Any]:
+    return [message["content"] for message in json.loads(body)["messages"]]
+
+
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["UTF-8", "escapes"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "some words ",
+        "你好世界",
+        "é ",
+        "👩‍💻 ",
+        "a😀",
+        '"quoted" ',
+        "back\\slash ",
+        "line\n",
+        "\u2028 x",
+        "\\\\u0041 ",
+        "\x00 ",
+    ],
+)
+def test_a_long_text_keeps_its_ends_and_is_cut_between_characters(unit: str, ascii_only: bool) -> None:
+    size = len(json.dumps(unit, ensure_ascii=ascii_only).encode()) - 2
+    text = "A b " + unit * (SIZE // size) + " y Z"
+    whole = json.dumps({"messages": [text, "short"]}, ensure_ascii=ascii_only).encode()
+    cut = reading.shortened(whole)
+    assert len(cut) <= reading.MAX_BYTES + 1_000
+    shown, short = json.loads(cut)["messages"]
+    assert short == "short"
+    head, _, rest = shown.partition("... [")
+    number, _, tail = rest.partition(" bytes truncated] ...")
+    assert len(whole) - len(cut) == int(number) - len(f"... [{number} bytes truncated] ...")
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert len(head) > len(tail) > 100_000
+    assert mend.mend(shown) is shown  # no half of a pair is left
+
+
+def test_short_texts_are_whole_and_the_longest_are_cut_alike() -> None:
+    texts = ["a b " * 10_000, "c d " * 1_500_000, "e f " * 1_500_000, "g h"]
+    first, second, third, last = contents(reading.shortened(chat(*texts)))
+    assert (first, last) == (texts[0], texts[3])
+    assert abs(len(second) - len(third)) < 100
+    assert "truncated" in second
+
+
+def test_a_body_that_fits_or_has_no_long_text_is_left_alone() -> None:
+    for body in (chat("a b " * 100_000), chat(*["a b " * 1_000] * 3_000), b"x" * SIZE, b'"' * SIZE, b'"\\' * SIZE):
+        assert reading.shortened(body) is body
+
+
+def test_pictures_stay_whole_so_that_they_are_known_as_such() -> None:
+    tool = f"he drew ![it]({PICTURE}) and said {'so ' * 100_000}"
+    body = chat([{"type": "image_url", "image_url": {"url": PICTURE}}], tool)
+    assert reading.shortened(body) is body
+    ((part,), told) = redact.redact_content(contents(body))
+    assert part["image_url"]["url"] == f"[base64 image redacted, {(len(PICTURE) - 22) * 3 // 4} bytes]"
+    assert told == tool.replace(PICTURE, part["image_url"]["url"])
+
+
+@pytest.mark.parametrize("data", ["A" * 1_234_567, "A" * 499_999 + "=", "A\n" * 500_000, "a" * 500_000])
+def test_base64_of_any_length_is_redacted(data: str) -> None:
+    shown = redact.redact_media({"type": "audio", "data": data})
+    assert shown["data"].startswith("[base64 audio redacted, ")
+    for text in (f"{data}!", f"!{data}", f"{data[:600_000]}!{data}"):
+        assert redact.redact_media({"type": "audio", "data": text}) == {"type": "audio", "data": text}
+
+
+@pytest.mark.parametrize("before", [0, 1, 76, 77, 78, 5_000])
+@pytest.mark.parametrize("digits", [309, 310, 400])
+def test_numbers_too_large_for_posthog_are_found_wherever_they_stand(before: int, digits: int) -> None:
+    written = json.loads(mend.dumps({"a": "x" * before, "b": int("9" * digits), "c": "y" * 10_000}))
+    assert written["b"] == "[number out of range]"
+    assert json.loads(mend.dumps({"a": "x" * before, "b": "9" * digits})) == {"a": "x" * before, "b": "9" * digits}
+    assert json.loads(mend.dumps([7] * 10_000 + [10**308])) == [7] * 10_000 + [10**308]
+
+
+@pytest.mark.parametrize("filler", [0, 200_000])
+def test_nesting_is_bounded_in_small_events_and_in_large_ones(filler: int) -> None:
+    deep: Any = []
+    for _ in range(94):
+        deep = [deep]
+    event = {"filler": "x" * filler, "deep": deep, "wide": [[]] * 200}
+    assert json.loads(mend.dumps(event)) == event
+    assert b"nested too deeply" in mend.dumps({**event, "deep": [deep]})
