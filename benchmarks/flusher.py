@@ -38,7 +38,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from posthog_autoinstrument import agent, event
+from posthog_autoinstrument import agent, destination, event
 from posthog_autoinstrument.calls import OpenCall
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.posthog import PostHogSink
@@ -274,7 +274,7 @@ def show_holds(rounds: int) -> None:
             assert made is not None
             with Spinner() as cutting:
                 if len(made.body) > sink.max_event_bytes:
-                    made = agent.shrink(made, sink.max_event_bytes)
+                    made = destination.shrink(made, sink.max_event_bytes)
             assert made is not None
             with Spinner() as packing:
                 sink._body([made])

@@ -8,57 +8,22 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from . import (
-    __version__,
-    calls,
-    config,
-    elsewhere,
-    event,
-    forks,
-    guard,
-    hooks,
-    mend,
-    providers,
-    quickjson,
-    threads,
-    usage,
-    wake,
-)
-from .config import Config
+from . import calls, config, elsewhere, forks, guard, hooks, providers, threads, usage, wake
 from .courier import Courier
 from .flusher import Flusher
-from .maker import BeforeSend, Maker
 from .queue import Queue
-from .records import Sealable
-from .sinks import Event, Outcome, Sink
-from .sinks.posthog import PostHogSink
 
-if TYPE_CHECKING:  # sqlite3 is for those who asked for a spool
+if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
+    from .config import Config
     from .durable import Durable
-
-
-class NoSink:
-    """Where events go that nobody may have: nowhere. For a process woken without the launcher and without a token."""
-
-    name = "nowhere"
-    max_event_bytes = 1 << 40
-    max_batch_bytes = 1 << 40
-
-    def __init__(self, why: str) -> None:
-        self._why = why
-
-    def send(self, events: object, timeout_s: float) -> Outcome:
-        return Outcome("refused", self._why)
-
-    def close(self) -> None:
-        pass
+    from .maker import BeforeSend, Maker
+    from .records import Sealable
+    from .sinks import Event, Sink
 
 
 class Agent:
@@ -71,21 +36,23 @@ class Agent:
         self._ends_by = 0
         """The signal that came meanwhile, by which the process then ends."""
         self.providers = {provider.name: provider for provider in providers.load_providers()}
-        self.courier = Courier(self.choose_sink, shrink)
-        self.maker = Maker(settings, self.providers, self.courier.lose, self._take_untold, self._forget)
+        self.courier = Courier(self.choose_sink, _shrink)
+        # Now: CPython takes `__file__` away from a script that has ended, and the first flush may be at exit.
+        self._program = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
+        self._maker: Maker | None = None
         self.durable: Durable | None = (
             _durable(settings, self.maker) if settings.spool and not settings.disabled else None
         )
         self.flusher: Flusher = Flusher(
             Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
-            self.maker.build,
+            self._build,
             self.courier,
             settings.flush_at,
             settings.flush_interval_s,
             settings.exit_timeout_s,
             self.close,
-            self.maker.overdue,
-            lambda: len(self.maker.background),
+            self._overdue,
+            lambda: len(self._maker.background) if self._maker is not None else 0,
             self.durable,
         )
         self.calls = [
@@ -151,50 +118,39 @@ class Agent:
 
     # On the flusher's thread
 
+    @property
+    def maker(self) -> Maker:
+        """What makes events. Loaded for the first one: a program's `import openai` does not wait for it."""
+        if self._maker is None:
+            with forks.IMPORTS:
+                from . import sealing  # noqa: F401  used next
+                from .maker import Maker
+
+                if self._maker is None:
+                    self._maker = Maker(
+                        self.config,
+                        self.providers,
+                        self.courier.lose,
+                        self._take_untold,
+                        self._forget,
+                        self._program,
+                    )
+        return self._maker
+
+    def _build(self, record: Sealable) -> Event | None:
+        return self.maker.build(record)
+
+    def _overdue(self, final: bool) -> list[Event]:
+        return self._maker.overdue(final) if self._maker is not None else []
+
     def choose_sink(self) -> Sink:
         """Where this process's events go. Asked at the first flush, when a token set in code is known."""
-        sink = self._choose_sink()
+        with forks.IMPORTS:
+            from . import destination
+        sink = destination.choose(self.config)
         if self.durable is not None:
-            where = (sink.host, sink.token) if isinstance(sink, PostHogSink) else (sink.name,)
-            self.durable.go_to(*where)
+            self.durable.go_to(*destination.names(sink))
         return sink
-
-    def _choose_sink(self) -> Sink:
-        if not self.config.local:
-            token, host = self.config.token, self.config.host
-            posthog = sys.modules.get("posthog")
-            if token is None and posthog is not None:
-                client = getattr(posthog, "default_client", None)
-                for found in (
-                    getattr(posthog, "project_api_key", None),
-                    getattr(posthog, "api_key", None),
-                    getattr(client, "api_key", None),
-                ):
-                    if isinstance(found, str) and found and not found.startswith("phx_"):
-                        token = found
-                        break
-                own_host = getattr(posthog, "host", None) or getattr(client, "raw_host", None)
-                if token is not None and not self.config.host_given and isinstance(own_host, str):
-                    host = config.parse_host(own_host) or host
-            if token is not None:
-                if host.startswith("http:") and not self.config.allow_http and not _is_loopback(host):
-                    return NoSink(
-                        f"{host} is plain http, which anybody on the way can read "
-                        "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
-                    )
-                if guard.debug:
-                    guard.say(f"events go to {host}")
-                return PostHogSink(token, host, library=f"{event.LIBRARY}/{__version__}")
-        if self.config.local or self.config.launched:
-            if guard.debug:
-                guard.say(f"events go to {self.config.db_path}")
-            try:
-                with forks.IMPORTS:  # sqlite3: only a process that writes the store pays for it
-                    from .sinks.local import LocalSink
-            except ImportError as error:
-                return NoSink(f"this Python has no {error.name}, so there is no local store")
-            return LocalSink(self.config.db_path, event.summary, self.config.db_max_bytes)
-        return NoSink("no POSTHOG_PROJECT_TOKEN is set")
 
     def _take_untold(self) -> int:
         return self.flusher.take_untold()
@@ -250,7 +206,8 @@ class Agent:
         """A forked child starts with an empty queue and no thread; the parent keeps what it captured."""
         for made in self.calls:
             made.streams.clear()
-        self.maker.background.clear()
+        if self._maker is not None:
+            self._maker.background.clear()
         self.flusher.after_fork_in_child()
 
 
@@ -278,19 +235,10 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
     return durable.make(settings, maker)
 
 
-def shrink(built: Event, max_bytes: int) -> Event | None:
-    """An event cut down to `max_bytes`, marked as truncated."""
-    body = guard.attempt("cut an event down", mend.shrink, quickjson.loads(built.body), max_bytes)
-    return built._replace(body=body) if body is not None else None
+def _shrink(built: Event, max_bytes: int) -> Event | None:
+    from . import destination
 
-
-_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
-"""An address: the name of a host may begin like one."""
-
-
-def _is_loopback(host: str) -> bool:
-    name = urlsplit(host).hostname or ""
-    return name in ("localhost", "::1") or name.endswith(".localhost") or _LOOPBACK.fullmatch(name) is not None
+    return destination.shrink(built, max_bytes)
 
 
 def _version_of(package: str) -> str:

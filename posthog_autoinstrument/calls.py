@@ -6,9 +6,7 @@ serialises nothing. `seal` makes the plain record later, on the flusher's thread
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import os
 import re
 import sys
@@ -16,15 +14,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import perf_counter, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from . import context, elsewhere, guard, sse
-from .config import Config
-from .providers import Endpoint, Provider
-from .reading import EDGE_BYTES, gap
-from .records import Call, End, Error, Identity
+from . import context, elsewhere, guard
+from .providers import EDGE_BYTES, Endpoint, Provider, gap
+
+if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported here
+    from .config import Config
+    from .records import Call, End
 
 MARK = "_posthog_autoinstrument"
 """Set on every function of ours that stands in an SDK class."""
@@ -66,6 +65,7 @@ class Intent:
 class OpenCall:
     """One logical call from its start to its end. Ends exactly once; whatever comes later changes nothing."""
 
+    sealed = False
     claimed = False
     """The wire has taken it: it will end there."""
     shared = False
@@ -90,7 +90,8 @@ class OpenCall:
     headers: Mapping[str, str] | None = None
     """Those of the answer's headers that something looks at, by their names in lower case."""
     status: int | None = None
-    error: Error | None = None
+    error: tuple[Any, ...] | None = None
+    """The exception that left the SDK: the arguments of `records.Error`."""
     model: str | None = None
     stream = False
     unread = False
@@ -205,10 +206,10 @@ class OpenCall:
             return
         name = type(error).__name__
         if name in CANCELLATIONS:
-            self.error = Error(name, "cancelled")
+            self.error = (name, "cancelled")
             self.finish("cancelled")
             return
-        self.error = guard.attempt("read an error", _error_of, error) or Error(name, "")
+        self.error = guard.attempt("read an error", _error_of, error) or (name, "")
         response = getattr(error, "response", None)
         if hasattr(response, "status_code"):
             self.answered(response, self.stream)
@@ -241,101 +242,14 @@ class OpenCall:
                 tail.clear()
                 tail.append(last)
 
-    def _read_raw(self) -> bytes:
-        """What was kept of a body that the program read itself."""
-        head, tail = b"".join(self.raw or ()), b"".join(self.raw_tail or ())
-        if self.raw_size <= 3 * EDGE_BYTES or not tail:
-            return head + tail
-        if len(tail) < EDGE_BYTES:
-            tail = head[EDGE_BYTES:] + tail
-        self.cut = self.raw_size - 2 * EDGE_BYTES
-        return head[:EDGE_BYTES] + gap(self.cut).encode() + tail[-EDGE_BYTES:]
-
     def seal(self) -> Call | None:
         """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
-        base_url = str(self.base_url) if self.base_url is not None else ""
-        if guard.quietly(context.disabled_by_posthog_sdk) or elsewhere.is_gateway(base_url):
-            return None
-        headers = self.headers
-        texts, body = self.texts, self.body
-        if texts is None and body is None and self.raw:
-            encoding = headers.get("content-encoding", "") if headers else ""
-            body = sse.decompressed(self._read_raw(), encoding)
-            if body is None and self.ended != "complete" and self.error is None and sse.is_known(encoding):
-                # The transport raised it above the bytes that we see (httpx, httpx2: `Response.iter_bytes`).
-                self.error = Error("DecodingError", f"the body is not {encoding}, as its content-encoding says")
-        media = _media_type(headers) if self.endpoint.bulky else None
-        if texts is None and body is not None and media is not None:
-            size = self.raw_size or (2 * EDGE_BYTES + self.cut if self.cut else len(body))
-            body = _sound_or_picture(body, media, size, self.calls.keep_media)
-        elif texts is None and body is not None and (self.stream or sse.is_event_stream(headers)):
-            texts, body = sse.texts(body), None
-        entropy = os.urandom(26)
-        started = self.started
-        return Call(
-            sdk=self.calls.provider.name,
-            endpoint=self.endpoint.name,
-            uuid=context.uuid_text(max(0, int(self.ended_at * 1000)).to_bytes(6, "big") + entropy[:10], version=7),
-            span_id=context.uuid_text(entropy[10:], version=4),
-            client=self.client,
-            base_url=base_url,
-            request_url=str(self.url) if self.url is not None else "",
-            ended_at=self.ended_at,
-            duration_s=max(0.0, self.duration_s),  # a test of the host may turn even this clock back
-            end=self.ended or "abandoned",
-            stream=self.stream,
-            identity=resolve(self.intent, self.calls.defaults),
-            status=self.status,
-            request_id=headers.get("x-request-id") if headers is not None else None,
-            headers={
-                name: value
-                for name in self.calls.provider.headers
-                if headers is not None and (value := headers.get(name)) is not None
-            },
-            error=self.error,
-            model=self.model,
-            cost_usd=guard.quietly(_reported_cost, headers) if headers is not None else None,
-            request=self.sent if self.form is None else _form_bytes(self.form),
-            response=body,
-            chunks=tuple(texts) if texts is not None else None,
-            chunk_offsets_s=tuple([offset - started for offset in self.offsets]),
-            cut=self.cut,
-        )
+        from .sealing import seal  # not before there is a call: `import openai` would wait for it
+
+        return seal(self)
 
 
-def resolve(intent: Intent, defaults: context.Fields) -> Identity:
-    """Who asked, by precedence: per-call argument, `posthog_context`, the posthog package's context, the defaults.
-
-    Privacy is the exception: the most private of them wins.
-    """
-    own = intent.context.fields if intent.context is not None else context.NOTHING
-    sources = (intent.call_fields, own, intent.sdk_fields, defaults)
-    fields = context.NOTHING
-    for source in reversed(sources):
-        if source is not context.NOTHING:
-            fields = context.merge(source, fields)
-    tags = intent.sdk_fields.properties
-    properties = {**defaults.properties, **tags, **own.properties, **intent.call_fields.properties}
-    if tags:
-        # As in PostHog's wrapper, a tag does not take the place of a fact of the call; a property does.
-        named = {*own.properties, *intent.call_fields.properties}
-        properties = {key: text for key, text in properties.items() if key in named or key not in tags}
-    return Identity(
-        distinct_id=fields.distinct_id,
-        trace_id=fields.trace_id or context.new_trace_id(),
-        session_id=fields.session_id,
-        replay_session_id=fields.replay_session_id,
-        properties=properties,
-        groups=fields.groups,
-        tags=tags,
-        privacy_mode=any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
-        parent_id=fields.parent_id,
-        span_name=fields.span_name,
-        provider=fields.provider,
-    )
-
-
-def _error_of(error: BaseException) -> Error:
+def _error_of(error: BaseException) -> tuple[Any, ...]:
     """An exception of the SDK as text. Attributes as openai 1.0 to 3.54 `APIError` and `APIStatusError` have them."""
 
     # Not `getattr`: a property may do anything, and those of websockets' ConnectionClosed warn the program.
@@ -351,7 +265,7 @@ def _error_of(error: BaseException) -> Error:
         causes.append(type(cause).__name__)
         cause = cause.__cause__ or cause.__context__
     status = own.get("status_code")
-    return Error(
+    return (
         type(error).__name__,
         (guard.quietly(str, error) or "")[:MAX_ERROR_CHARS],  # a `__str__` of the host's may raise
         status if isinstance(status, int) else None,
@@ -394,41 +308,6 @@ def _size_of(file: Any) -> int | None:
     return os.fstat(file.fileno()).st_size  # the transport has asked for it as well
 
 
-def _form_bytes(form: list[tuple[str, Any]]) -> bytes:
-    """A described form as JSON; a field that came more than once, or is named `field[]`, is a list."""
-    fields: dict[str, Any] = {}
-    for name, value in form:
-        plain = name.removesuffix("[]")
-        if plain != name:
-            fields.setdefault(plain, []).append(value)
-        elif plain in fields:
-            before = fields[plain]
-            fields[plain] = [*before, value] if isinstance(before, list) else [before, value]
-        else:
-            fields[plain] = value
-    return json.dumps(fields).encode()
-
-
-def _media_type(headers: Mapping[str, str] | None) -> str | None:
-    """The content type of an answer that is no text."""
-    kind = str(headers.get("content-type", "")).partition(";")[0].strip().lower() if headers is not None else ""
-    return kind if kind.startswith(("audio/", "image/", "video/", "application/octet-stream")) else None
-
-
-def _sound_or_picture(body: bytes, media: str, size: int, keep: bool) -> bytes:
-    """An answer of sound or pictures, described as `providers.Reader` says."""
-    described: dict[str, Any] = {"content_type": media, "bytes": size}
-    if keep:
-        described["data"] = base64.b64encode(body).decode("ascii")
-    return json.dumps(described).encode()
-
-
-def _reported_cost(headers: Mapping[str, str]) -> float | None:
-    """The cost in US dollars that a LiteLLM proxy reports of its answers."""
-    cost = headers.get("x-litellm-response-cost")
-    return float(cost) if cost is not None else None
-
-
 class Calls:
     """Opens calls of one provider. Made by the agent; shared by its call sites and its wire."""
 
@@ -463,11 +342,7 @@ class Calls:
         }
         """The paths as the SDK gives them to its transport, and others that were found to be one of them."""
         self._methods = {endpoint.method for endpoint in provider.endpoints}
-        self._patterns = [
-            (endpoint.method, re.compile(".*" + "[^/?]+".join(map(re.escape, endpoint.path.split("{}")))), endpoint)
-            # `/chat/completions` ends with `/completions` too.
-            for endpoint in sorted(provider.endpoints, key=lambda known: ("{}" in known.path, -len(known.path)))
-        ]
+        self._patterns: list[tuple[str, re.Pattern[str], Endpoint]] | None = None
         self._by_name = {endpoint.name: endpoint for endpoint in provider.endpoints}
         self.streams: set[OpenCall] = set()
         """Calls whose answer is still being read."""
@@ -554,6 +429,12 @@ class Calls:
         as_given, method = method, method.upper()
         if method not in self._methods:
             return None
+        if self._patterns is None:
+            self._patterns = [
+                (known.method, re.compile(".*" + "[^/?]+".join(map(re.escape, known.path.split("{}")))), known)
+                # `/chat/completions` ends with `/completions` too.
+                for known in sorted(self.provider.endpoints, key=lambda one: ("{}" in one.path, -len(one.path)))
+            ]
         path = "/" + urlsplit(url).path.strip("/")  # `client.post` takes whole URLs, queries, other prefixes
         for known, pattern, found in self._patterns:
             if known == method and pattern.fullmatch(path):

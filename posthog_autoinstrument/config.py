@@ -24,7 +24,10 @@ LAUNCHED = "POSTHOG_AUTOINSTRUMENT_LAUNCHED"
 """Process id of the launcher, which is the main program's own after exec."""
 
 
-@dataclass(frozen=True)
+# Neither frozen nor compared: each method that `dataclass` writes is compiled while `import openai` waits.
+
+
+@dataclass(eq=False, repr=False)
 class Setting:
     """One environment variable. `parse` returns the value or raises ValueError with what is accepted."""
 
@@ -346,7 +349,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Config:
     """The resolved settings of one process. Field names are those of `SETTINGS`."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from . import guard, jsonsafe
+from . import guard
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +33,7 @@ OVERRIDES = frozenset(
 """The per-call arguments of PostHog's own wrapper, accepted by every patched method."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Fields:
     """What one source says about a call. None is "says nothing". Properties and groups are key -> JSON text."""
 
@@ -54,7 +54,7 @@ class Fields:
 NOTHING = Fields()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Context:
     """The fields in force inside a `posthog_context` block, inner ones already merged over outer ones."""
 
@@ -101,6 +101,10 @@ def uuid_text(octets: bytes, version: int) -> str:
 
 def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
     """A mapping of the user's as key -> JSON text. A value that cannot be serialised becomes its repr."""
+    if not values:
+        return {}
+    from . import jsonsafe  # not before there are any: `import openai` would wait for it
+
     # A list first: another thread may change the mapping meanwhile.
     items = guard.attempt("read properties", lambda: list(values.items())) or []
     return {

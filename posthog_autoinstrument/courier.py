@@ -9,10 +9,24 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from . import guard, threads
-from .sinks import Event, Sink
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from .sinks import Event, Sink
+
+    class Ledger(Protocol):
+        """Where the rows of events are."""
+
+        def done(self, numbers: Sequence[int]) -> None:
+            """These were delivered, or dropped for good."""
+
+        def spill(self, numbers: Sequence[int]) -> None:
+            """These stay, for later."""
+
 
 MIN_RETRY_S = 0.05
 FIRST_RETRY_S = 0.5
@@ -22,16 +36,6 @@ RETRY_BUDGET_S = 900.0
 """How long one batch is retried. PostHog's deploys and brown-outs are minutes; the queue holds what comes meanwhile."""
 SEND_TIMEOUT_S = 15.0
 EXIT_ATTEMPTS = 10
-
-
-class Ledger(Protocol):
-    """Where the rows of events are."""
-
-    def done(self, numbers: Sequence[int]) -> None:
-        """These were delivered, or dropped for good."""
-
-    def spill(self, numbers: Sequence[int]) -> None:
-        """These stay, for later."""
 
 
 class Courier:

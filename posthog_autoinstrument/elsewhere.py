@@ -54,7 +54,7 @@ GENERATIONS = frozenset(("chat", "responses", "completions"))
 """The endpoints whose calls LangChain and openai-agents know as model runs. Embeddings they do not record."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Recorder:
     """An integration that records a call."""
 

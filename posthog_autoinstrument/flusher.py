@@ -10,17 +10,45 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from . import forks, guard, threads
-from .courier import SEND_TIMEOUT_S, Courier, Ledger
+from .courier import SEND_TIMEOUT_S, Courier
 from .queue import Marker, Queue
-from .records import Sealable, Sealed
-from .sinks import Event
 
-if TYPE_CHECKING:  # sqlite3 is for those who asked for a spool
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from .courier import Ledger
     from .outbox import Kept
+    from .records import Sealable, Sealed
+    from .sinks import Event
     from .spool import Spool
+
+    class Orphaned(Ledger, Protocol):
+        """An outbox whose process is gone."""
+
+        def next(self, limit: int) -> Sequence[Event] | None:
+            """The events of the next rows; None where there are no more."""
+
+        def close(self) -> None:
+            """Leave it to the next one, or delete it when it is empty."""
+
+    class Durability(Protocol):
+        """What writes records to the spool and makes events of its rows."""
+
+        @property
+        def spool(self) -> Spool: ...
+
+        def keep(self, record: Sealable, take: Callable[[Sealed], None]) -> None:
+            """On the program's thread: commit a record. `take` has it then, unless it makes no event."""
+
+        def read_back(self, row: Kept) -> Event | None:
+            """The event of a row of our own outbox."""
+
+        def orphaned(self) -> Orphaned | None:
+            """What a dead process left, if it is ours to deliver."""
+
 
 REPORT_EVERY_S = 60.0
 BATCH_BYTES = 2 * 1024 * 1024
@@ -29,32 +57,6 @@ LOOK_EVERY_S = 60.0
 """Between two looks for outboxes that dead processes left."""
 PAUSE_S = 0.1
 """Longest a fork waits for the idle thread to end. It takes 0.1 ms."""
-
-
-class Orphaned(Ledger, Protocol):
-    """An outbox whose process is gone."""
-
-    def next(self, limit: int) -> Sequence[Event] | None:
-        """The events of the next rows; None where there are no more."""
-
-    def close(self) -> None:
-        """Leave it to the next one, or delete it when it is empty."""
-
-
-class Durability(Protocol):
-    """What writes records to the spool and makes events of its rows."""
-
-    @property
-    def spool(self) -> Spool: ...
-
-    def keep(self, record: Sealable, take: Callable[[Sealed], None]) -> None:
-        """On the program's thread: commit a record. `take` has it then, unless it makes no event."""
-
-    def read_back(self, row: Kept) -> Event | None:
-        """The event of a row of our own outbox."""
-
-    def orphaned(self) -> Orphaned | None:
-        """What a dead process left, if it is ours to deliver."""
 
 
 def _yes() -> bool:
@@ -311,7 +313,7 @@ class Flusher:
             else:
                 self._in_hand += 1
                 size = item.size
-                if self._durable is not None and not isinstance(item, Sealed):  # ended in a finaliser
+                if self._durable is not None and not item.sealed:  # ended in a finaliser
                     taken: list[Sealed] = []
                     guard.attempt("keep a call", self._durable.keep, item, taken.append)
                     item = taken[0] if taken else item

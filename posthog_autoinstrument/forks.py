@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from types import TracebackType
+from typing import TYPE_CHECKING
 
-from .threads import Thread
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .threads import Thread
 
 
 class Gate:

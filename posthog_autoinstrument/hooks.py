@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from . import guard, sites, sockets, wire
+from . import guard, sites, wire
 from .calls import Calls
 from .providers import Provider
 from .usage import StreamUsage
 
+SOCKET_METHODS = ("__init__", "recv_bytes", "close", "_flush_send_queue")
+"""What is patched of a connection class. The last, in 2.54 and later, sends first through a connection made anew."""
 
-@dataclass
+
+@dataclass(eq=False, repr=False)
 class Point:
     """One method that should be patched, as `doctor` shows it."""
 
@@ -25,7 +28,7 @@ class Point:
     """not loaded, matched, or not matched (the module is there, the method is not)."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Hooks:
     """The patch points of one provider. Made by the agent; told of each module when it has loaded."""
 
@@ -43,7 +46,7 @@ class Hooks:
         for site in self.provider.sites:
             self.points += [Point(site.module, site.cls, name) for name in (*site.methods, *site.streams)]
         for socket in self.provider.sockets:
-            self.points += [Point(socket.module, socket.cls, name) for name in sockets.METHODS]
+            self.points += [Point(socket.module, socket.cls, name) for name in SOCKET_METHODS]
 
     def modules(self) -> list[str]:
         """The modules to be told of, each once."""
@@ -70,6 +73,8 @@ class Hooks:
                 yield site.cls, lambda found, site=site: sites.patch_site(found, site, self.calls)  # type: ignore[misc]
         for socket in self.provider.sockets:
             if socket.module == name:
+                from . import sockets  # most programs open no WebSocket
+
                 yield socket.cls, functools.partial(sockets.patch_socket, socket=socket, calls=self.calls)
 
     def _apply(self, module: ModuleType, cls: str, patch: Callable[[type], list[str]]) -> None:

@@ -36,7 +36,8 @@ HOOK_STEP = "run before_send (its event is dropped)"
 
 class Maker:
     """Makes events. `lose` is told of those that the user's hook failed on, `take_untold` gives how many were lost that
-    no event has told of yet, `forget` is told of rows of our outbox that make no event.
+    no event has told of yet, `forget` is told of rows of our outbox that make no event. `program` is the file that was
+    started.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Maker:
         lose: Callable[[int, str], None],
         take_untold: Callable[[], int],
         forget: Callable[[tuple[int, ...]], None],
+        program: str = "",
     ) -> None:
         self._config = settings
         self._providers = providers
@@ -57,8 +59,7 @@ class Maker:
         self._worked_s = 0.0
         """Since the last rest."""
         self._before_send_read = settings.before_send is None
-        # Now: CPython takes `__file__` away from a script that has ended, and the first flush may be at exit.
-        self._program = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
+        self._program = program
 
     def build(self, record: Sealable) -> Event | None:
         """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised."""

@@ -8,9 +8,12 @@ the program. So it appends to a deque and releases a binary semaphore, both atom
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from . import guard, threads
-from .records import Sealable
+
+if TYPE_CHECKING:
+    from .records import Sealable
 
 OVERHEAD = 2_000
 """Bytes counted for a record beside its content."""

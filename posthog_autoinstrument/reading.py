@@ -13,12 +13,10 @@ from typing import Any
 
 from . import quickjson
 from .generation import Failure
+from .providers import EDGE_BYTES
 
 MAX_ERROR_CHARS = 4096
 """How much of an answer that is not JSON (a proxy's HTML page) is kept as the message of the error."""
-
-EDGE_BYTES = 4096
-"""Of a bulky answer the host's thread keeps so many bytes at each end; members are looked for there only."""
 
 
 def parse(text: bytes | str | None) -> Any:
@@ -260,11 +258,6 @@ def _parse_together(texts: Sequence[str]) -> list[Any] | None:
 
 
 _LEFT_OUT = re.compile(r"\n\.\.\.(\d+) left out\.\.\.\n")
-
-
-def gap(size: int) -> str:
-    """What stands in a bulky answer for its middle of `size` bytes or characters."""
-    return f"\n...{size} left out...\n"
 
 
 def left_out(text: bytes | str | None) -> int | None:

@@ -136,6 +136,8 @@ Record = Call
 class Sealable(Protocol):
     """A finished record still made of references; sealing it, on the flusher's thread, makes the record."""
 
+    sealed: bool
+    """It was sealed early."""
     pid: int
     """The process in which it began. One that forked meanwhile leaves it to its parent."""
     size: int
@@ -150,6 +152,7 @@ class Sealed:
     """A record that was sealed early, on the program's thread: it is in the spool already."""
 
     __slots__ = ("call", "pid", "size")
+    sealed = True
 
     def __init__(self, call: Call, pid: int, size: int) -> None:
         self.call = call

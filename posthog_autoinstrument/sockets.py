@@ -22,9 +22,6 @@ from .calls import CANCELLATIONS, Calls
 from .conversations import Conversation
 from .providers import Socket
 
-METHODS = ("__init__", "recv_bytes", "close", "_flush_send_queue")
-"""What is patched of a connection class. The last, in 2.54 and later, sends first through a connection made anew."""
-
 Known = WeakKeyDictionary[Any, Conversation]
 
 
@@ -40,7 +37,7 @@ def patch_socket(cls: type, socket: Socket, calls: Calls) -> list[str]:
         "close": _tap_async_close if awaits(getattr(cls, "close", None)) else _tap_close,
         "_flush_send_queue": _tap_flush,
     }
-    return [name for name in METHODS if wire.patch(cls, name, functools.partial(taps[name], known=conversations))]
+    return [name for name, tap in taps.items() if wire.patch(cls, name, functools.partial(tap, known=conversations))]
 
 
 def _tap_init(wrapped: Callable[..., Any], socket: Socket, calls: Calls, known: Known) -> Callable[..., Any]:

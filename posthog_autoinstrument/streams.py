@@ -16,8 +16,7 @@ from typing import Any
 
 from . import guard
 from .calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
-from .reading import EDGE_BYTES, gap
-from .sse import is_event_stream
+from .providers import EDGE_BYTES, gap
 from .usage import Unasked, hidden
 
 
@@ -168,7 +167,9 @@ class _AsyncCollected:
 
 def _hides_usage(call: OpenCall) -> bool:
     """Whether the program, reading this body itself, would read the usage that we asked for."""
-    return call.asked_usage and is_event_stream(call.headers) and not (call.headers or {}).get("content-encoding")
+    headers = call.headers or {}
+    kind = headers.get("content-type", "")
+    return call.asked_usage and "event-stream" in kind and not headers.get("content-encoding")
 
 
 def _unasked(pieces: Iterator[bytes]) -> Iterator[bytes]:

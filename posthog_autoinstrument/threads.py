@@ -10,25 +10,28 @@ import _thread
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Thread(Protocol):
+        """A thread as the flusher uses it."""
+
+        @property
+        def native_id(self) -> int | None: ...
+
+        def start(self) -> None: ...
+
+        def is_alive(self) -> bool: ...
+
+        def join(self, timeout: float | None = None) -> None: ...
+
 
 allocate_lock = _thread.allocate_lock
 get_ident = _thread.get_ident
 _start_new_thread = _thread.start_new_thread
 _is_green = getattr(_start_new_thread, "__module__", "_thread") != "_thread"
-
-
-class Thread(Protocol):
-    """A thread as the flusher uses it."""
-
-    @property
-    def native_id(self) -> int | None: ...
-
-    def start(self) -> None: ...
-
-    def is_alive(self) -> bool: ...
-
-    def join(self, timeout: float | None = None) -> None: ...
 
 
 class _Plain:

@@ -8,10 +8,11 @@ the SDK parses is what it would have parsed, and what the program reads of such 
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, AnyStr
 from urllib.parse import urlsplit
 
 from . import guard
@@ -23,11 +24,15 @@ _RAW_RESPONSE = "x-stainless-raw-response"
 _ASKING = frozenset(("stream", "stream_options"))
 """What a program may say in `extra_body` as well, which has the last word: without `stream` the options are refused."""
 
-_LAST = re.compile(
-    r""",\s*"usage"\s*:\s*null((?:\s*,\s*"\w+"\s*:\s*(?:"[^"\\]*"|null|true|false|-?[0-9.eE+-]+))*\s*\})\s*\Z"""
-)
+_LAST = r""",\s*"usage"\s*:\s*null((?:\s*,\s*"\w+"\s*:\s*(?:"[^"\\]*"|null|true|false|-?[0-9.eE+-]+))*\s*\})\s*\Z"""
 """The member among the last ones of an event's object, where it can be cut out without parsing: up to the closing brace
 come only members with plain values, so that brace is the event's own."""
+_EVENT_END = rb"(?:\r\n|\n|\r(?=[^\n])){2}"
+
+
+@functools.cache
+def _compiled(pattern: AnyStr) -> re.Pattern[AnyStr]:
+    return re.compile(pattern)  # when the first stream is asked: `import openai` would wait for it
 
 
 class StreamUsage:
@@ -126,7 +131,7 @@ def hidden(event: Any) -> Any:
 
 def _hidden(text: str) -> str:
     """The text of an event without its usage; an empty one where that is all it brings."""
-    shown = _LAST.sub(r"\1", text, count=1)
+    shown = _compiled(_LAST).sub(r"\1", text, count=1)
     if shown == text or '"usage"' in shown:
         try:
             parsed = json.loads(text)
@@ -155,7 +160,7 @@ class Unasked:
         held = b"".join(self._held)
         shown: list[bytes] = []
         start = 0
-        for end in _EVENT_END.finditer(held):
+        for end in _compiled(_EVENT_END).finditer(held):
             shown.append(_shown(held[start : end.end()]))
             start = end.end()
         self._held = [held[start:]]
@@ -165,9 +170,6 @@ class Unasked:
         """What came of an event whose end did not."""
         held, self._held = b"".join(self._held), []
         return _shown(held)
-
-
-_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
 
 
 def _shown(event: bytes) -> bytes:

@@ -19,11 +19,11 @@ FLOORS: dict[str, set[str]] = {
         "__init__", "guard", "config", "context", "jsonsafe", "forks", "records", "generation", "reading", "deltas",
         "sse", "summary", "threads", "providers", "quickjson",
     },
-    "host": {"calls", "elsewhere", "sites", "wire", "streams", "usage", "sockets", "conversations", "hooks"},
+    "host": {"calls", "sealing", "elsewhere", "sites", "wire", "streams", "usage", "sockets", "conversations", "hooks"},
     "delivery": {
         "background", "event", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox", "spool",
     },
-    "roof": {"agent", "maker", "durable", "wake", "auto", "__main__", "cli", "testing"},
+    "roof": {"agent", "destination", "maker", "durable", "wake", "auto", "__main__", "cli", "testing"},
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, elsewhere, guard, hooks, maker, redact, sockets, wake
+from .. import __version__, agent, elsewhere, guard, hooks, maker, redact, wake
 from ..config import LAUNCHED, SETTINGS, Config, Setting, mask
 from ..hooks import Point
 from ..sinks.posthog import answers
@@ -239,7 +239,7 @@ def _absent(hook: hooks.Hooks) -> list[str]:
             found[label] = there.pop((site.module, site.cls, method)) or found.get(label, False)
     connects: dict[str, str] = {}
     for socket in hook.provider.sockets:
-        states = [there.pop((socket.module, socket.cls, method)) for method in sockets.METHODS]
+        states = [there.pop((socket.module, socket.cls, method)) for method in hooks.SOCKET_METHODS]
         label = connects.setdefault(socket.endpoint.name, f"{_public(socket.module)}.connect")
         found[label] = any(states) or found.get(label, False)
     found.update({f"{cls}.{method}": is_there for (_, cls, method), is_there in there.items()})

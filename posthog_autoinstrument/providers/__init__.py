@@ -10,11 +10,14 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..generation import Generation
+from .. import forks
 
-Reader = Callable[[bytes | None, bytes | None, Sequence[str] | None], Generation]
+if TYPE_CHECKING:
+    from ..generation import Generation
+
+Reader = Callable[["bytes | None", "bytes | None", "Sequence[str] | None"], "Generation"]
 """`(request body, response body, texts of the SSE events) -> Generation`. Pure; runs on the flusher's thread.
 
 Any of the three may be None (a request that was not seen, an answer that never came, a call that did not stream), cut
@@ -22,8 +25,35 @@ short or not JSON at all; a reader says what it can and does not raise for bad c
 described in JSON: a form as an object of its fields, in which a file is `{"type": "file", "filename", "content_type",
 "bytes"}`; an answer of pictures or sound as `{"content_type", "bytes"}`."""
 
+EDGE_BYTES = 4096
+"""Of a bulky answer the host's thread keeps so many bytes at each end; members are looked for there only."""
 
-@dataclass(frozen=True)
+
+def gap(size: int) -> str:
+    """What stands in a bulky answer for its middle of `size` bytes or characters."""
+    return f"\n...{size} left out...\n"
+
+
+def deferred(package: str, module: str, name: str) -> Callable[..., Any]:
+    """The function `name` of a module of a provider's, imported when it is first called: by the flusher's thread.
+
+    `import openai` waits for what a provider's own file imports.
+    """
+    found: list[Callable[..., Any]] = []
+
+    def call(*args: Any) -> Any:
+        if not found:
+            with forks.IMPORTS:
+                found.append(getattr(importlib.import_module(f"{package}.{module}"), name))
+        return found[0](*args)
+
+    return call
+
+
+# Each method that `dataclass` writes is compiled at start-up: `__init__` alone is.
+
+
+@dataclass(eq=False, repr=False)
 class Endpoint:
     """A path of the provider's HTTP API that is captured, and who reads it."""
 
@@ -45,7 +75,7 @@ class Endpoint:
     """Streams of it report token counts only when asked to by `stream_options.include_usage`."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Site:
     """Methods of one SDK class that start a call.
 
@@ -61,7 +91,7 @@ class Site:
     streams: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Wire:
     """Where the SDK's transport is patched: its client base module and its stream module."""
 
@@ -73,7 +103,7 @@ class Wire:
     async_stream: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Socket:
     """A class of WebSocket connections on which a program asks for answers.
 
@@ -87,7 +117,7 @@ class Socket:
     in_turn: bool
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Provider:
     """One SDK: everything the agent knows about it."""
 

@@ -163,9 +163,9 @@ DEEPER = {
     "no more threads": "flusher.threads.make = fail",
     "wake-up": "agent._agent.flusher.queue.wake = fail",
     "seal": "calls.OpenCall.seal = fail",
-    "identity": "calls.resolve = fail",
+    "identity": "sealing.resolve = fail",
     "build": "event.build = fail",
-    "serialise": "agent.mend.dumps = fail",
+    "serialise": "mend.dumps = fail",
     "sink": "agent._agent.courier._choose_sink = fail",
     "send": "posthog_sink.PostHogSink._body = fail",
     "requests": "posthog_sink.import_requests = fail",
@@ -183,7 +183,7 @@ def test_the_agent_breaks_anywhere(tmp_path: Path) -> None:
 import posthog_autoinstrument
 AGENT = "posthog_autoinstrument.agent" in sys.modules  # not in the bare run
 if AGENT:
-    from posthog_autoinstrument import agent, calls, event, flusher, streams
+    from posthog_autoinstrument import agent, calls, event, flusher, mend, sealing, streams
     from posthog_autoinstrument.sinks import posthog as posthog_sink
 
 def fail(*args, **kwargs):

@@ -8,16 +8,31 @@ tier are those of the final answer, and an answer cut midway is put together fro
 
 from __future__ import annotations
 
-from .. import Endpoint, Provider, Site, Socket, Wire
-from .audio import read_speech, read_transcription
-from .chat import read_chat, read_completions
-from .embeddings import read_embeddings
-from .images import read_images
-from .moderations import read_decisions, read_moderations
-from .names import HEADERS, provider_of
-from .responses import read_responses
-from .runs import read_runs
-from .sockets import read_realtime, read_responses_socket
+from .. import Endpoint, Provider, Site, Socket, Wire, deferred
+
+read_chat = deferred(__name__, "chat", "read_chat")
+read_completions = deferred(__name__, "chat", "read_completions")
+read_responses = deferred(__name__, "responses", "read_responses")
+read_embeddings = deferred(__name__, "embeddings", "read_embeddings")
+read_images = deferred(__name__, "images", "read_images")
+read_speech = deferred(__name__, "audio", "read_speech")
+read_transcription = deferred(__name__, "audio", "read_transcription")
+read_moderations = deferred(__name__, "moderations", "read_moderations")
+read_decisions = deferred(__name__, "moderations", "read_decisions")
+read_runs = deferred(__name__, "runs", "read_runs")
+read_responses_socket = deferred(__name__, "sockets", "read_responses_socket")
+read_realtime = deferred(__name__, "sockets", "read_realtime")
+
+HEADERS = (
+    "x-litellm-call-id",
+    "x-litellm-version",
+    "x-litellm-model-id",
+    "x-groq-region",
+    "x-ms-region",
+    "apim-request-id",
+    "azureml-model-session",
+)
+"""Headers that give a server away, whatever its address: LiteLLM's proxy, Groq, Azure. `names` reads them."""
 
 
 def _threads(*names: str) -> tuple[str, ...]:
@@ -126,7 +141,7 @@ PROVIDER = Provider(
     WIRE,
     SITES,
     ENDPOINTS,
-    provider_of,
+    deferred(__name__, "names", "provider_of"),
     headers=HEADERS,
     sockets=SOCKETS,
     usage_hosts=frozenset(("api.openai.com", "eu.api.openai.com", "us.api.openai.com")),

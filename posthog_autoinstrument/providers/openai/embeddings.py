@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...generation import Generation
-from ...reading import EDGE_BYTES, as_amount, as_dict, as_text, find_member, parse, read_failure, read_failure_text
+from ...reading import as_amount, as_dict, as_text, find_member, parse, read_failure, read_failure_text
+from .. import EDGE_BYTES
 from .shared import read_usage
 
 

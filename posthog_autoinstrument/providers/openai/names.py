@@ -39,17 +39,6 @@ HOSTS = {
 PORTS = {11434: "ollama", 1234: "lmstudio"}
 """Ports that servers on one's own machine or network listen on by default."""
 
-HEADERS = (
-    "x-litellm-call-id",
-    "x-litellm-version",
-    "x-litellm-model-id",
-    "x-groq-region",
-    "x-ms-region",
-    "apim-request-id",
-    "azureml-model-session",
-)
-"""Headers that give a server away, whatever its address: LiteLLM's proxy, Groq, Azure."""
-
 _CLIENTS = {"Azure": "azure", "Bedrock": "bedrock", "Vertex": "vertex"}
 
 

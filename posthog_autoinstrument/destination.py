@@ -1,0 +1,88 @@
+"""Where the events of a process go: PostHog, the local store, or nowhere. On the flusher's thread, and loaded there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from urllib.parse import urlsplit
+
+from . import __version__, event, forks, guard, mend, quickjson
+from .config import Config, parse_host
+from .sinks import Event, Outcome, Sink
+from .sinks.posthog import PostHogSink
+
+
+class NoSink:
+    """Where events go that nobody may have: nowhere. For a process woken without the launcher and without a token."""
+
+    name = "nowhere"
+    max_event_bytes = 1 << 40
+    max_batch_bytes = 1 << 40
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def send(self, events: object, timeout_s: float) -> Outcome:
+        return Outcome("refused", self._why)
+
+    def close(self) -> None:
+        pass
+
+
+def choose(settings: Config) -> Sink:
+    """The sink of this process. Asked at the first flush, when a token set in code is known."""
+    if not settings.local:
+        token, host = settings.token, settings.host
+        posthog = sys.modules.get("posthog")
+        if token is None and posthog is not None:
+            client = getattr(posthog, "default_client", None)
+            for found in (
+                getattr(posthog, "project_api_key", None),
+                getattr(posthog, "api_key", None),
+                getattr(client, "api_key", None),
+            ):
+                if isinstance(found, str) and found and not found.startswith("phx_"):
+                    token = found
+                    break
+            own_host = getattr(posthog, "host", None) or getattr(client, "raw_host", None)
+            if token is not None and not settings.host_given and isinstance(own_host, str):
+                host = parse_host(own_host) or host
+        if token is not None:
+            if host.startswith("http:") and not settings.allow_http and not _is_loopback(host):
+                return NoSink(
+                    f"{host} is plain http, which anybody on the way can read "
+                    "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
+                )
+            if guard.debug:
+                guard.say(f"events go to {host}")
+            return PostHogSink(token, host, library=f"{event.LIBRARY}/{__version__}")
+    if settings.local or settings.launched:
+        if guard.debug:
+            guard.say(f"events go to {settings.db_path}")
+        try:
+            with forks.IMPORTS:  # sqlite3: only a process that writes the store pays for it
+                from .sinks.local import LocalSink
+        except ImportError as error:
+            return NoSink(f"this Python has no {error.name}, so there is no local store")
+        return LocalSink(settings.db_path, event.summary, settings.db_max_bytes)
+    return NoSink("no POSTHOG_PROJECT_TOKEN is set")
+
+
+def names(sink: Sink) -> tuple[str, ...]:
+    """What tells a destination from others: host and token, or the name of another sink."""
+    return (sink.host, sink.token) if isinstance(sink, PostHogSink) else (sink.name,)
+
+
+def shrink(built: Event, max_bytes: int) -> Event | None:
+    """An event cut down to `max_bytes`, marked as truncated."""
+    body = guard.attempt("cut an event down", mend.shrink, quickjson.loads(built.body), max_bytes)
+    return built._replace(body=body) if body is not None else None
+
+
+_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
+"""An address: the name of a host may begin like one."""
+
+
+def _is_loopback(host: str) -> bool:
+    name = urlsplit(host).hostname or ""
+    return name in ("localhost", "::1") or name.endswith(".localhost") or _LOOPBACK.fullmatch(name) is not None

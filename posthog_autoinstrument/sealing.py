@@ -1,0 +1,144 @@
+"""Sealing: an open call that has ended becomes a plain record. On the flusher's thread, and loaded there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from . import context, elsewhere, guard, sse
+from .calls import Intent, OpenCall
+from .providers import EDGE_BYTES, gap
+from .records import Call, Error, Identity
+
+
+def seal(call: OpenCall) -> Call | None:
+    """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
+    base_url = str(call.base_url) if call.base_url is not None else ""
+    if guard.quietly(context.disabled_by_posthog_sdk) or elsewhere.is_gateway(base_url):
+        return None
+    headers = call.headers
+    texts, body = call.texts, call.body
+    if texts is None and body is None and call.raw:
+        encoding = headers.get("content-encoding", "") if headers else ""
+        body = sse.decompressed(_read_raw(call), encoding)
+        if body is None and call.ended != "complete" and call.error is None and sse.is_known(encoding):
+            # The transport raised it above the bytes that we see (httpx, httpx2: `Response.iter_bytes`).
+            call.error = ("DecodingError", f"the body is not {encoding}, as its content-encoding says")
+    media = _media_type(headers) if call.endpoint.bulky else None
+    if texts is None and body is not None and media is not None:
+        size = call.raw_size or (2 * EDGE_BYTES + call.cut if call.cut else len(body))
+        body = _sound_or_picture(body, media, size, call.calls.keep_media)
+    elif texts is None and body is not None and (call.stream or sse.is_event_stream(headers)):
+        texts, body = sse.texts(body), None
+    entropy = os.urandom(26)
+    started = call.started
+    return Call(
+        sdk=call.calls.provider.name,
+        endpoint=call.endpoint.name,
+        uuid=context.uuid_text(max(0, int(call.ended_at * 1000)).to_bytes(6, "big") + entropy[:10], version=7),
+        span_id=context.uuid_text(entropy[10:], version=4),
+        client=call.client,
+        base_url=base_url,
+        request_url=str(call.url) if call.url is not None else "",
+        ended_at=call.ended_at,
+        duration_s=max(0.0, call.duration_s),  # a test of the host may turn even this clock back
+        end=call.ended or "abandoned",
+        stream=call.stream,
+        identity=resolve(call.intent, call.calls.defaults),
+        status=call.status,
+        request_id=headers.get("x-request-id") if headers is not None else None,
+        headers={
+            name: value
+            for name in call.calls.provider.headers
+            if headers is not None and (value := headers.get(name)) is not None
+        },
+        error=Error(*call.error) if call.error is not None else None,
+        model=call.model,
+        cost_usd=guard.quietly(_reported_cost, headers) if headers is not None else None,
+        request=call.sent if call.form is None else _form_bytes(call.form),
+        response=body,
+        chunks=tuple(texts) if texts is not None else None,
+        chunk_offsets_s=tuple([offset - started for offset in call.offsets]),
+        cut=call.cut,
+    )
+
+
+def _read_raw(call: OpenCall) -> bytes:
+    """What was kept of a body that the program read itcall."""
+    head, tail = b"".join(call.raw or ()), b"".join(call.raw_tail or ())
+    if call.raw_size <= 3 * EDGE_BYTES or not tail:
+        return head + tail
+    if len(tail) < EDGE_BYTES:
+        tail = head[EDGE_BYTES:] + tail
+    call.cut = call.raw_size - 2 * EDGE_BYTES
+    return head[:EDGE_BYTES] + gap(call.cut).encode() + tail[-EDGE_BYTES:]
+
+
+def resolve(intent: Intent, defaults: context.Fields) -> Identity:
+    """Who asked, by precedence: per-call argument, `posthog_context`, the posthog package's context, the defaults.
+
+    Privacy is the exception: the most private of them wins.
+    """
+    own = intent.context.fields if intent.context is not None else context.NOTHING
+    sources = (intent.call_fields, own, intent.sdk_fields, defaults)
+    fields = context.NOTHING
+    for source in reversed(sources):
+        if source is not context.NOTHING:
+            fields = context.merge(source, fields)
+    tags = intent.sdk_fields.properties
+    properties = {**defaults.properties, **tags, **own.properties, **intent.call_fields.properties}
+    if tags:
+        # As in PostHog's wrapper, a tag does not take the place of a fact of the call; a property does.
+        named = {*own.properties, *intent.call_fields.properties}
+        properties = {key: text for key, text in properties.items() if key in named or key not in tags}
+    return Identity(
+        distinct_id=fields.distinct_id,
+        trace_id=fields.trace_id or context.new_trace_id(),
+        session_id=fields.session_id,
+        replay_session_id=fields.replay_session_id,
+        properties=properties,
+        groups=fields.groups,
+        tags=tags,
+        privacy_mode=any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
+        parent_id=fields.parent_id,
+        span_name=fields.span_name,
+        provider=fields.provider,
+    )
+
+
+def _form_bytes(form: list[tuple[str, Any]]) -> bytes:
+    """A described form as JSON; a field that came more than once, or is named `field[]`, is a list."""
+    fields: dict[str, Any] = {}
+    for name, value in form:
+        plain = name.removesuffix("[]")
+        if plain != name:
+            fields.setdefault(plain, []).append(value)
+        elif plain in fields:
+            before = fields[plain]
+            fields[plain] = [*before, value] if isinstance(before, list) else [before, value]
+        else:
+            fields[plain] = value
+    return json.dumps(fields).encode()
+
+
+def _media_type(headers: Mapping[str, str] | None) -> str | None:
+    """The content type of an answer that is no text."""
+    kind = str(headers.get("content-type", "")).partition(";")[0].strip().lower() if headers is not None else ""
+    return kind if kind.startswith(("audio/", "image/", "video/", "application/octet-stream")) else None
+
+
+def _sound_or_picture(body: bytes, media: str, size: int, keep: bool) -> bytes:
+    """An answer of sound or pictures, described as `providers.Reader` says."""
+    described: dict[str, Any] = {"content_type": media, "bytes": size}
+    if keep:
+        described["data"] = base64.b64encode(body).decode("ascii")
+    return json.dumps(described).encode()
+
+
+def _reported_cost(headers: Mapping[str, str]) -> float | None:
+    """The cost in US dollars that a LiteLLM proxy reports of its answers."""
+    cost = headers.get("x-litellm-response-cost")
+    return float(cost) if cost is not None else None
