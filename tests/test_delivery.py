@@ -508,8 +508,19 @@ print(len(ran))
     def test_one_that_cannot_be_loaded_sends_nothing(self, run_program):
         ran = run_program(CALL + "call('secret')\n", env={"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "no_such_module:hook"})
         assert ran.events == []
-        (line,) = ran.stderr.splitlines()
-        assert "no_such_module:hook" in line
+        why, lost = ran.stderr.splitlines()
+        assert "no_such_module:hook" in why
+        assert "1 event was lost (1: before_send could not be loaded)" in lost
+
+    @pytest.mark.parametrize("raised", ["SystemExit(3)", "GeneratorExit()", "RuntimeError()"])
+    def test_one_whose_module_raises_sends_nothing(self, run_program, tmp_path, raised):
+        (tmp_path / "hooks.py").write_text(f"raise {raised}")
+        ran = run_program(
+            CALL + "import posthog_autoinstrument\ncall('a')\nposthog_autoinstrument.flush(10)\ncall('b')\n",
+            env={"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "hooks:hook"},
+        )
+        assert (ran.returncode, ran.events) == (0, [])
+        assert "before_send could not be loaded)" in ran.stderr
 
     def test_by_environment(self, run_program, tmp_path):
         (tmp_path / "hooks.py").write_text(
