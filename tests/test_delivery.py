@@ -282,6 +282,14 @@ class TestServerBehaviour:
         assert len(events) == 4
         assert all(event == events[0] for event in events)
 
+    def test_the_end_of_the_program_does_not_wait_for_a_pause_that_was_asked_for(self, run_program, posthog_server):
+        posthog_server.fail_next(Fault(status=429, headers={"Retry-After": "3600"}))
+        ran = run_program(
+            CALL + "call('a')\nimport posthog_autoinstrument\nprint(posthog_autoinstrument.flush(3))\ncall('b')\n"
+        )
+        assert (ran.stdout, ran.stderr) == ("False\n", "")
+        assert sorted(inputs(ran)) == ["a", "b"]
+
     def test_a_host_without_the_ai_path(self, run_program, posthog_server):
         posthog_server.ai_path = False
         ran = run_program(CALL + "call()\n")

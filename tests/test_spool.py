@@ -644,6 +644,13 @@ class TestSend:
         assert len(posthog_server.events) == 61
         assert list(folder.iterdir()) == []
 
+    def test_why_nothing_moves(self, run, folder, posthog_server):
+        run("ask('one')" + KILL, LATE)
+        posthog_server.fail_next(Fault(503), Fault(503))
+        code, said, error = self.send(folder, posthog_server)
+        assert (code, said) == (0, "1 sent, 0 left\n")
+        assert error == "send: 503 from 127.0.0.1: not now; trying again, for 15 minutes\n"
+
     def test_what_it_is_told(self, run, folder, posthog_server, tmp_path):
         run("ask('one')" + KILL, LATE)
         settings = config.load({})
