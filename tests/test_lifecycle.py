@@ -116,7 +116,7 @@ class TestSigterm:
             + textwrap.dedent(
                 """
                 ask()
-                for after_s in (0.1, 0.6):
+                for after_s in (0.1, 2.0):
                     timer = threading.Timer(after_s, os.kill, (os.getpid(), signal.SIGTERM))
                     timer.daemon = True
                     timer.start()
@@ -127,6 +127,20 @@ class TestSigterm:
             env={**LATE, "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "300"},
         )
         assert ran.returncode == -signal.SIGTERM
+
+    def test_several_at_once_are_one(self, ends):
+        """The kernel gives it to a group of processes, and their supervisor hands it on to its child."""
+        ran = ends(
+            """
+            import subprocess
+            ask()
+            kill = f"kill -TERM {os.getpid()}; " * 3
+            subprocess.Popen(["sh", "-c", kill])
+            time.sleep(60)
+            """,
+            -signal.SIGTERM,
+        )
+        assert len(ran.events) == 1
 
     def test_switched_off(self, run_program):
         ran = run_program(
