@@ -507,6 +507,24 @@ class TestWhenTheDiskFails:
         if folder.is_file():
             assert folder.read_text() == "mine"
 
+    def test_nothing_is_taken_over_through_a_symbolic_link(self, run, folder, tmp_path, posthog_server):
+        run("ask('theirs')" + KILL, LATE)
+        link = tmp_path / "link"
+        link.symlink_to(folder)
+        ran = run("ask('ours')", {"POSTHOG_SPOOL": str(link)})
+        assert asked(ran.events) == Counter(["ours"])
+        stderr = io.StringIO()
+        settings = config.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
+        assert send.main([str(link)], settings, io.StringIO(), stderr) == 1
+        config.load()
+        assert stderr.getvalue() == f"send: {link} is a symbolic link: name the directory itself\n"
+        assert len(outboxes(folder)) == 1
+
+    def test_a_relative_one_is_where_the_program_was_started(self, run, tmp_path, posthog_server):
+        (tmp_path / "elsewhere").mkdir()
+        run("os.chdir('elsewhere')\nask('one')" + KILL, {"POSTHOG_SPOOL": "spool", **LATE})
+        assert len(outboxes(tmp_path / "spool")) == 1
+
     def test_files_that_are_none_of_ours(self, run, folder):
         folder.mkdir()
         (folder / "notes.txt").write_text("mine")

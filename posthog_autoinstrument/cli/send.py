@@ -116,6 +116,7 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
     folder = path if path.is_dir() else path.parent
     agent = _shipper(settings)
     reader = durable.make(replace(settings, spool=str(folder)), agent.maker)
+    reader.spool.check()
     ours = [one for one in reader.spool.paths() if path.is_dir() or one.name == path.name]
     counts = {one: _count(one, settings, stderr) for one in ours}
     shown.n_all = sum(counts.values())
