@@ -16,7 +16,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from . import __version__, calls, config, elsewhere, event, forks, guard, hooks, mend, providers, threads, usage, wake
+from . import (
+    __version__,
+    calls,
+    config,
+    elsewhere,
+    event,
+    forks,
+    guard,
+    hooks,
+    mend,
+    providers,
+    redact,
+    threads,
+    usage,
+    wake,
+)
 from .config import Config
 from .courier import Courier
 from .flusher import Flusher
@@ -159,11 +174,11 @@ class Agent:
             if token is not None:
                 if host.startswith("http:") and not self.config.allow_http and not _is_loopback(host):
                     return NoSink(
-                        f"{host} is plain http, which anybody on the way can read "
+                        f"{redact.redact_url(host)} is plain http, which anybody on the way can read "
                         "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
                     )
                 if guard.debug:
-                    guard.say(f"events go to {host}")
+                    guard.say(f"events go to {redact.redact_url(host)}")
                 return PostHogSink(token, host, library=f"{event.LIBRARY}/{__version__}")
         if self.config.local or self.config.launched:
             if guard.debug:

@@ -605,3 +605,14 @@ posthog_autoinstrument.configure(before_send=hook)
         ran = run_program(CALL + "call('a')\n", env={"POSTHOG_HOST": host})
         assert "POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1" in ran.stderr
         assert "1 event was lost" in ran.stderr
+
+    def test_what_an_address_holds_of_secrets_is_not_said(self, run_program):
+        ran = run_program(
+            CALL + "call('a')\n",
+            env={
+                "POSTHOG_HOST": "http://user:s3cret@posthog.example/?key=s3cret",
+                "POSTHOG_AUTOINSTRUMENT_DEBUG": "1",
+            },
+        )
+        assert "posthog.example is plain http" in ran.stderr
+        assert "s3cret" not in ran.stderr
