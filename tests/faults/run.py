@@ -30,7 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -128,6 +128,10 @@ SERVER_ROWS = [
     Row("no answer at exit", [Fault(hang=True)] * ALWAYS, may_lose=IN_MEMORY),
     Row("no answer at exit, spool", [Fault(hang=True)] * ALWAYS, spool=True),
     Row("garbage for an answer", host="garbage", spool=True),
+    Row("a web page for an answer, spool", host="page", spool=True),
+    Row("an answer a byte at a time, spool", host="drip", spool=True),
+    Row("407 of a proxy, spool", [Fault(407)] * ALWAYS, spool=True),
+    Row("429 for an hour", [Fault(429, {"retry-after": "3600"})], pause_s=3),
     Row("nobody listens", host="http://127.0.0.1:9", may_lose=IN_MEMORY),
     Row("nobody listens, spool", host="http://127.0.0.1:9", spool=True),
     Row(
@@ -298,6 +302,9 @@ def run(row: Row, bare_s: float) -> Result:
         return Result(row, n_calls, len(uuids), sum(uuids.values()) - len(uuids), took_s - bare_s, said)
 
 
+ANSWERS = {"page": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>"}
+
+
 @contextmanager
 def _host(name: str | None, posthog: PostHogServer) -> Iterator[str]:
     """The address that the program is given."""
@@ -327,9 +334,13 @@ def _host(name: str | None, posthog: PostHogServer) -> Iterator[str]:
                     connection, _ = listening.accept()
                 except TimeoutError:
                     continue
-                with connection:
+                with connection, suppress(OSError):
                     connection.recv(65536)
-                    connection.sendall(b"\x00\x01 this is neither HTTP nor TLS \r\n\r\n")
+                    if name == "drip":
+                        connection.sendall(b"HTTP/1.1 ")
+                        while not over.wait(0.1):
+                            connection.sendall(b"2")
+                    connection.sendall(ANSWERS.get(name, b"\x00\x01 this is neither HTTP nor TLS \r\n\r\n"))
 
         thread = threading.Thread(target=talk, daemon=True)
         thread.start()
