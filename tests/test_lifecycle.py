@@ -24,7 +24,7 @@ from posthog_autoinstrument.testing import Fault
 # A machine that is busy with other things takes a minute for what an idle one does in five seconds.
 pytestmark = pytest.mark.timeout(450)
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-LATE = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600"}
+LATE = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600", "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "20"}
 PREAMBLE = """
 import os, signal, sys, threading, time
 import openai

@@ -161,6 +161,7 @@ def serve(server: Server, folder: Path, launched: bool) -> Served:
     with OpenAIServer() as openai_server, PostHogServer() as posthog_server:
         environ = environment(openai_server, posthog_server)
         environ |= {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": str(server.interval_s), "PYTHONUNBUFFERED": "1"}
+        environ["POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S"] = "20"  # a busy machine needs more than the 3 s
         if server.at_import:
             environ["CALL_AT_IMPORT"] = "1"
         with started(command, folder, environ) as process:
