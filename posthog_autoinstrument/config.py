@@ -425,6 +425,15 @@ def mask(secret: str) -> str:
     return secret[:8] + "..." if len(secret) > 12 else "..."
 
 
+def _without_login(text: str) -> str:
+    """What was set, without what an address may hold of secrets: user, password and query."""
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        return text
+    _, at, place = rest.partition("?")[0].rpartition("@")
+    return f"{scheme}://{'[REDACTED]@' if at else ''}{place}"
+
+
 def load(environ: Mapping[str, str] | None = None) -> Config:
     """Read every setting from `environ` (default: the process's own). Also sets how `guard` behaves."""
     environ = os.environ if environ is None else environ
@@ -443,7 +452,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                     values[setting.field] = True  # whoever sets it wants something hidden
                     problems.append(f"{variable}={text[:80]!r} is not accepted (wanted: {setting.accepts}); it is on")
                     break
-                shown = mask(text) if setting.secret else repr(text[:80])
+                shown = mask(text) if setting.secret else repr(_without_login(text)[:80])
                 problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); the default is used")
     known = {name for setting in SETTINGS for name in (setting.variable, *setting.aliases)} | {LAUNCHED}
     problems += [

@@ -34,6 +34,8 @@ FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 RETRY_BUDGET_S = 900.0
 """How long one batch is retried. PostHog's deploys and brown-outs are minutes; the queue holds what comes meanwhile."""
+MAX_RETRY_AFTER_S = 3600.0
+"""Longest pause that a server may ask for: a wrong one must not end all sending."""
 SEND_TIMEOUT_S = 15.0
 EXIT_ATTEMPTS = 10
 
@@ -68,6 +70,10 @@ class Courier:
         """Why events stay in the spool."""
         self.deadline: float | None = None
         """Until when to try, by the monotonic clock."""
+        self._pause_until: float | None = None
+        """No attempt before this time by the monotonic clock: not of the next batch either."""
+        self.why = ""
+        """Why the last attempt that failed did."""
         self._halt = threads.allocate_lock()  # released to end a wait between two attempts
         self._halt.acquire()
 
@@ -117,9 +123,16 @@ class Courier:
         if self.refused:
             self._give_up(portion, self.refused)
             return
-        started = monotonic()
+        started: float | None = None
         attempt = 0
         while True:
+            paused = self._pause()
+            if paused is None:
+                self._give_up(portion, self.why)
+                return
+            if paused:
+                attempt = 0  # the program is ending: once more, now
+            started = monotonic() if started is None else started
             outcome = sink.send(portion, self._timeout_s())
             if outcome.kind == "delivered":
                 self.delivered += len(portion)
@@ -154,21 +167,29 @@ class Courier:
             # Full jitter: those who failed together must not come back together.
             wait_s = random.uniform(MIN_RETRY_S, min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)))
             if outcome.retry_after_s is not None:
-                wait_s = max(wait_s, outcome.retry_after_s)
+                wait_s = max(wait_s, min(MAX_RETRY_AFTER_S, outcome.retry_after_s))
             if guard.debug:
                 guard.say(f"{outcome.detail}; trying again in {wait_s:.1f} s")
+            self._pause_until = monotonic() + wait_s
+            self.why = outcome.detail or "not delivered"
             # Counted as well: a host that stops the clock (freezegun) stops this one too.
-            late = self.deadline is not None and (monotonic() + wait_s >= self.deadline or attempt > EXIT_ATTEMPTS)
-            if late:
-                self._give_up(portion, outcome.detail or "not delivered before exit")
+            late = self.deadline is not None and attempt > EXIT_ATTEMPTS
+            if late or monotonic() - started > RETRY_BUDGET_S:
+                self._give_up(portion, self.why)
                 return
-            if monotonic() + wait_s - started > RETRY_BUDGET_S:
-                self._give_up(portion, outcome.detail or "not delivered")
-                return
+
+    def _pause(self) -> bool | None:
+        """Wait for the next attempt. True where that was cut short because the program is ending; None where there is
+        no time left for it."""
+        until, hurried = self._pause_until, self._halt.acquire(timeout=0)
+        if until is not None and not hurried:
+            if self.deadline is not None and until >= self.deadline:
+                return None
             if self.while_waiting is not None:
-                guard.attempt("tidy the spool", self.while_waiting)
-            if wait_s > 0 and self._halt.acquire(timeout=wait_s):
-                attempt = 0  # the program is ending: once more, now
+                guard.attempt("do what there is to do while waiting", self.while_waiting)
+            hurried = self._halt.acquire(timeout=max(0.0, until - monotonic()))
+        self._pause_until = None
+        return hurried
 
     def _timeout_s(self) -> float:
         if self.deadline is None:

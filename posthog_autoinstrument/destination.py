@@ -6,7 +6,7 @@ import re
 import sys
 from urllib.parse import urlsplit
 
-from . import __version__, event, forks, guard, mend, quickjson
+from . import __version__, event, forks, guard, mend, quickjson, redact
 from .config import Config, parse_host
 from .sinks import Event, Outcome, Sink
 from .sinks.posthog import PostHogSink
@@ -50,11 +50,11 @@ def choose(settings: Config) -> Sink:
         if token is not None:
             if host.startswith("http:") and not settings.allow_http and not _is_loopback(host):
                 return NoSink(
-                    f"{host} is plain http, which anybody on the way can read "
+                    f"{redact.redact_url(host)} is plain http, which anybody on the way can read "
                     "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
                 )
             if guard.debug:
-                guard.say(f"events go to {host}")
+                guard.say(f"events go to {redact.redact_url(host)}")
             return PostHogSink(token, host, library=f"{event.LIBRARY}/{__version__}")
     if settings.local or settings.launched:
         if guard.debug:

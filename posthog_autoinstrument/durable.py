@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from . import event, guard, mend
+from . import event, guard, mend, redact
 from .background import Background
 from .config import Config
 from .maker import Maker
@@ -154,6 +154,10 @@ class Rest:
         self._orphan.close()
 
 
+_MARKS = (b'"mcp"', b"domain_secrets", b"uthorization", b'ookie"', b"api_key", b"api-key", b"-Api-Key")
+_TEXT_MARKS = tuple(mark.decode() for mark in _MARKS)
+
+
 def _holds_secrets(call: Call) -> bool:
     """Whether a record must not be written down as it is: privacy mode, credentials of tools, keys in URLs, errors."""
     if call.identity.privacy_mode or call.error is not None:
@@ -161,7 +165,14 @@ def _holds_secrets(call: Call) -> bool:
     if any(mark in url for url in (call.base_url, call.request_url) for mark in "?@"):
         return True
     request = call.request or b""
-    return b'"mcp"' in request or b"domain_secrets" in request or b"authorization" in request
+    if any(mark in request for mark in _MARKS) or redact.holds_keys(request):
+        return True
+    properties = call.identity.properties
+    named = " ".join(properties).lower()
+    return any(name in named for name in redact.SECRET_NAMES) or any(
+        redact.holds_keys(text.encode("utf-8", "replace")) or any(mark in text for mark in _TEXT_MARKS)
+        for text in properties.values()
+    )
 
 
 def make(settings: Config, maker: Maker) -> Durable:

@@ -299,7 +299,7 @@ def _identity(call: Call) -> dict[str, Any]:
 
 def _own_properties(call: Call) -> dict[str, Any]:
     """The program's own properties: they win over what the call says, an overridden provider wins over them."""
-    found = {key: json.loads(text) for key, text in call.identity.properties.items()}
+    found = redact.redact_properties({key: json.loads(text) for key, text in call.identity.properties.items()})
     if call.identity.provider:
         found["$ai_provider"] = call.identity.provider
     return found

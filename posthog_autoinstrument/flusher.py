@@ -242,10 +242,10 @@ class Flusher:
         self._exiting = True
         self.courier.deadline = monotonic() + self._exit_timeout_s
         if len(self.queue) or self._in_hand or self._held():
+            self.courier.hurry()
             thread = self._thread
             if thread is not None and thread.is_alive():
                 marker = self.queue.mark()
-                self.courier.hurry()
                 try:
                     marker.reached.acquire(timeout=self._exit_timeout_s)
                 except KeyboardInterrupt:

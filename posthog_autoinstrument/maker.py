@@ -119,6 +119,9 @@ class Maker:
     def finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> Event | None:
         """An event through the user's hook, serialised; None where the hook drops it."""
         hook = self.hook()
+        if hook is _drop:
+            self.lose(1, "before_send could not be loaded")
+            return None
         if hook is not None:
             kept = {**built, "properties": None}  # the hook may change what it is given
             failures = guard.failures.get(HOOK_STEP, 0)
@@ -148,13 +151,12 @@ class Maker:
     def hook(self) -> BeforeSend | None:
         """The user's hook, loaded when it is first needed."""
         if not self._before_send_read:
+            # Fails closed, whatever ends the loading: the hook may be there to hide something.
+            self.before_send = self.before_send or _drop
             self._before_send_read = True
-            # Fails closed: the hook may be there to hide something.
-            self.before_send = (
-                self.before_send
-                or guard.attempt("load before_send", _load_hook, str(self._config.before_send), self._program)
-                or _drop
-            )
+            if self.before_send is _drop:
+                named = str(self._config.before_send)
+                self.before_send = guard.contain("load before_send", _load_hook, named, self._program) or _drop
         return self.before_send
 
 

@@ -222,6 +222,8 @@ def _redact_secret(value: Any, key: str | None, owner: dict[Any, Any] | None, ow
     # Tools stand in lists of tools, in namespaces of tools, and (`additional_tools`) in the conversation itself.
     if key == "value" and owner_key == "domain_secrets" and value is not None:
         return REDACTED
+    if _is_secret(value, key):
+        return REDACTED
     if not isinstance(value, dict) or value.get("type") != "mcp":
         return value
     copy = dict(value)
@@ -267,6 +269,41 @@ def redact_keys(text: str) -> str:
     text = _KEY_IN_TEXT.sub(REDACTED, text)
     text = _BEARER.sub(rf"\1{REDACTED}", text)
     return _NAMED.sub(rf"\1{REDACTED}", text)
+
+
+# --- what programs put beside a call ---
+
+SECRET_NAMES = frozenset(
+    ("authorization", "proxy-authorization", "proxy_authorization", "cookie", "set-cookie", "set_cookie")
+    + ("api-key", "api_key", "apikey", "x-api-key", "x_api_key", "x-goog-api-key")
+)
+"""Names, in lower case, whose texts are credentials. In a JSON schema they name a dict, which stays."""
+_HINTS = (b"sk-", b"AIza", b"gsk_", b"xai-")
+"""Looked for first: finding four texts in 100 KB takes 20 us, the expression a millisecond."""
+_KEY_IN_BYTES = re.compile(rf"(?<![A-Za-z0-9]){_KEY}".encode())
+
+
+def redact_properties(properties: dict[str, Any]) -> dict[str, Any]:
+    """A program's own properties without credentials: somebody passes on the headers of a request."""
+    return {
+        name: REDACTED if _is_secret(value, name) else rewrite(value, _redact_property)
+        for name, value in properties.items()
+    }
+
+
+def _redact_property(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
+    if _is_secret(value, key):
+        return REDACTED
+    return _KEY_IN_TEXT.sub(REDACTED, value) if isinstance(value, str) else value
+
+
+def _is_secret(value: Any, key: Any) -> bool:
+    return isinstance(value, str) and isinstance(key, str) and key.lower() in SECRET_NAMES
+
+
+def holds_keys(data: bytes) -> bool:
+    """Whether there is what looks like an API key. On the program's thread."""
+    return any(hint in data for hint in _HINTS) and _KEY_IN_BYTES.search(data) is not None
 
 
 # --- URLs ---

@@ -203,8 +203,7 @@ class Spool:
     def _made(self) -> Outbox:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        if self.folder.is_symlink():
-            raise StoreError(f"{self.folder} is a symbolic link: name the directory itself")
+        self.check()
         for _ in range(100):
             name = f"{PREFIX}{int(time.time())}-{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}.db"
             path = self.folder / name
@@ -227,6 +226,11 @@ class Spool:
             raise
         self._claim = claim
         return made
+
+    def check(self) -> None:
+        """Raises StoreError where the directory is none that may be used."""
+        if self.folder.is_symlink():
+            raise StoreError(f"{self.folder} is a symbolic link: name the directory itself")
 
     def _cannot(self, error: Exception) -> None:
         said = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {error}"
@@ -342,8 +346,10 @@ class Spool:
         claim.release(gone=True)
 
     def paths(self) -> Iterator[Path]:
-        """The outboxes in the directory, oldest first."""
+        """The outboxes in the directory, oldest first. None of a symbolic link: somebody else may have made them."""
         try:
+            if self.folder.is_symlink():
+                return
             yield from sorted(self.folder.glob(f"{PREFIX}*.db"))
         except OSError:
             return

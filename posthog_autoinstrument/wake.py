@@ -130,13 +130,19 @@ def _uvicorn_worker_loaded(name: str) -> None:
     worker.init_signals = init_signals_and_ours
 
 
-_received: "list[int]" = []
+TOGETHER_S = 0.3
+"""Signals in so short a time are one: a supervisor hands on to its child what the kernel gave to both."""
+_received: "list[float]" = []
 
 
 def _terminated(number: int, frame: "Any") -> None:
     agent = sys.modules.get(__name__.rpartition(".")[0] + ".agent")
+    from time import monotonic  # a bare interpreter has loaded it
+
     first = not _received
-    _received.append(number)
+    _received.append(monotonic())
+    if not first and _received[-1] - _received[0] < TOGETHER_S and agent is not None:
+        return
     goes_on = False
     try:
         # A second signal, while the delivery for the first one is waited for, ends the process at once.

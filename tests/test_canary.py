@@ -64,6 +64,15 @@ tool = {{"type": "mcp", "server_label": "a", "server_url": address, "authorizati
 tool["headers"] = {{"Authorization": f"Bearer {{PLAIN}}"}}
 client.responses.create(model="gpt-4o-mini", input="Hello", tools=[tool])  # needs responses
 
+CHAT_TOOL = {{"type": "function", "function": {{"name": "f", "headers": {{"Authorization": PLAIN, "X-Api-Key": KEY}}}}}}
+client.chat.completions.create(**CHAT, tools=[CHAT_TOOL])
+client.chat.completions.create(**CHAT, user=KEY)
+client.chat.completions.create(**CHAT, extra_body={{"metadata": {{"api_key": KEY}}, "api_key": PLAIN}})
+from posthog_autoinstrument import posthog_context
+headers = {{"Authorization": f"Bearer {{PLAIN}}", "cookie": PLAIN, "X-Api-Key": PLAIN, "note": f"it is {{KEY}}"}}
+with posthog_context(properties={{"api_key": PLAIN, "key": KEY, "request": {{"headers": headers}}}}):
+    client.chat.completions.create(**CHAT)
+
 async def main():
     async with openai.AsyncOpenAI(api_key=KEY, default_headers={{"Cookie": PLAIN}}) as client:
         await client.chat.completions.create(**CHAT)

@@ -67,6 +67,18 @@ def test_a_value_that_does_not_parse_leaves_the_default(variable, text):
     assert dataclasses.replace(loaded, problems=()) == config.load({})
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ftp://user:s3cret@h.example/x?key=s3cret", "ftp://[REDACTED]@h.example/x"),
+        ("https://user:s3@cret@[bad", "https://[REDACTED]@[bad"),
+    ],
+)
+def test_a_host_that_does_not_parse_is_said_without_its_secrets(text, shown):
+    (problem,) = config.load({"POSTHOG_HOST": text}).problems
+    assert problem.startswith(f"POSTHOG_HOST={shown!r} is not accepted")
+
+
 def test_a_privacy_mode_that_does_not_parse_is_on():
     loaded = config.load({"POSTHOG_PRIVACY_MODE": "y"})
     assert loaded.privacy_mode is True

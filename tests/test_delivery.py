@@ -282,6 +282,14 @@ class TestServerBehaviour:
         assert len(events) == 4
         assert all(event == events[0] for event in events)
 
+    def test_the_end_of_the_program_does_not_wait_for_a_pause_that_was_asked_for(self, run_program, posthog_server):
+        posthog_server.fail_next(Fault(status=429, headers={"Retry-After": "3600"}))
+        ran = run_program(
+            CALL + "call('a')\nimport posthog_autoinstrument\nprint(posthog_autoinstrument.flush(3))\ncall('b')\n"
+        )
+        assert (ran.stdout, ran.stderr) == ("False\n", "")
+        assert sorted(inputs(ran)) == ["a", "b"]
+
     def test_a_host_without_the_ai_path(self, run_program, posthog_server):
         posthog_server.ai_path = False
         ran = run_program(CALL + "call()\n")
@@ -508,8 +516,19 @@ print(len(ran))
     def test_one_that_cannot_be_loaded_sends_nothing(self, run_program):
         ran = run_program(CALL + "call('secret')\n", env={"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "no_such_module:hook"})
         assert ran.events == []
-        (line,) = ran.stderr.splitlines()
-        assert "no_such_module:hook" in line
+        why, lost = ran.stderr.splitlines()
+        assert "no_such_module:hook" in why
+        assert "1 event was lost (1: before_send could not be loaded)" in lost
+
+    @pytest.mark.parametrize("raised", ["SystemExit(3)", "GeneratorExit()", "RuntimeError()"])
+    def test_one_whose_module_raises_sends_nothing(self, run_program, tmp_path, raised):
+        (tmp_path / "hooks.py").write_text(f"raise {raised}")
+        ran = run_program(
+            CALL + "import posthog_autoinstrument\ncall('a')\nposthog_autoinstrument.flush(10)\ncall('b')\n",
+            env={"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "hooks:hook"},
+        )
+        assert (ran.returncode, ran.events) == (0, [])
+        assert "before_send could not be loaded)" in ran.stderr
 
     def test_by_environment(self, run_program, tmp_path):
         (tmp_path / "hooks.py").write_text(
@@ -586,3 +605,14 @@ posthog_autoinstrument.configure(before_send=hook)
         ran = run_program(CALL + "call('a')\n", env={"POSTHOG_HOST": host})
         assert "POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1" in ran.stderr
         assert "1 event was lost" in ran.stderr
+
+    def test_what_an_address_holds_of_secrets_is_not_said(self, run_program):
+        ran = run_program(
+            CALL + "call('a')\n",
+            env={
+                "POSTHOG_HOST": "http://user:s3cret@posthog.example/?key=s3cret",
+                "POSTHOG_AUTOINSTRUMENT_DEBUG": "1",
+            },
+        )
+        assert "posthog.example is plain http" in ran.stderr
+        assert "s3cret" not in ran.stderr

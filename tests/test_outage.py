@@ -23,7 +23,16 @@ CALLS_A_SECOND = 50
 class World:
     """The clock, PostHog and the program: waiting is what makes time pass and calls come."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, spool: Spool | None, max_events: int) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        spool: Spool | None,
+        max_events: int,
+        outage_s: float = OUTAGE_S,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.outage_s = outage_s
+        self.retry_after_s = retry_after_s
         self.now = 1000.0
         self.n_called = 0
         self.taken: list[str] = []
@@ -53,8 +62,8 @@ class World:
 
     def send(self, events: list[Event], timeout_s: float) -> Outcome:
         self.tries.append(self.now)
-        if self.now < 1000 + OUTAGE_S:
-            return Outcome("retry", "503")
+        if self.now < 1000 + self.outage_s:
+            return Outcome("retry", "503", self.retry_after_s)
         self.taken += [event.uuid for event in events]
         return Outcome("delivered")
 
@@ -127,3 +136,29 @@ def test_with_a_spool_nothing_is_lost_at_all(monkeypatch: pytest.MonkeyPatch, tm
     assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
     assert spool.close() == 0
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_retry_after_is_kept_to_however_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, durable: bool) -> None:
+    """Longer than one batch is tried: it is no reason to lose it, nor to ask again with the next one."""
+    spool = Spool(str(tmp_path / "spool"), 1 << 30) if durable else None
+    world = World(monkeypatch, spool, max_events=50_000, retry_after_s=1800.0)
+    world.run()
+    assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
+    assert len([at for at in world.tries if at < 1000 + 1800]) == 1
+
+
+def test_what_is_given_up_does_not_shorten_the_pause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    world = World(monkeypatch, Spool(str(tmp_path / "spool"), 1 << 30), 50_000, outage_s=2300, retry_after_s=1200.0)
+    world.run()
+    assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
+    first, second, third = world.tries[:3]
+    assert second - first == pytest.approx(1200, abs=1)
+    assert third - second == pytest.approx(1200, abs=1)
+
+
+def test_a_senseless_retry_after_does_not_end_all_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, None, max_events=50_000, retry_after_s=1e8)
+    world.run()
+    assert len(world.taken) == OUTAGE_S * CALLS_A_SECOND
+    assert world.now < 1000 + 4000

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import gzip
 import json
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -159,6 +161,8 @@ def test_the_connection_is_used_again_and_netrc_and_cookies_are_not_sent(
         (401, "refused"),
         (402, "refused"),
         (403, "refused"),
+        (405, "retry"),
+        (407, "retry"),
         (408, "retry"),
         (413, "too_large"),
         (422, "rejected"),
@@ -278,6 +282,47 @@ def test_no_answer_in_time_leaves_the_fate_unknown(server: PostHogServer, sink: 
     outcome = sink.send([event()], 0.5)
     assert time.monotonic() - started < 3
     assert (outcome.kind, outcome.fate_unknown) == ("retry", True)
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [
+        (b"HTTP/1.1 200 OK\r\nA: ", "retry"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n", "delivered"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n", "delivered"),
+        (b"HTTP/1.1 503 OK\r\nContent-Length: 4000\r\n\r\n", "retry"),
+    ],
+    ids=["head", "body", "chunks", "refusal"],
+)
+def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for(begin: bytes, kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(begin)
+                while True:
+                    connection.sendall(b"1")
+                    select.select([], [], [], 0.05)
+
+        threading.Thread(target=answer, daemon=True).start()
+        sink = PostHogSink(TOKEN, f"http://127.0.0.1:{listening.getsockname()[1]}", library="x")
+        started = time.monotonic()
+        outcome = sink.send([event()], 1.0)
+        assert time.monotonic() - started < 10  # 4,000 bytes are 200 s, and 64 KiB of a header an hour
+        assert outcome.kind == kind
+        sink.close()
+
+
+def test_a_web_page_is_not_posthogs_answer() -> None:
+    """The login page of a network, say: it has not taken the events, and those of a spool would be gone."""
+    with Bare(200, body=b"\n<!doctype html><title>Log in</title>") as bare:
+        sink = PostHogSink(TOKEN, bare.url, library="x")
+        outcome = sink.send([event()], 5)
+        sink.close()
+    assert outcome.kind == "retry"
+    assert "a web page" in outcome.detail
 
 
 def test_a_reset_leaves_the_fate_unknown(server: PostHogServer, sink: PostHogSink) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from posthog_autoinstrument import redact
 from posthog_autoinstrument.redact import redact_keys, redact_media, redact_tools, redact_url
 
 DATA = base64.b64encode(bytes(range(256))).decode()
@@ -222,3 +223,15 @@ def test_no_content_takes_time_by_the_square_of_its_length(value: dict[str, obje
 @pytest.mark.parametrize("unit", ["sk-", "eyJ-", "secret=", "Bearer ", "://a@", "AKIA", "gsk_"])
 def test_no_message_takes_time_by_the_square_of_its_length(unit: str) -> None:
     assert redact_keys(unit * (100_000 // len(unit)) + "*")
+
+
+def test_a_name_in_a_schema_is_no_credential_and_properties_keep_what_is_none() -> None:
+    schema = {"type": "object", "properties": {"authorization": {"type": "string"}, "api_key": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert redact.redact_tools(tools) is tools
+    own = {"plan": "Basic subscription", "cookies": 3, "risk": "risk-assessment1", "api_key": None, "list": ["a", 1]}
+    assert redact.redact_properties(own) == own
+    assert redact.redact_properties({"Cookie": "a=b", "x": [{"X-Api-Key": "short"}]}) == {
+        "Cookie": "[REDACTED]",
+        "x": [{"X-Api-Key": "[REDACTED]"}],
+    }

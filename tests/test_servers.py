@@ -25,6 +25,7 @@ from conftest import environment, wait_until
 
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
+pytestmark = pytest.mark.timeout(450)
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 N_REQUESTS = 12
 
@@ -160,12 +161,13 @@ def serve(server: Server, folder: Path, launched: bool) -> Served:
     with OpenAIServer() as openai_server, PostHogServer() as posthog_server:
         environ = environment(openai_server, posthog_server)
         environ |= {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": str(server.interval_s), "PYTHONUNBUFFERED": "1"}
+        environ["POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S"] = "20"  # a busy machine needs more than the 3 s
         if server.at_import:
             environ["CALL_AT_IMPORT"] = "1"
         with started(command, folder, environ) as process:
 
             def get(path: str) -> str:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=20) as response:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=60) as response:
                     return response.read().decode()
 
             def answers() -> str | None:
@@ -174,24 +176,25 @@ def serve(server: Server, folder: Path, launched: bool) -> Served:
                     return get("first")
                 return None
 
-            first = wait_until(answers, "the server does not answer", timeout_s=60)
+            first = wait_until(answers, "the server does not answer", timeout_s=120)
             with ThreadPoolExecutor(4) as pool:
                 pids = {first, *pool.map(get, map(str, range(N_REQUESTS)))}
             loaded = folder / "loaded"
             wait_until(
                 lambda: len(set(loaded.read_text().split())) >= server.n_importers,
                 "a worker does not start",
-                timeout_s=60,
+                timeout_s=120,
             )
             if "{uwsgi}" in server.command:  # it runs no Python in a worker that is told to end before it is done
                 wait_until(
                     lambda: (folder / "output").read_text().count("=> generated") > N_REQUESTS,
                     "uWSGI does not finish its requests",
+                    timeout_s=60,
                 )
             if server.at_import and server.interval_s < 60 and launched:
-                wait_until(lambda: posthog_server.events, "the master has not sent what it captured")
+                wait_until(lambda: posthog_server.events, "the master has not sent what it captured", timeout_s=60)
             process.send_signal(server.stop)
-            returncode = process.wait(30)
+            returncode = process.wait(90)
         return Served(
             returncode,
             (folder / "output").read_text(),

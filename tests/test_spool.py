@@ -507,6 +507,24 @@ class TestWhenTheDiskFails:
         if folder.is_file():
             assert folder.read_text() == "mine"
 
+    def test_nothing_is_taken_over_through_a_symbolic_link(self, run, folder, tmp_path, posthog_server):
+        run("ask('theirs')" + KILL, LATE)
+        link = tmp_path / "link"
+        link.symlink_to(folder)
+        ran = run("ask('ours')", {"POSTHOG_SPOOL": str(link)})
+        assert asked(ran.events) == Counter(["ours"])
+        stderr = io.StringIO()
+        settings = config.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
+        assert send.main([str(link)], settings, io.StringIO(), stderr) == 1
+        config.load()
+        assert stderr.getvalue() == f"send: {link} is a symbolic link: name the directory itself\n"
+        assert len(outboxes(folder)) == 1
+
+    def test_a_relative_one_is_where_the_program_was_started(self, run, tmp_path, posthog_server):
+        (tmp_path / "elsewhere").mkdir()
+        run("os.chdir('elsewhere')\nask('one')" + KILL, {"POSTHOG_SPOOL": "spool", **LATE})
+        assert len(outboxes(tmp_path / "spool")) == 1
+
     def test_files_that_are_none_of_ours(self, run, folder):
         folder.mkdir()
         (folder / "notes.txt").write_text("mine")
@@ -643,6 +661,13 @@ class TestSend:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert len(posthog_server.events) == 61
         assert list(folder.iterdir()) == []
+
+    def test_why_nothing_moves(self, run, folder, posthog_server):
+        run("ask('one')" + KILL, LATE)
+        posthog_server.fail_next(Fault(503), Fault(503))
+        code, said, error = self.send(folder, posthog_server)
+        assert (code, said) == (0, "1 sent, 0 left\n")
+        assert error == "send: 503 from 127.0.0.1: not now; trying again, for 15 minutes\n"
 
     def test_what_it_is_told(self, run, folder, posthog_server, tmp_path):
         run("ask('one')" + KILL, LATE)

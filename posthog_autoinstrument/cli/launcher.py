@@ -36,9 +36,10 @@ def environment(environ: dict[str, str], local: bool, debug: bool) -> dict[str, 
     if entries == [""]:
         entries = []
     changed = {**environ, "PYTHONPATH": os.pathsep.join([folder, *entries]), config.LAUNCHED: str(os.getpid())}
-    store = environ.get("POSTHOG_AUTOINSTRUMENT_DB", "").strip()
-    if store:  # the program may change its directory before the agent looks
-        changed["POSTHOG_AUTOINSTRUMENT_DB"] = os.path.abspath(os.path.expanduser(store))
+    for variable in ("POSTHOG_AUTOINSTRUMENT_DB", "POSTHOG_SPOOL"):
+        path = environ.get(variable, "").strip()
+        if path:  # the program may change its directory before the agent looks
+            changed[variable] = os.path.abspath(os.path.expanduser(path))
     if local:
         changed["POSTHOG_AUTOINSTRUMENT_LOCAL"] = "1"
     if debug:

@@ -75,11 +75,20 @@ class _Progress:
         self._live = stream.isatty()
         self.n_sent = 0
         self.n_all = 0
+        self._said: set[str] = set()
 
     def show(self) -> None:
         if self._live and self.n_all:
             done = int(30 * self.n_sent / self.n_all)
             self._stream.write(f"\r[{'#' * done}{'.' * (30 - done)}] {self.n_sent:,} of {self.n_all:,} events ")
+            self._stream.flush()
+
+    def wait(self, why: str) -> None:
+        """Say why nothing moves, once for each reason."""
+        if why not in self._said:
+            self._said.add(why)
+            self.end()
+            self._stream.write(f"send: {why}; trying again, for 15 minutes\n")
             self._stream.flush()
 
     def end(self) -> None:
@@ -96,6 +105,7 @@ def _ship(agent: agents.Agent, source: Orphaned, shown: _Progress) -> None:
     """Deliver all that `source` has, or until PostHog takes no more."""
     flusher = agent.flusher
     before = shown.n_sent - flusher.courier.delivered
+    flusher.courier.while_waiting = lambda: shown.wait(flusher.courier.why)
     shown.show()
     while not flusher.courier.stays and flusher.ship_next(source):
         shown.n_sent = before + flusher.courier.delivered
@@ -106,6 +116,7 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
     folder = path if path.is_dir() else path.parent
     agent = _shipper(settings)
     reader = durable.make(replace(settings, spool=str(folder)), agent.maker)
+    reader.spool.check()
     ours = [one for one in reader.spool.paths() if path.is_dir() or one.name == path.name]
     counts = {one: _count(one, settings, stderr) for one in ours}
     shown.n_all = sum(counts.values())

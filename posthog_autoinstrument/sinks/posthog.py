@@ -5,6 +5,7 @@ Endpoints, limits and statuses: PostHog's `rust/capture` (v0 handlers) and `post
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -47,8 +48,10 @@ _STATUS_MEANS = {
     402: "the project is over its quota",
     403: "the project token is not allowed to send here",
     404: "there is no PostHog capture service at this address",
+    407: "the proxy wants a password",
     408: "the request took too long",
     413: "too large",
+    422: "some event is malformed",
     429: "too many requests",
 }
 
@@ -226,7 +229,10 @@ class PostHogSink:
         status = int(response.status_code)
         if 200 <= status < 300:
             # Read what is left, so that the connection can be used again. It is about 20 bytes.
-            answer = quietly(lambda: json.loads(response.raw.read(4096, decode_content=True)))
+            body = quietly(lambda: response.raw.read(4096, decode_content=True)) or b""
+            if body.lstrip()[:1] == b"<":  # the login page of a network, or a host that is something else
+                return Outcome("retry", f"{status} from {self._shown_host()}: a web page, not PostHog's answer")
+            answer = quietly(lambda: json.loads(body or b"{}"))
             over_quota = isinstance(answer, dict) and bool(answer.get("quota_limited"))
             return Outcome("delivered", "over quota: PostHog drops these events" if over_quota else "")
         if status == 404:
@@ -238,10 +244,12 @@ class PostHogSink:
             return Outcome("too_large", detail)
         if status in (408, 429) or status >= 500:
             return Outcome("retry", detail, retry_after_s=_retry_after_s(response.headers.get("Retry-After")))
+        if status in (400, 422):
+            return Outcome("rejected", detail)
         if 300 <= status < 400:
             where = quietly(lambda: urlsplit(response.headers.get("Location", "")).hostname) or "another path"
             return Outcome("retry", f"{status} from {self._shown_host()}: redirects to {where}, which is not followed")
-        return Outcome("rejected", detail)
+        return Outcome("retry", detail)  # of somebody on the way (407): it says nothing about the events
 
     def _failure(self, requests: ModuleType, error: Exception) -> Outcome:
         """What an exception of requests says about the fate of the batch."""
@@ -289,13 +297,56 @@ def _private_session(requests: ModuleType) -> Any:
 
 
 def _silence(manager: Any) -> None:
-    """Have the connections of a urllib3 pool manager print nothing."""
+    """Have the connections of a urllib3 pool manager print nothing, and wait no longer than they are told."""
+    own = {"debuglevel": 0, "response_class": _bounded_response()}
     manager.pool_classes_by_scheme = {
-        scheme: type(
-            pool.__name__, (pool,), {"ConnectionCls": type("HTTPConnection", (pool.ConnectionCls,), {"debuglevel": 0})}
-        )
+        scheme: type(pool.__name__, (pool,), {"ConnectionCls": type("HTTPConnection", (pool.ConnectionCls,), own)})
         for scheme, pool in manager.pool_classes_by_scheme.items()
     }
+
+
+def _bounded_response() -> type:
+    """A class of answers that are read for as long as the socket's timeout, in all.
+
+    The timeout of a socket counts from byte to byte: an answer that comes a byte at a time would hold up the flusher,
+    and all events behind the batch, for as long as it likes.
+    """
+    from http.client import HTTPResponse
+
+    class Response(HTTPResponse):
+        def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            timeout_s = quietly(lambda: sock.gettimeout())
+            if timeout_s is not None:
+                self.fp = io.BufferedReader(_Bounded(self.fp, sock, time.monotonic() + timeout_s))
+
+    return Response
+
+
+class _Bounded(io.RawIOBase):
+    """What a socket's file gives until a time by the monotonic clock; TimeoutError afterwards."""
+
+    def __init__(self, file: Any, sock: Any, until: float) -> None:
+        self._file = file
+        self._sock = sock
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left_s)
+        data = self._file.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def _no_auth(request: Any) -> Any:
@@ -371,6 +422,8 @@ def answers(host: str, timeout_s: float = 5.0) -> str | None:
                 with session.get(sink.host + path, timeout=timeout_s, allow_redirects=False, stream=True) as response:
                     if response.status_code == 404:
                         continue
+                    if response.status_code == 405:
+                        return None
                     outcome = sink._outcome(response)
                     return outcome.detail if outcome is not None and outcome.kind == "retry" else None
         return f"404 from {sink._shown_host()}: {_STATUS_MEANS[404]}"

@@ -30,7 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -128,6 +128,10 @@ SERVER_ROWS = [
     Row("no answer at exit", [Fault(hang=True)] * ALWAYS, may_lose=IN_MEMORY),
     Row("no answer at exit, spool", [Fault(hang=True)] * ALWAYS, spool=True),
     Row("garbage for an answer", host="garbage", spool=True),
+    Row("a web page for an answer, spool", host="page", spool=True),
+    Row("an answer a byte at a time, spool", host="drip", spool=True),
+    Row("407 of a proxy, spool", [Fault(407)] * ALWAYS, spool=True),
+    Row("429 for an hour", [Fault(429, {"retry-after": "3600"})], pause_s=3),
     Row("nobody listens", host="http://127.0.0.1:9", may_lose=IN_MEMORY),
     Row("nobody listens, spool", host="http://127.0.0.1:9", spool=True),
     Row(
@@ -274,7 +278,9 @@ def run(row: Row, bare_s: float) -> Result:
         )
         posthog.fail_next(*row.faults)
         token = {"POSTHOG_PROJECT_TOKEN": "phc_token_of_the_fault_injection", "PYTHONPATH": str(folder)}
-        environ = _environment(openai_server) | token | row.env
+        # A row about anything but a PostHog that is away must not fail where a busy machine needs more than 3 s.
+        patient = {} if row.spool or row.may_lose else {"POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "30"}
+        environ = _environment(openai_server) | token | patient | row.env
         environ["POSTHOG_HOST"] = stack.enter_context(_host(row.host, posthog))
         if row.spool:
             environ["POSTHOG_SPOOL"] = str(folder / "spool")
@@ -296,6 +302,9 @@ def run(row: Row, bare_s: float) -> Result:
         uuids = Counter(event["uuid"] for event in posthog.events)
         n_calls = len(openai_server.requests)
         return Result(row, n_calls, len(uuids), sum(uuids.values()) - len(uuids), took_s - bare_s, said)
+
+
+ANSWERS = {"page": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>"}
 
 
 @contextmanager
@@ -327,9 +336,13 @@ def _host(name: str | None, posthog: PostHogServer) -> Iterator[str]:
                     connection, _ = listening.accept()
                 except TimeoutError:
                     continue
-                with connection:
+                with connection, suppress(OSError):
                     connection.recv(65536)
-                    connection.sendall(b"\x00\x01 this is neither HTTP nor TLS \r\n\r\n")
+                    if name == "drip":
+                        connection.sendall(b"HTTP/1.1 ")
+                        while not over.wait(0.1):
+                            connection.sendall(b"2")
+                    connection.sendall(ANSWERS.get(name, b"\x00\x01 this is neither HTTP nor TLS \r\n\r\n"))
 
         thread = threading.Thread(target=talk, daemon=True)
         thread.start()
