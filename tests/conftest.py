@@ -98,8 +98,8 @@ def trace() -> Iterator[str]:
 def captured(trace: str) -> Callable[..., list[dict[str, Any]]]:
     """`captured(n)`: the events of this test so far, after making sure that there are exactly `n`."""
 
-    def read(count: int | None = None) -> list[dict[str, Any]]:
-        assert posthog_autoinstrument.flush(10), "the flusher did not finish"
+    def read(count: int | None = None, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        assert posthog_autoinstrument.flush(timeout_s), "the flusher did not finish"
         found = [event for event in _posthog.events if event["properties"].get("$ai_trace_id") == trace]
         if count is not None:
             assert len(found) == count, [event["event"] for event in found]

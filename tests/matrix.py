@@ -41,6 +41,12 @@ WRAPT = {"oldest": ("wrapt==1.16.0", "requests==2.31.0"), "newest": ("wrapt", "r
 SUITES = {
     "sdk": [
         "test_capture.py",
+        "test_surface.py",
+        "test_usage.py",
+        "test_sockets.py",
+        "test_hosts.py",
+        "test_hostile_values.py",
+        "test_fuzz.py",
         "test_context.py",
         "test_smoke.py",
         "test_delivery.py",

@@ -24,7 +24,10 @@ from posthog_autoinstrument import posthog_context
 from posthog_autoinstrument.providers.openai import PROVIDER
 
 # websockets 17 warns of how the SDK connects.
-pytestmark = [needs("responses.connect", "realtime"), pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")
+has_responses = needs("responses.connect")  # 2.30 on
+has_realtime = needs("realtime.connect")  # 1.109 on
+has_beta_realtime = needs("beta.realtime.connect")  # 1.60 on
 
 Event = dict[str, Any]
 Script = Callable[["Session", Event], None]
@@ -208,6 +211,7 @@ def assert_answered(event: Event, asked: str, server: SocketServer, path: str = 
 ASK: Event = {"model": "gpt-5", "instructions": "Shout.", "temperature": 0.5}
 
 
+@has_responses
 class TestResponses:
     def test_each_response_is_one_event(self, make_server, captured):
         server = make_server(answering)
@@ -449,6 +453,7 @@ SPOKEN = [{"role": "assistant", "content": [{"type": "audio", "transcript": "Goo
 TOOL = {"type": "function", "name": "wave", "parameters": {"type": "object", "properties": {}}}
 
 
+@has_realtime
 class TestRealtime:
     def test_the_conversation_is_the_input(self, make_server, captured):
         server = make_server(speaking, GREETING)
@@ -523,34 +528,6 @@ class TestRealtime:
             {"role": "user", "content": [{"type": "input_text", "text": "Hello"}]},
         ]
         assert "$ai_is_error" not in found
-
-    def test_beta(self, make_server, captured):
-        def script(session: Session, message: Event) -> None:
-            text = {"type": "text", "text": "Good day."}
-            call = {"type": "function_call", "id": "i", "call_id": "call_1", "name": "wave", "arguments": "{}"}
-            session.send(
-                begins("resp_1"),
-                piece("resp_1", "response.text.delta", "Good day."),
-                ends("resp_1", "completed", {**spoken(1, ""), "content": [text]}, call),
-            )
-
-        session = {"id": "sess_1", "model": "gpt-4o-realtime", "instructions": "", "modalities": ["text"]}
-        server = make_server(script, {"type": "session.created", "event_id": "e", "session": session})
-        with client_of(server) as client, client.beta.realtime.connect(model="gpt-4o-realtime") as connection:
-            connection.response.create()
-            until(connection, "response.done")
-        found = facts(*captured(1))
-        assert found["$ai_model"] == "gpt-4o-realtime"
-        assert found["$ai_time_to_first_token"] > 0
-        assert found["$ai_output_choices"] == [
-            {
-                "role": "assistant",
-                "content": [
-                    {"type": "text", "text": "Good day."},
-                    {"type": "function", "id": "call_1", "function": {"name": "wave", "arguments": "{}"}},
-                ],
-            }
-        ]
 
     def test_voice_detection_and_transcripts(self, make_server, captured):
         heard = {"id": "item_1", "type": "message", "role": "user", "content": [{"type": "input_audio"}]}
@@ -666,6 +643,38 @@ class TestRealtime:
         assert "$ai_is_error" not in answered
 
 
+@has_beta_realtime
+class TestBetaRealtime:
+    def test_each_response_is_one_event(self, make_server, captured):
+        def script(session: Session, message: Event) -> None:
+            text = {"type": "text", "text": "Good day."}
+            call = {"type": "function_call", "id": "i", "call_id": "call_1", "name": "wave", "arguments": "{}"}
+            session.send(
+                begins("resp_1"),
+                piece("resp_1", "response.text.delta", "Good day."),
+                ends("resp_1", "completed", {**spoken(1, ""), "content": [text]}, call),
+            )
+
+        session = {"id": "sess_1", "model": "gpt-4o-realtime", "instructions": "", "modalities": ["text"]}
+        server = make_server(script, {"type": "session.created", "event_id": "e", "session": session})
+        with client_of(server) as client, client.beta.realtime.connect(model="gpt-4o-realtime") as connection:
+            connection.response.create()
+            until(connection, "response.done")
+        found = facts(*captured(1))
+        assert found["$ai_model"] == "gpt-4o-realtime"
+        assert found["$ai_time_to_first_token"] > 0
+        assert found["$ai_output_choices"] == [
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "text", "text": "Good day."},
+                    {"type": "function", "id": "call_1", "function": {"name": "wave", "arguments": "{}"}},
+                ],
+            }
+        ]
+
+
+@has_responses
 class TestEnds:
     """Of a response that never ends there is one event, with what came."""
 
@@ -798,6 +807,7 @@ class TestEnds:
 
 
 class TestWho:
+    @has_responses
     def test_the_context_is_that_of_the_request(self, make_server, captured):
         server = make_server(answering)
         with client_of(server) as client, client.responses.connect() as connection:
@@ -813,6 +823,7 @@ class TestWho:
         assert facts(ada)["$ai_span_name"] == "greet"
         assert "plan" not in facts(bob)
 
+    @has_realtime
     def test_privacy_mode(self, make_server, captured):
         server = make_server(speaking, GREETING)
         with client_of(server) as client, client.realtime.connect(model="gpt-realtime") as connection:
@@ -827,6 +838,7 @@ class TestWho:
         for secret in ("my secret", "Good day.", "Be kind."):
             assert secret not in json.dumps(event)
 
+    @has_responses
     def test_there_are_no_arguments_of_ours(self, make_server, captured):
         server = make_server(answering)
         with (
@@ -849,19 +861,19 @@ import inspect, json, os, sys, warnings
 warnings.simplefilter("always")
 warnings.showwarning = lambda m, c, f, n, *_: print(c.__name__, os.path.basename(f), n)
 import openai
-from openai.resources.realtime.realtime import AsyncRealtimeConnection, RealtimeConnection
+from openai.resources.BETA.realtime.realtime import AsyncRealtimeConnection, RealtimeConnection
 for kind in (RealtimeConnection, AsyncRealtimeConnection):
     for name in ("__init__", "recv_bytes", "close"):
         method = getattr(kind, name)
         print(method.__qualname__, inspect.signature(method), inspect.iscoroutinefunction(method))
 client = openai.OpenAI(base_url="http://ADDRESS/v1", websocket_base_url="ws://ADDRESS/v1")
-manager = client.realtime.connect(model="gpt-realtime")
+manager = client.BETA.realtime.connect(model="gpt-realtime")
 with manager as connection:
     print(type(connection), type(connection._connection), sorted(vars(connection)))
     print(connection.recv_bytes())
     connection.conversation.item.create(item={"type": "message", "role": "user", "content": []})
     connection.response.create()
-    connection.send_raw("not JSON")
+    getattr(connection, "send_raw", connection._connection.send)("not JSON")  # 1.60 has none
     for event in connection:
         print(event)
         if event.type == "response.done":
@@ -884,11 +896,16 @@ class TestTheProgram:
             session.socket.send("\N{SNOWMAN} not JSON")
             session.socket.close(1008, "enough")
 
-    def test_same_bytes_and_results(self, make_server, run_program):
+    @pytest.mark.parametrize(
+        "beta", [pytest.param(False, marks=has_realtime), pytest.param(True, marks=has_beta_realtime)]
+    )
+    def test_same_bytes_and_results(self, make_server, run_program, beta):
+        program = PROGRAM.replace("BETA.", "beta." if beta else "")
+
         def run(launched: bool, broken: tuple[str, ...] = ()) -> tuple[str, list[str], Any]:
             server = make_server(self.talk, GREETING)
             first = SABOTAGE + f"broken.update({broken!r})" if broken else ""
-            done = run_program(first + PROGRAM.replace("ADDRESS", server.address), launched=launched)
+            done = run_program(first + program.replace("ADDRESS", server.address), launched=launched)
             assert done.returncode == 0, done.stderr
             for step in broken:
                 assert f"could not {step} (Sabotage" in done.stderr
@@ -903,6 +920,7 @@ class TestTheProgram:
         for steps in BROKEN:
             assert run(launched=True, broken=steps)[:2] == bare[:2]
 
+    @has_responses
     def test_stand_ins_for_the_transport(self, make_server, run_program):
         """As the SDK's own tests have them: anything in the place of the websockets connection."""
         program = """
@@ -919,6 +937,7 @@ class TestTheProgram:
         assert bare.stdout.count("\n") == 3
         assert (launched.returncode, launched.stdout, launched.stderr) == (0, bare.stdout, bare.stderr)
 
+    @has_responses
     def test_connections_are_freed_when_they_were(self, make_server):
         server = make_server(answering)
         with client_of(server) as client:
@@ -931,6 +950,7 @@ class TestTheProgram:
             wait_until(lambda: gc.collect() is None or watched() is None, "the connection is kept")
 
 
+@has_responses
 def test_doctor_shows_the_connections(run_program):
     done = run_program(
         "import sys; from posthog_autoinstrument.cli import main; sys.exit(main(['doctor']))", token=True

@@ -497,6 +497,16 @@ class TestBackground:
         assert event["distinct_id"] == "u1"
         assert said(event)["$ai_output_choices"] == ANSWER
 
+    @needs("beta.responses.retrieve")
+    def test_beta_in_the_background(self, client, captured):
+        responses = client.beta.responses
+        response = responses.create(**ASKED, background=True, posthog_distinct_id="u1")
+        while responses.retrieve(response.id).status != "completed":
+            pass
+        (event,) = captured(1)
+        assert event["distinct_id"] == "u1"
+        assert said(event)["$ai_output_choices"] == ANSWER
+
 
 def run_object(status: str, **more: Any) -> dict[str, Any]:
     return {

@@ -39,6 +39,11 @@ def _threads(*names: str) -> tuple[str, ...]:
     return tuple(f"beta.threads.{name}" for name in names)
 
 
+def _either(name: str) -> tuple[str, str]:
+    """A method of Responses and of its beta (2.54 on), which asks with `?beta=true`."""
+    return f"responses.{name}", f"beta.responses.{name}"
+
+
 _RUN = _threads("runs.create", "runs.create_and_poll", "runs.stream")
 _THREAD_AND_RUN = _threads("create_and_run", "create_and_run_poll", "create_and_run_stream")
 _RUN_STATE = _threads("runs.retrieve", "runs.poll")
@@ -47,8 +52,8 @@ _TOOL_OUTPUTS = _threads("runs.submit_tool_outputs", "runs.submit_tool_outputs_s
 ENDPOINTS = (
     Endpoint("chat", "/chat/completions", "generation", read_chat, asks_usage=True),
     Endpoint("responses", "/responses", "generation", read_responses),
-    Endpoint("response", "/responses/{}", "poll", read_responses, method="GET", wire_only=("responses.retrieve",)),
-    Endpoint("response_cancel", "/responses/{}/cancel", "poll", read_responses, wire_only=("responses.cancel",)),
+    Endpoint("response", "/responses/{}", "poll", read_responses, method="GET", wire_only=_either("retrieve")),
+    Endpoint("response_cancel", "/responses/{}/cancel", "poll", read_responses, wire_only=_either("cancel")),
     Endpoint("response_compact", "/responses/compact", "generation", read_responses),
     Endpoint("completions", "/completions", "generation", read_completions, asks_usage=True),
     Endpoint("embeddings", "/embeddings", "embedding", read_embeddings, bulky=True),
