@@ -9,6 +9,8 @@ FUZZ_CASES ?= 20000
 FUZZ_SEED ?= 1
 FUZZ_FROM ?= 0
 FAULTS ?= --slow
+BENCH ?=
+ONLY ?=
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -24,7 +26,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit backpressure packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -58,6 +60,9 @@ audit: .venv-test/.wheel ## known weaknesses of what we depend on, where the adv
 
 backpressure: .venv-test/.wheel ## what a program notices of a slow PostHog: latency and memory, as ratios
 	@cd build && ../.venv-test/bin/python ../benchmarks/backpressure.py
+
+bench: $(WHEEL) ## what the agent costs, against bare: tables, README.md, benchmarks/results; BENCH=quick for a look
+	@BENCH=$(BENCH) .venv/bin/python benchmarks/bench.py $(if $(ONLY),--only "$(ONLY)")
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)
