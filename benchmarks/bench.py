@@ -15,7 +15,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+import instructions
 import report
 from environments import python_of
 from harness import BARE, BUILD, OURS, Bench, said
@@ -29,6 +31,8 @@ def parser(doc: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--rounds", type=int, default=0)
     made.add_argument("--only", default="", help="scenarios whose name has this in it")
+    made.add_argument("--no-instructions", dest="instructions", action="store_false", help="leave callgrind out")
+    made.add_argument("--write", action="store_true", help="write README.md and benchmarks/results")
     made.add_argument("--python", default="", help="an interpreter with the agent; by default one is made")
     return made
 
@@ -37,16 +41,35 @@ def main(arguments: Sequence[str]) -> int:
     options = parser(__doc__ or "").parse_args(arguments)
     BUILD.mkdir(parents=True, exist_ok=True)
     python = python_of(options.python)
+    rounds = options.rounds or (2 if options.quick else 11)
+    tables: list[tuple[str, list[list[str]]]] = []
+    results: dict[str, Any] = {"facts": report.facts(python)}
     with Bench(python) as bench:
         said("ours against bare")
         contestants = [bench.bare(), bench.ours()]
-        measured = measure(
-            bench, contestants, options.rounds or (2 if options.quick else 11), options.quick, options.only
-        )
-    names = [BARE, OURS]
-    tables = [report.main_rows(measured, names), report.scenario_rows(measured, names)]
-    print("\n\n".join(map(report.markdown, tables)))
+        measured = measure(bench, contestants, rounds, options.quick, options.only)
+        if measured:
+            names = [BARE, OURS]
+            tables += [("Costs", report.main_rows(measured, names)), ("", report.scenario_rows(measured, names))]
+            results["samples"] = measured
+        show(tables)
+        if instructions.missing():
+            said(instructions.missing())
+        elif options.instructions and not options.quick:
+            counted = instructions.per_call(bench, contestants, options.only)
+            if options.only in "instructions start":
+                counted |= instructions.starts(bench, contestants)
+            tables.append(("Instructions a call", instructions.rows(counted)))
+            show(tables[-1:])
+            results["instructions"] = counted
+            if options.write:
+                report.append("instructions", {**results["facts"], "instructions": counted})
     return 0
+
+
+def show(tables: Sequence[tuple[str, list[list[str]]]]) -> None:
+    for title, rows in tables:
+        print(f"{title}\n\n{report.markdown(rows)}\n" if title else f"{report.markdown(rows)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,12 +27,15 @@ Call = Callable[[int], Any]
 
 WANTED: dict[str, Any] = {
     "setup": "",
+    "scenario": "chat",
     "calls": 100,
     "warm": 10,
     "size": 1024,
     "messages": 2,
     "chunks": 200,
     "tasks": 50,
+    "marks": False,
+    "points": [],  # several samples in one process: what each wants otherwise
 }
 WANTED |= json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
 SYSTEM = prose(500_000, 512)
@@ -127,7 +130,9 @@ def measured(call: Call, first: int, n_calls: int) -> dict[str, float]:
     }
 
 
-async def measured_tasks(client: Any, first: int, n_calls: int) -> dict[str, float]:
+async def measured_tasks(
+    client: Any, first: int, n_calls: int, mark: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     """`tasks` tasks, each calling again and again until `n_calls` were made."""
     prompts = {number: messages(number) for number in range(first, first + n_calls)}
     left = iter(range(first, first + n_calls))
@@ -136,8 +141,10 @@ async def measured_tasks(client: Any, first: int, n_calls: int) -> dict[str, flo
         for number in left:
             await client.chat.completions.create(model=MODEL, messages=prompts[number])
 
+    mark()
     began, began_caller = time.perf_counter(), time.thread_time()
     await asyncio.gather(*(task() for _ in range(WANTED["tasks"])))
+    mark()
     caller_s, mean_s = time.thread_time() - began_caller, time.perf_counter() - began
     return {"wall_s": mean_s / n_calls, "mean_s": mean_s / n_calls, "caller_s": caller_s / n_calls}
 
@@ -166,18 +173,22 @@ def measured_threads(call: Call, first: int, n_calls: int) -> dict[str, float]:
     return {"wall_s": mean_s, "mean_s": mean_s, "caller_s": sum(cpu_s) / (each * WANTED["tasks"])}
 
 
-def main() -> None:
-    scenario, warm, calls = WANTED["scenario"], WANTED["warm"], WANTED["calls"]
-    contestant = set_up(WANTED["setup"])
-    import openai
+def mark() -> None:
+    """Where callgrind is to write what was counted so far (see `instructions.py`)."""
+    if WANTED["marks"]:
+        os.getsid(0)
 
+
+def sample(contestant: Any, openai: Any) -> dict[str, Any]:
+    """Make the calls that are wanted, warm-up first; what they cost."""
+    scenario, warm, calls = WANTED["scenario"], WANTED["warm"], WANTED["calls"]
     flush: Callable[[], Any] = getattr(contestant, "flush", lambda: None)
     answers = f"/chunks-{WANTED['chunks']}/v1" if scenario == "stream" else "/v1"
     at = {"base_url": os.environ["BENCH_MODEL_URL"] + answers, "api_key": "sk-bench"}
     client = getattr(contestant, "OpenAI", openai.OpenAI)(**at)
     if scenario == "start":
         os._exit(0)
-    shown: dict[str, Any] = {"before": resident().get("rss", 0), "made": warm + calls}
+    before = resident().get("rss", 0)
     if scenario == "tasks":
 
         async def tasks() -> tuple[dict[str, float], float]:
@@ -186,7 +197,7 @@ def main() -> None:
             await asyncio.to_thread(flush)
             gc.collect()
             began = time.process_time()
-            return await measured_tasks(async_client, warm, calls), began
+            return await measured_tasks(async_client, warm, calls, mark), began
 
         figures, began = asyncio.run(tasks())
     else:
@@ -195,17 +206,31 @@ def main() -> None:
         flush()
         gc.collect()
         began = time.process_time()
+        mark()
         figures = (measured_threads if scenario == "threads" else measured)(call, warm, calls)
+        mark()
     flushing = time.perf_counter()
     flush()
-    shown |= {
+    return {
         **figures,
+        "made": warm + calls,
         "all_s": (time.process_time() - began) / calls,
         "flush_s": time.perf_counter() - flushing,
+        "before": before,
         "after": resident().get("rss", 0),
         "peak": resident().get("peak", 0),
     }
-    print("\n" + json.dumps(shown), flush=True)
+
+
+def main() -> None:
+    contestant = set_up(WANTED["setup"])
+    import openai
+
+    shown = []
+    for point in WANTED["points"] or [{}]:
+        WANTED.update(point)
+        shown.append(sample(contestant, openai))
+    print("\n" + json.dumps(shown if WANTED["points"] else shown[0]), flush=True)
 
 
 if __name__ == "__main__":

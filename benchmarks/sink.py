@@ -1,5 +1,6 @@
-"""What tools send their events to, as a process of its own: a PostHog, an OTLP receiver, a Datadog agent, a Langfuse and
-a Sentry in one. It keeps what came and answers as they do; what came is looked at when it is asked for.
+"""What tools send their events to, as a process of its own: PostHog, OTLP, Datadog, Langfuse and Sentry in one.
+
+It keeps what came and answers as they do; what came is looked at when it is asked for.
 
 A call counts as delivered when the mark that stands in its prompt has come: so all protocols are counted alike, and a
 tool that sends no content has delivered nothing.

@@ -1,0 +1,130 @@
+"""Instructions a call costs, counted by valgrind's callgrind: figures that do not depend on how busy the machine is.
+
+The program marks the ends of what it measures by `os.getsid(0)`: callgrind writes the costs of that thread so far
+whenever libc's `getsid` is entered, so one process yields many counts, without its start-up. What other threads cost is
+known for a whole process only: of two processes with different numbers of calls the difference is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import BARE, BUILD, Bench, Contestant, said
+
+SETTINGS = {
+    "PYTHONHASHSEED": "0",
+    # Nothing is sent by the clock, which runs 50 times as fast as the program: at 100 events, and at the end.
+    "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "300",
+}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What callgrind counted in one process."""
+
+    parts: tuple[int, ...]
+    """Instructions of the main thread from mark to mark."""
+    others: int
+    """Instructions of all other threads, from start to end."""
+
+
+def missing() -> str:
+    """Why nothing can be counted; empty where it can."""
+    return "" if shutil.which("valgrind") else "valgrind is not installed: no instructions are counted"
+
+
+def count(bench: Bench, contestant: Contestant, scenario: str, **wanted: Any) -> Counted:
+    """Run the program below callgrind."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        callgrind = ["valgrind", "--tool=callgrind", "--separate-threads=yes", "--dump-before=getsid"]
+        command = [
+            *callgrind,
+            f"--callgrind-out-file={out}",
+            *bench.command(contestant, scenario, marks=True, **wanted),
+        ]
+        done = subprocess.run(
+            command,
+            env={**bench.environ_of(contestant), **SETTINGS},
+            cwd=BUILD,
+            capture_output=True,
+            text=True,
+            timeout=3600,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{contestant.name}, {scenario}, below callgrind: {done.stderr[-2000:]}")
+        parts: dict[int, int] = {}
+        others = 0
+        for file in Path(folder).iterdir():
+            thread = re.search(r"-(\d+)$", file.name)
+            total = re.search(r"^totals: (\d+)$", file.read_text(), re.MULTILINE)
+            if thread is None or total is None:
+                continue
+            if int(thread[1]) == 1:
+                number = re.search(r"\.(\d+)-01$", file.name)
+                parts[int(number[1]) if number else 1 << 30] = int(total[1])
+            else:
+                others += int(total[1])
+    in_order = [parts[number] for number in sorted(parts)]
+    return Counted(tuple(in_order[1:-1]), others)  # without start-up and end
+
+
+COUNTED = {
+    "chat 1 KB": ("chat", {"warm": 10}, 40),
+    "chat 100 KB": ("chat", {"warm": 4, "size": 102_400}, 20),
+    "stream of 200 chunks": ("stream", {"warm": 2}, 3),
+}
+"""Name -> scenario, what it wants, calls of the shorter run; the longer one makes three times as many."""
+
+
+def per_call(bench: Bench, contestants: Sequence[Contestant], only: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Scenario -> contestant -> instructions a call of the calling thread, and of all threads."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name, (scenario, wanted, calls) in COUNTED.items():
+        if only not in name and only not in "instructions":
+            continue
+        for one in contestants:
+            said(f"  instructions, {name}: {one.name}")
+            few = count(bench, one, scenario, calls=calls, **wanted)
+            many = count(bench, one, scenario, calls=3 * calls, **wanted)
+            caller = (many.parts[0] - few.parts[0]) / (2 * calls)
+            others = (many.others - few.others) / (2 * calls)
+            found.setdefault(name, {})[one.name] = {"caller": round(caller), "all": round(caller + others)}
+    return found
+
+
+def starts(bench: Bench, contestants: Sequence[Contestant]) -> dict[str, dict[str, dict[str, float]]]:
+    """Instructions of an interpreter that does nothing, and of one that imports openai."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in ("pass", "import openai"):
+        for one in contestants:
+            said(f"  instructions, {name}: {one.name}")
+            command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", one.python, "-c", name]
+            environ = {**bench.environ_of(one), **SETTINGS}
+            done = subprocess.run(command, env=environ, cwd=BUILD, capture_output=True, text=True, check=True)
+            refs = re.search(r"Collected : (\d+)", done.stderr)
+            assert refs is not None, done.stderr
+            found.setdefault(f"python -c {name!r}", {})[one.name] = {"caller": int(refs[1]), "all": int(refs[1])}
+    return found
+
+
+def rows(found: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
+    """What each adds to bare, in thousands of instructions and in percent of bare."""
+    shown = [["thousands of instructions", "bare", "", "added on the caller's thread", "added, all threads"]]
+    for scenario, counted in found.items():
+        bare = counted[BARE]
+        for name, one in counted.items():
+            if name != BARE:
+                cells = []
+                for figure in ("caller", "all"):
+                    by = one[figure] - bare[figure]
+                    cells.append(f"{by / 1000:+,.1f} ({100 * by / bare[figure]:+.2f} %)")
+                shown.append([scenario, f"{bare['all'] / 1000:,.0f}", name, *cells])
+    return shown
