@@ -147,7 +147,7 @@ def in_turn(contestants: Sequence[Contestant], rounds: int, take: Callable[[Cont
 
 def added(samples: Samples, name: str, figure: str) -> float:
     """How much more than bare: the median of the differences of the rounds."""
-    return statistics.median(differences(samples, name, figure))
+    return float(statistics.median(differences(samples, name, figure)))
 
 
 def differences(samples: Samples, name: str, figure: str) -> list[float]:
@@ -168,7 +168,7 @@ def spread(samples: Samples, name: str, figure: str) -> float:
 
 
 def median(samples: Samples, name: str, figure: str) -> float:
-    return statistics.median(one[figure] for one in samples[name])
+    return float(statistics.median(one[figure] for one in samples[name]))
 
 
 def said(line: str) -> None:

@@ -130,8 +130,20 @@ def measured(call: Call, first: int, n_calls: int) -> dict[str, float]:
     }
 
 
+def each_in(around: Callable[[], Any] | None, call: Call) -> Call:
+    """The call inside of what a tool's documentation puts around it."""
+    if around is None:
+        return call
+
+    def surrounded(number: int) -> None:
+        with around():
+            call(number)
+
+    return surrounded
+
+
 async def measured_tasks(
-    client: Any, first: int, n_calls: int, mark: Callable[[], None] = lambda: None
+    client: Any, around: Callable[[], Any] | None, first: int, n_calls: int, mark: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
     """`tasks` tasks, each calling again and again until `n_calls` were made."""
     prompts = {number: messages(number) for number in range(first, first + n_calls)}
@@ -139,7 +151,11 @@ async def measured_tasks(
 
     async def task() -> None:
         for number in left:
-            await client.chat.completions.create(model=MODEL, messages=prompts[number])
+            if around is None:
+                await client.chat.completions.create(model=MODEL, messages=prompts[number])
+            else:
+                with around():
+                    await client.chat.completions.create(model=MODEL, messages=prompts[number])
 
     mark()
     began, began_caller = time.perf_counter(), time.thread_time()
@@ -183,6 +199,7 @@ def sample(contestant: Any, openai: Any) -> dict[str, Any]:
     """Make the calls that are wanted, warm-up first; what they cost."""
     scenario, warm, calls = WANTED["scenario"], WANTED["warm"], WANTED["calls"]
     flush: Callable[[], Any] = getattr(contestant, "flush", lambda: None)
+    around = getattr(contestant, "around", None)
     answers = f"/chunks-{WANTED['chunks']}/v1" if scenario == "stream" else "/v1"
     at = {"base_url": os.environ["BENCH_MODEL_URL"] + answers, "api_key": "sk-bench"}
     client = getattr(contestant, "OpenAI", openai.OpenAI)(**at)
@@ -193,15 +210,15 @@ def sample(contestant: Any, openai: Any) -> dict[str, Any]:
 
         async def tasks() -> tuple[dict[str, float], float]:
             async_client = getattr(contestant, "AsyncOpenAI", openai.AsyncOpenAI)(**at)
-            await measured_tasks(async_client, 0, warm)
+            await measured_tasks(async_client, around, 0, warm)
             await asyncio.to_thread(flush)
             gc.collect()
             began = time.process_time()
-            return await measured_tasks(async_client, warm, calls, mark), began
+            return await measured_tasks(async_client, around, warm, calls, mark), began
 
         figures, began = asyncio.run(tasks())
     else:
-        call = MAKERS["chat" if scenario == "threads" else scenario](client)
+        call = each_in(around, MAKERS["chat" if scenario == "threads" else scenario](client))
         measured(call, 0, warm)
         flush()
         gc.collect()

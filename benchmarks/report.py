@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -77,7 +78,9 @@ def main_rows(measured: dict[str, Samples], names: Sequence[str], n_chunks: int 
 def wire_bytes(samples: Samples, name: str) -> str:
     n_delivered, _ = delivered(samples, name)
     n_bytes = sum(one["sink"]["bytes"] for one in samples[name])
-    return f"{n_bytes / n_delivered:,.0f}" if n_delivered else "no event"
+    if not n_delivered:
+        return f"{n_bytes / sum(one['made'] for one in samples[name]):,.0f} (without content)"
+    return f"{n_bytes / n_delivered:,.0f}"
 
 
 def scenario_rows(measured: dict[str, Samples], names: Sequence[str]) -> list[list[str]]:
@@ -135,9 +138,19 @@ def facts(python: str) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "revision": revision(),
         "python": platform.python_version(),
+        "processors": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions(python, names),
     }
+
+
+def line_of(facts: dict[str, Any], rounds: int) -> str:
+    """What a table was made of, in a sentence."""
+    client = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return (
+        f"Measured on {facts['date']} at {facts['revision']}: Python {facts['python']} on {facts['system']}, "
+        f"{facts['processors']} processors; {client}; medians of {rounds} rounds."
+    )
 
 
 def store(name: str, content: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,16 @@ def measure(bench: Bench, contestants: Sequence[Contestant], rounds: int, quick:
         found[PASS] = in_turn(contestants, rounds * 4, lambda one: started_bare(bench, one))
         found[START] = in_turn(contestants, rounds * 2, lambda one: started(bench, one))
     return found
+
+
+def why_not(bench: Bench, one: Contestant) -> str:
+    """Why a contestant cannot be measured: the last words of the first scenario that it fails. Empty where it can."""
+    for scenario in SCENARIOS:
+        try:
+            bench.sample(one, scenario.program, **{**scenario.of(True), "calls": 5, "warm": 1})
+        except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
+            return f"{scenario.name}: {str(error).strip().splitlines()[-1]}"
+    return ""
 
 
 def started_bare(bench: Bench, one: Contestant) -> Sample:
