@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import growth
 import instructions
 import report
 from environments import python_of
@@ -53,9 +54,20 @@ def main(arguments: Sequence[str]) -> int:
             tables += [("Costs", report.main_rows(measured, names)), ("", report.scenario_rows(measured, names))]
             results["samples"] = measured
         show(tables)
+        counting = options.instructions and not options.quick and not instructions.missing()
+        for title, take in (
+            ("Growth", lambda: growth.growth(bench, contestants, 1 if options.quick else 5, options.quick, counting)),
+            ("Queue", lambda: growth.queued(bench, options.quick)),
+            ("Durable mode", lambda: growth.durable(bench, rounds)),
+            ("Gaps", lambda: growth.held(bench, options.quick)),
+        ):
+            if options.only in title.lower():
+                rows, results[title.lower()] = take()
+                tables.append((title, rows))
+                show(tables[-1:])
         if instructions.missing():
             said(instructions.missing())
-        elif options.instructions and not options.quick:
+        elif counting:
             counted = instructions.per_call(bench, contestants, options.only)
             if options.only in "instructions start":
                 counted |= instructions.starts(bench, contestants)

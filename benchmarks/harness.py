@@ -113,8 +113,21 @@ class Bench:
         )
         if done.returncode:
             raise RuntimeError(f"{contestant.name}, {scenario}: exit code {done.returncode}: {done.stderr[-2000:]}")
-        shown: Sample = json.loads(done.stdout.rstrip().rpartition("\n")[2])
+        found = json.loads(done.stdout.rstrip().rpartition("\n")[2])
+        shown: Sample = {"shown": found} if isinstance(found, list) else found
         return shown | ({"sink": self.sink("stats")} if contestant.name != BARE else {})
+
+    def long_run(self, contestant: Contestant, what: str, **wanted: Any) -> list[dict[str, float]]:
+        """Run `long_run.py` once; what it shows."""
+        self.sink("reset")
+        setup = str(HERE / "contestants" / contestant.setup) if contestant.setup else ""
+        command = [contestant.python, str(HERE / "long_run.py"), json.dumps({"what": what, "setup": setup, **wanted})]
+        environ = self.environ_of(contestant)
+        done = subprocess.run(command, env=environ, cwd=BUILD, capture_output=True, text=True, timeout=3600)
+        if done.returncode:
+            raise RuntimeError(f"{contestant.name}, {what}: exit code {done.returncode}: {done.stderr[-2000:]}")
+        found: list[dict[str, float]] = json.loads(done.stdout.rstrip().rpartition("\n")[2])
+        return found
 
     def start(self, contestant: Contestant, *arguments: str) -> Sample:
         """Start an interpreter and wait for its end: wall and CPU."""

@@ -42,13 +42,14 @@ PEERS = (
         "opentelemetry.py",
         ("opentelemetry-instrumentation-openai-v2==2.4b0", "opentelemetry-util-genai==0.4b0", "httpx==0.28.1", *OTLP),
         {**OTLP_ENVIRON, "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"},
-        "imports httpx, which openai 3 does not bring, and fails with opentelemetry-util-genai 1.x: httpx and 0.4b0 are there",
+        "imports httpx, which openai 3 does not bring, and fails with opentelemetry-util-genai 1: both are put right",
     ),
     Peer(
         "openllmetry",
         "openllmetry.py",
         ("opentelemetry-instrumentation-openai==0.62.4", *OTLP),
         OTLP_ENVIRON,
+        "its traceloop-sdk 0.62.4 asks for versions that exclude each other: its instrumentation alone is measured",
     ),
     Peer(
         "openinference",

@@ -35,9 +35,8 @@ WANTED: dict[str, Any] = {
     "chunks": 200,
     "tasks": 50,
     "marks": False,
-    "points": [],  # several samples in one process: what each wants otherwise
+    "points": [],  # several samples in one process: what each wants otherwise than this
 }
-WANTED |= json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
 SYSTEM = prose(500_000, 512)
 MODEL = "gpt-4o-mini"
 
@@ -240,12 +239,13 @@ def sample(contestant: Any, openai: Any) -> dict[str, Any]:
 
 
 def main() -> None:
+    WANTED.update(json.loads(sys.argv[1]))
     contestant = set_up(WANTED["setup"])
     import openai
 
-    shown = []
+    shown, plain = [], dict(WANTED)
     for point in WANTED["points"] or [{}]:
-        WANTED.update(point)
+        WANTED.update({**plain, **point})
         shown.append(sample(contestant, openai))
     print("\n" + json.dumps(shown if WANTED["points"] else shown[0]), flush=True)
 

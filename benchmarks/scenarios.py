@@ -31,6 +31,7 @@ SCENARIOS = (
     Scenario("chat 100 KB", "chat", {"calls": 100, "size": 102_400}, {"calls": 20}),
     Scenario("stream of 200 chunks", "stream", {"calls": 25, "warm": 5}, {"calls": 5, "warm": 2}),
     Scenario("50 async tasks", "tasks", {"calls": 500, "warm": 50}, {"calls": 100}),
+    Scenario("16 threads", "threads", {"calls": 480, "tasks": 16, "warm": 20}, {"calls": 64}),
     Scenario("embeddings 100 x 1536", "embeddings", {"calls": 25, "warm": 5}, {"calls": 5, "warm": 2}),
 )
 
