@@ -115,7 +115,7 @@ class Bench:
             raise RuntimeError(f"{contestant.name}, {scenario}: exit code {done.returncode}: {done.stderr[-2000:]}")
         found = json.loads(done.stdout.rstrip().rpartition("\n")[2])
         shown: Sample = {"shown": found} if isinstance(found, list) else found
-        return shown | ({"sink": self.sink("stats")} if contestant.name != BARE else {})
+        return shown | {"sink": self.sink("stats")}
 
     def long_run(self, contestant: Contestant, what: str, **wanted: Any) -> list[dict[str, float]]:
         """Run `long_run.py` once; what it shows."""

@@ -84,12 +84,20 @@ COUNTED = {
 """Name -> scenario, what it wants, calls of the shorter run; the longer one makes three times as many."""
 
 
-def per_call(bench: Bench, contestants: Sequence[Contestant], only: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Scenario -> contestant -> instructions a call of the calling thread, and of all threads."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+Counts = dict[str, dict[str, dict[str, float]]]
+"""Scenario -> contestant -> instructions of the calling thread, and of all threads."""
+
+
+def counted(bench: Bench, contestants: Sequence[Contestant]) -> tuple[list[list[str]], Counts]:
+    """The table, and what stands in it."""
+    found = per_call(bench, contestants) | starts(bench, contestants)
+    return rows(found), found
+
+
+def per_call(bench: Bench, contestants: Sequence[Contestant]) -> Counts:
+    """Instructions a call of each scenario."""
+    found: Counts = {}
     for name, (scenario, wanted, calls) in COUNTED.items():
-        if only not in name and only not in "instructions":
-            continue
         for one in contestants:
             said(f"  instructions, {name}: {one.name}")
             few = count(bench, one, scenario, calls=calls, **wanted)
@@ -100,9 +108,9 @@ def per_call(bench: Bench, contestants: Sequence[Contestant], only: str) -> dict
     return found
 
 
-def starts(bench: Bench, contestants: Sequence[Contestant]) -> dict[str, dict[str, dict[str, float]]]:
+def starts(bench: Bench, contestants: Sequence[Contestant]) -> Counts:
     """Instructions of an interpreter that does nothing, and of one that imports openai."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: Counts = {}
     for name in ("pass", "import openai"):
         for one in contestants:
             said(f"  instructions, {name}: {one.name}")
@@ -115,12 +123,12 @@ def starts(bench: Bench, contestants: Sequence[Contestant]) -> dict[str, dict[st
     return found
 
 
-def rows(found: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
+def rows(found: Counts) -> list[list[str]]:
     """What each adds to bare, in thousands of instructions and in percent of bare."""
     shown = [["thousands of instructions", "bare", "", "added on the caller's thread", "added, all threads"]]
-    for scenario, counted in found.items():
-        bare = counted[BARE]
-        for name, one in counted.items():
+    for scenario, counts in found.items():
+        bare = counts[BARE]
+        for name, one in counts.items():
             if name != BARE:
                 cells = []
                 for figure in ("caller", "all"):

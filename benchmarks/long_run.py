@@ -111,18 +111,34 @@ LONG: dict[str, list[float]] = {}
 """Calls into C of over 0.2 ms: name -> seconds of CPU."""
 
 
+LETS_GO = ("Compress.", "socket.", "lock.", "_thread.")
+"""They let go of the interpreter while they work or wait."""
+IN_C = {("json.decoder", "raw_decode"), ("json.encoder", "iterencode")}
+"""Python functions that do their work in one C object, whose calls a profiler is not told of."""
+
+
 def watch() -> None:
     """Have the threads that are started from now on note their long calls into C."""
-    began: dict[int, float] = {}
+    began: dict[Any, float] = {}
 
     def noted(frame: Any, event: str, called: Any) -> None:
+        where, now = frame.f_globals.get("__name__"), time.thread_time()
         if event == "c_call":
-            began[threading.get_ident()] = time.thread_time()
-        elif event in ("c_return", "c_exception"):
-            took = time.thread_time() - began.get(threading.get_ident(), 1e9)
-            if took > 0.0002:
-                name = f"{getattr(called, '__module__', None) or type(called.__self__).__name__}.{called.__name__}"
-                LONG.setdefault(f"{name} in {frame.f_globals.get('__name__')}", []).append(took)
+            began[threading.get_ident()] = now
+            return
+        if event in ("call", "return"):
+            if (where, frame.f_code.co_name) not in IN_C:
+                return
+            if event == "call":
+                began[frame] = now
+                return
+            name, key = f"{where}.{frame.f_code.co_name}", frame
+        else:
+            kind = getattr(called, "__module__", None) or type(called.__self__).__name__
+            name, key = f"{kind}.{called.__name__} in {where}", threading.get_ident()
+        took = now - began.pop(key, now)
+        if took > 0.0002 and not name.startswith(LETS_GO):
+            LONG.setdefault(name.replace("posthog_autoinstrument.", ""), []).append(took)
 
     threading.setprofile(noted)
 

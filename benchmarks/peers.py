@@ -10,15 +10,17 @@ over HTTP to the sink on loopback. One that cannot be installed or does not run 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import report
-from bench import parser, show
+from bench import parser, show, writes
 from environments import CLIENT, CannotInstall, environment, python_of, versions
 from harness import BARE, BUILD, OURS, Bench, Contestant, said
-from scenarios import measure, why_not
+from scenarios import SCENARIOS, measure, why_not
 
 OTLP = ("opentelemetry-sdk==1.45.2", "opentelemetry-exporter-otlp-proto-http==1.45.2")
 OTLP_ENVIRON = {"OTEL_EXPORTER_OTLP_ENDPOINT": "{sink}", "OTEL_SERVICE_NAME": "bench"}
@@ -125,17 +127,19 @@ def main(arguments: Sequence[str]) -> int:
         said(f"bare, ours and {len(contestants) - 2} peers")
         measured = measure(bench, contestants, rounds, options.quick, options.only)
     names = [BARE, OURS, *(one.name for one in contestants[2:])]
-    rows = report.main_rows(measured, names)
-    rows += [[name, *why, *[""] * (len(rows[0]) - 2)] for name, *why in notes.items() if name not in names]
-    tables = [("", rows), ("", report.scenario_rows(measured, names))]
+    rows = report.main_rows(measured, names) if len(measured) > len(SCENARIOS) else []
+    rows += [[name, why, *[""] * (len(rows[0]) - 2)] for name, why in notes.items() if rows and name not in names]
+    tables = [("Costs", rows)] if rows else []
+    tables.append(("All scenarios", report.scenario_rows(measured, names)))
     show(tables)
     said_of = [f"- {name}: {text}." for name, text in notes.items()]
     print("\n".join(said_of))
-    if options.write or not (options.quick or options.only or options.peer or options.python):
-        facts = report.facts(python)
-        report.store("peers", {"facts": facts, "notes": notes, "samples": measured})
-        parts = [report.line_of(facts, rounds), *(report.markdown(rows) for _, rows in tables), "\n".join(said_of)]
-        report.write_readme("peers", "\n\n".join(part for part in parts if part))
+    results = {"facts": report.facts(python), "rounds": rounds, "notes": notes, "samples": measured}
+    if options.json:
+        Path(options.json).write_text(json.dumps(results))
+    if writes(options) and not options.peer:
+        report.keep("peers", results, tables, said_of)
+        report.write_readme("peers", report.document(results, [("", rows)], said_of))
     return 0
 
 

@@ -14,6 +14,8 @@ from harness import BARE, OURS, RESULTS, ROOT, Samples, added, lines_of, median,
 from scenarios import PASS, START, delivered
 
 MIB = 1024 * 1024
+Table = tuple[str, list[list[str]]]
+"""A title, and rows of which the first is the head."""
 GOALS = ("**goal**", "+10 µs", "+60 µs", "+0.3 µs", "0.98", "+20 ms", "+3 ms", "+8 MB (+2 before)", "under 500")
 HEAD = (
     "",
@@ -145,7 +147,7 @@ def facts(python: str) -> dict[str, Any]:
 
 
 def line_of(facts: dict[str, Any], rounds: int) -> str:
-    """What a table was made of, in a sentence."""
+    """What tables were made of, in a sentence."""
     client = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
         f"Measured on {facts['date']} at {facts['revision']}: Python {facts['python']} on {facts['system']}, "
@@ -153,10 +155,35 @@ def line_of(facts: dict[str, Any], rounds: int) -> str:
     )
 
 
-def store(name: str, content: Any) -> None:
-    """Write `benchmarks/results/NAME.json`."""
+def document(results: dict[str, Any], tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+    """Tables in Markdown, below a line that says what they were made of."""
+    parts = [line_of(results["facts"], results["rounds"])]
+    for title, rows in tables:
+        parts += [f"**{title}**"] if title else []
+        parts.append(markdown(rows))
+    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
+
+
+def keep(name: str, results: dict[str, Any], tables: Sequence[Table], notes: Sequence[str]) -> None:
+    """Write the samples and all tables to `benchmarks/results/`: NAME.json and NAME.md."""
+    store(name, results)
+    (RESULTS / f"{name}.md").write_text(document(results, tables, notes) + "\n")
+
+
+def store(name: str, content: dict[str, Any]) -> None:
+    """Write `benchmarks/results/NAME.json`, a line for each thing in it."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    lines = [f"{json.dumps(key)}: {json.dumps(short(content[key]))}" for key in sorted(content)]
+    (RESULTS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def short(content: Any) -> Any:
+    """Six digits are more than any clock can tell."""
+    if isinstance(content, float):
+        return float(f"{content:.6g}")
+    if isinstance(content, dict):
+        return {key: short(value) for key, value in content.items()}
+    return [short(one) for one in content] if isinstance(content, list | tuple) else content
 
 
 def append(name: str, content: Any) -> None:

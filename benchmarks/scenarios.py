@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness import BARE, Bench, Contestant, Sample, Samples, in_turn, said
+from harness import Bench, Contestant, Sample, Samples, in_turn, said
 
 START = "import openai"
 PASS = "python -c pass"
@@ -78,6 +78,4 @@ def started(bench: Bench, one: Contestant) -> Sample:
 
 def delivered(samples: Samples, name: str) -> tuple[int, int]:
     """Events that arrived, with content, and those made."""
-    if name == BARE:
-        return 0, 0
     return sum(one["sink"]["delivered"] for one in samples[name]), sum(one["made"] for one in samples[name])
