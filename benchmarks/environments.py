@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,6 @@ def environment(name: str, requirements: Sequence[str], digest: str = "") -> str
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise CannotInstall(lines[0].removeprefix("ERROR: ") if lines else done.stderr.strip()[-300:])
-    subprocess.run([python, "-m", "compileall", "-q", str(folder / "lib")], stdout=subprocess.DEVNULL)
     stamp.write_text(wanted)
     return python
 
@@ -68,6 +68,8 @@ def versions(python: str, names: Sequence[str]) -> dict[str, str]:
 
 def revision() -> str:
     """What is measured: the commit, marked where the files differ from it."""
+    if shutil.which("git") is None:
+        return "unknown"
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=ROOT, capture_output=True, text=True
     )

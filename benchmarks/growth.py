@@ -93,11 +93,13 @@ def queued(bench: Bench, quick: bool) -> tuple[list[list[str]], list[dict[str, f
         depths = DEPTHS[:3] if quick else DEPTHS
         bare = bench.long_run(bench.bare(), "queue", depths=[min(depth, 4_000) for depth in depths])
         found = bench.long_run(ours, "queue", depths=depths)
-    rows = [["events waiting", "CPU of the caller for a call, bare", "ours", "resident memory for each that waits"]]
+    rows = [
+        ["events waiting", "CPU of the caller for a call, bare", "ours", "memory of each that waits", "its content"]
+    ]
     for one, plain in zip(found, bare, strict=True):
-        each = f"{one['rss_each']:,.0f} bytes" if one["depth"] >= 1_000 else ""
+        each = (one["rss_each"], one["content_each"]) if one["depth"] >= 1_000 else ()  # pages hold too many else
         cells = (f"{x['caller_s'] * 1e6:,.0f} µs" for x in (plain, one))
-        rows.append([f"{one['depth']:,}", *cells, each])
+        rows.append([f"{one['depth']:,}", *cells, *([f"{n_bytes:,.0f} bytes" for n_bytes in each] or ["", ""])])
     return rows, found
 
 

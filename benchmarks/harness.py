@@ -35,8 +35,6 @@ class Contestant:
     environ: dict[str, str] = field(default_factory=dict)
     setup: str = ""
     """A file of `contestants/`; empty: none."""
-    launcher: tuple[str, ...] = ()
-    """Stands before the interpreter."""
 
 
 class Bench:
@@ -98,7 +96,7 @@ class Bench:
     def command(self, contestant: Contestant, scenario: str, **wanted: Any) -> list[str]:
         setup = str(HERE / "contestants" / contestant.setup) if contestant.setup else ""
         told = json.dumps({"scenario": scenario, "setup": setup, **wanted})
-        return [*contestant.launcher, contestant.python, str(HERE / "program.py"), told]
+        return [contestant.python, str(HERE / "program.py"), told]
 
     def sample(self, contestant: Contestant, scenario: str, **wanted: Any) -> Sample:
         """Run the program once. Raises RuntimeError with its last words where it fails."""
@@ -168,16 +166,17 @@ def differences(samples: Samples, name: str, figure: str) -> list[float]:
 
 
 def ratio(samples: Samples, name: str, figure: str) -> float:
-    return statistics.median(one[figure] / bare[figure] for one, bare in zip(samples[name], samples[BARE], strict=True))
+    pairs = zip(samples[name], samples[BARE], strict=True)
+    return float(statistics.median(one[figure] / bare[figure] for one, bare in pairs))
 
 
 def spread(samples: Samples, name: str, figure: str) -> float:
     """Half of the range in which the middle half of the differences lies: how far `added` may be trusted."""
     found = differences(samples, name, figure)
     if len(found) < 4:
-        return (max(found) - min(found)) / 2
+        return float(max(found) - min(found)) / 2
     low, _, high = statistics.quantiles(found, n=4)
-    return (high - low) / 2
+    return float(high - low) / 2
 
 
 def median(samples: Samples, name: str, figure: str) -> float:

@@ -8,17 +8,22 @@ from typing import Any
 from model_server import completion
 
 
-def http_client(openai: Any) -> Any:
-    """An HTTP client for `openai.OpenAI(http_client=...)`, of the library that this version of openai uses."""
+def http_client(openai: Any) -> tuple[Any, Any]:
+    """An HTTP client for `openai.OpenAI(http_client=...)`, of the library that this version of openai uses; and its
+    transport, whose `n_bytes` counts the content of requests and answers."""
     http = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
     bodies = [completion(number).partition(b"\r\n\r\n")[2] for number in range(50)]
-    asked = 0
 
     class Transport(http.BaseTransport):  # type: ignore[misc, name-defined]
-        def handle_request(self, request: Any) -> Any:
-            nonlocal asked
-            asked += 1
-            headers = {"content-type": "application/json", "x-request-id": f"req_{asked}"}
-            return http.Response(200, headers=headers, content=bodies[asked % 50])
+        n_asked = 0
+        n_bytes = 0
 
-    return http.Client(transport=Transport())
+        def handle_request(self, request: Any) -> Any:
+            self.n_asked += 1
+            body = bytes(bytearray(bodies[self.n_asked % 50]))  # of its own, as one that came over a socket is
+            self.n_bytes += len(request.content) + len(body)
+            headers = {"content-type": "application/json", "x-request-id": f"req_{self.n_asked}"}
+            return http.Response(200, headers=headers, content=body)
+
+    transport = Transport()
+    return http.Client(transport=transport), transport

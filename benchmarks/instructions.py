@@ -108,6 +108,25 @@ def per_call(bench: Bench, contestants: Sequence[Contestant]) -> Counts:
     return found
 
 
+def of_callers(bench: Bench, contestants: Sequence[Contestant]) -> tuple[list[list[str]], dict[str, float]]:
+    """Instructions of a chat call of 1 KB on the caller's thread only. What other tools do beside it is done by the
+    clock, which below callgrind runs too fast."""
+    scenario, wanted, calls = COUNTED["chat 1 KB"]
+    found: dict[str, float] = {}
+    shown = [["chat call of 1 KB, caller's thread", "thousands of instructions", "of bare's"]]
+    for one in contestants:
+        said(f"  instructions: {one.name}")
+        try:
+            found[one.name] = count(bench, one, scenario, calls=calls, **wanted).parts[0] / calls
+        except (RuntimeError, IndexError, subprocess.TimeoutExpired) as error:
+            shown.append([one.name, f"does not run below callgrind: {str(error).strip().splitlines()[-1][:100]}", ""])
+            continue
+        by = found[one.name] - found[BARE]
+        cells = [f"{by / 1000:+,.0f}", f"{100 * by / found[BARE]:+.1f} %"]
+        shown.append([one.name, *cells] if one.name != BARE else [BARE, f"{found[BARE] / 1000:,.0f}", ""])
+    return shown, found
+
+
 def starts(bench: Bench, contestants: Sequence[Contestant]) -> Counts:
     """Instructions of an interpreter that does nothing, and of one that imports openai."""
     found: Counts = {}

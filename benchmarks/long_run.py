@@ -24,25 +24,27 @@ Create = Callable[..., Any]
 GAP_CLASSES_S = (0.001, 0.005, 0.05)
 
 
-def queue(create: Create, wanted: dict[str, Any]) -> list[dict[str, float]]:
+def queue(create: Create, wanted: dict[str, Any], transport: Any) -> list[dict[str, float]]:
     """The calling thread's CPU for a call where so many wait already, and the memory that each of them takes."""
     prompt = messages(0)
     for _ in range(200):  # what the first calls cost is another matter
         create(model=MODEL, messages=prompt)
     gc.collect()
-    found, made, empty = [], 0, resident()["rss"]
+    found, made, empty, content = [], 0, resident()["rss"], transport.n_bytes
     for depth in wanted["depths"]:
         last = min(2_000, max(5, depth // 2))
         while made < depth - last:
             create(model=MODEL, messages=messages(made))
             made += 1
-        prompts = [messages(made + index) for index in range(last)]
-        began = time.thread_time()
-        for prompt in prompts:
+        caller_s = 0.0
+        for _ in range(last):
+            prompt = messages(made)
+            began = time.thread_time()
             create(model=MODEL, messages=prompt)
-        caller_s = (time.thread_time() - began) / last
-        made += last
-        found.append({"depth": depth, "caller_s": caller_s, "rss_each": (resident()["rss"] - empty) / made})
+            caller_s += (time.thread_time() - began) / last
+            made += 1
+        more = {"rss_each": (resident()["rss"] - empty) / made, "content_each": (transport.n_bytes - content) / made}
+        found.append({"depth": depth, "caller_s": caller_s, **more})
     return found
 
 
@@ -102,8 +104,9 @@ def pieces(create: Create, wanted: dict[str, Any], flush: Callable[[], Any]) -> 
         for number in range(calls):
             create(model=MODEL, messages=messages(number))
         flush()
-        told = [{"name": name, "longest_s": max(took), "n": len(took)} for name, took in LONG.items()]
-        found.append({"size": size, "calls": calls, "pieces": sorted(told, key=lambda one: -one["longest_s"])[:5]})
+        longest = sorted(LONG.items(), key=lambda one: -max(one[1]))[:5]
+        told = [{"name": name, "longest_s": max(took), "n": len(took)} for name, took in longest]
+        found.append({"size": size, "calls": calls, "pieces": told})
     return found
 
 
@@ -166,12 +169,13 @@ def main() -> None:
         watch()
     import openai
 
-    client = openai.OpenAI(api_key="sk-bench", base_url="http://model.invalid/v1", http_client=http_client(openai))
+    http, transport = http_client(openai)
+    client = openai.OpenAI(api_key="sk-bench", base_url="http://model.invalid/v1", http_client=http)
     create = client.chat.completions.create
     flush: Callable[[], Any] = getattr(contestant, "flush", lambda: None)
     create(model=MODEL, messages=messages(0))
     if wanted["what"] == "queue":
-        found = queue(create, wanted)
+        found = queue(create, wanted, transport)
     else:
         flush()
         found = {"gaps": gaps, "pieces": pieces, "soak": soak}[wanted["what"]](create, wanted, flush)

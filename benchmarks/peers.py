@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import instructions
 import report
 from bench import parser, show, writes
 from environments import CLIENT, CannotInstall, environment, python_of, versions
@@ -126,20 +127,30 @@ def main(arguments: Sequence[str]) -> int:
                     notes[made.name] = peer.note
         said(f"bare, ours and {len(contestants) - 2} peers")
         measured = measure(bench, contestants, rounds, options.quick, options.only)
+        counts: list[report.Table] = []
+        counted: dict[str, float] = {}
+        if options.instructions and not (options.quick or options.only or instructions.missing()):
+            rows, counted = instructions.of_callers(bench, contestants)
+            counts.append(("Instructions", rows))
     names = [BARE, OURS, *(one.name for one in contestants[2:])]
     rows = report.main_rows(measured, names) if len(measured) > len(SCENARIOS) else []
     rows += [[name, why, *[""] * (len(rows[0]) - 2)] for name, why in notes.items() if rows and name not in names]
-    tables = [("Costs", rows)] if rows else []
-    tables.append(("All scenarios", report.scenario_rows(measured, names)))
+    tables = [*([("Costs", rows)] if rows else []), ("All scenarios", report.scenario_rows(measured, names)), *counts]
     show(tables)
     said_of = [f"- {name}: {text}." for name, text in notes.items()]
     print("\n".join(said_of))
-    results = {"facts": report.facts(python), "rounds": rounds, "notes": notes, "samples": measured}
+    results = {
+        "facts": report.facts(python),
+        "rounds": rounds,
+        "notes": notes,
+        "samples": measured,
+        "instructions": counted,
+    }
     if options.json:
         Path(options.json).write_text(json.dumps(results))
     if writes(options) and not options.peer:
         report.keep("peers", results, tables, said_of)
-        report.write_readme("peers", report.document(results, [("", rows)], said_of))
+        report.write_readme("peers", report.document(results, [("", rows), *counts], said_of))
     return 0
 
 

@@ -48,7 +48,7 @@ def measure(bench: Bench, contestants: Sequence[Contestant], rounds: int, quick:
                 rounds,
                 lambda one, s=scenario, w=wanted: bench.sample(one, s.program, **w),  # type: ignore[misc]
             )
-    if only in START:
+    if only in f"start-up, {START}, {PASS}":
         said("  start-up")
         found[PASS] = in_turn(contestants, rounds * 4, lambda one: started_bare(bench, one))
         found[START] = in_turn(contestants, rounds * 2, lambda one: started(bench, one))
@@ -72,8 +72,7 @@ def started_bare(bench: Bench, one: Contestant) -> Sample:
 
 def started(bench: Bench, one: Contestant) -> Sample:
     """The program up to its first call."""
-    command = bench.command(one, "start")
-    return bench.start(one, *command[len(one.launcher) + 1 :])
+    return bench.start(one, *bench.command(one, "start")[1:])
 
 
 def delivered(samples: Samples, name: str) -> tuple[int, int]:
