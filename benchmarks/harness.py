@@ -148,11 +148,17 @@ def environment(more: dict[str, str]) -> dict[str, str]:
 
 
 def in_turn(contestants: Sequence[Contestant], rounds: int, take: Callable[[Contestant], Sample]) -> Samples:
-    """A B A B ...: what disturbs the machine disturbs all alike. Each sample is a fresh process."""
+    """A B A B ...: what disturbs the machine disturbs all alike. Each sample is a fresh process. One that fails is taken
+    again, once: a whole run takes long."""
     samples: Samples = {one.name: [] for one in contestants}
     for _ in range(rounds):
         for one in contestants:
-            samples[one.name].append(take(one))
+            try:
+                sample = take(one)
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                said(f"taken again: {error}")
+                sample = take(one)
+            samples[one.name].append(sample)
     return samples
 
 

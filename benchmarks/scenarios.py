@@ -37,7 +37,7 @@ SCENARIOS = (
 
 
 def measure(bench: Bench, contestants: Sequence[Contestant], rounds: int, quick: bool, only: str) -> dict[str, Samples]:
-    """Scenario -> samples of every contestant. One that fails is left out of all scenarios after, and said."""
+    """Scenario -> samples of every contestant, in turn."""
     found: dict[str, Samples] = {}
     for scenario in SCENARIOS:
         if only in scenario.name:
