@@ -148,8 +148,10 @@ def environment(more: dict[str, str]) -> dict[str, str]:
 
 
 def in_turn(contestants: Sequence[Contestant], rounds: int, take: Callable[[Contestant], Sample]) -> Samples:
-    """A B A B ...: what disturbs the machine disturbs all alike. Each sample is a fresh process. One that fails is taken
-    again, once: a whole run takes long."""
+    """A B A B ...: what disturbs the machine disturbs all alike. Each sample is a fresh process.
+
+    One that fails is taken again, once: a whole run takes long.
+    """
     samples: Samples = {one.name: [] for one in contestants}
     for _ in range(rounds):
         for one in contestants:
