@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import BARE, BUILD, Bench, Contestant, said
+import report
+from harness import BARE, BUILD, OURS, Bench, Contestant, said
 
 SETTINGS = {
     "PYTHONHASHSEED": "0",
@@ -91,7 +92,7 @@ Counts = dict[str, dict[str, dict[str, float]]]
 def counted(bench: Bench, contestants: Sequence[Contestant]) -> tuple[list[list[str]], Counts]:
     """The table, and what stands in it."""
     found = per_call(bench, contestants) | starts(bench, contestants)
-    return rows(found), found
+    return rows(found, report.last("instructions")), found
 
 
 def per_call(bench: Bench, contestants: Sequence[Contestant]) -> Counts:
@@ -142,16 +143,20 @@ def starts(bench: Bench, contestants: Sequence[Contestant]) -> Counts:
     return found
 
 
-def rows(found: Counts) -> list[list[str]]:
-    """What each adds to bare, in thousands of instructions and in percent of bare."""
-    shown = [["thousands of instructions", "bare", "", "added on the caller's thread", "added, all threads"]]
+def rows(found: Counts, before: dict[str, Any]) -> list[list[str]]:
+    """What ours adds to bare, in thousands of instructions and in percent of bare; and what it added the last time."""
+    shown = [["thousands of instructions", "bare", "added on the caller's thread", "added, all threads"]]
+    if before:
+        shown[0].append(f"before, at {before['revision']}")
     for scenario, counts in found.items():
-        bare = counts[BARE]
-        for name, one in counts.items():
-            if name != BARE:
-                cells = []
-                for figure in ("caller", "all"):
-                    by = one[figure] - bare[figure]
-                    cells.append(f"{by / 1000:+,.1f} ({100 * by / bare[figure]:+.2f} %)")
-                shown.append([scenario, f"{bare['all'] / 1000:,.0f}", name, *cells])
+        cells = [f"{by / 1000:+,.1f} ({100 * by / counts[BARE][who]:+.2f} %)" for who, by in ours(counts).items()]
+        old = before.get("instructions", {}).get(scenario)
+        if before:
+            cells.append(", ".join(f"{by / 1000:+,.1f}" for by in ours(old).values()) if old else "")
+        shown.append([scenario, f"{counts[BARE]['all'] / 1000:,.0f}", *cells])
     return shown
+
+
+def ours(counts: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What ours adds to bare: on the caller's thread, on all."""
+    return {who: counts[OURS][who] - counts[BARE][who] for who in ("caller", "all")}

@@ -193,6 +193,14 @@ def append(name: str, content: Any) -> None:
         history.write(json.dumps(content, sort_keys=True) + "\n")
 
 
+def last(name: str) -> dict[str, Any]:
+    """The last line of `benchmarks/results/NAME.jsonl`; empty where there is none."""
+    file = RESULTS / f"{name}.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    return found
+
+
 def write_readme(name: str, text: str) -> None:
     """Put `text` into README.md between the marks of `name`."""
     readme = ROOT / "README.md"
