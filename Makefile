@@ -9,6 +9,9 @@ FUZZ_CASES ?= 20000
 FUZZ_SEED ?= 1
 FUZZ_FROM ?= 0
 FAULTS ?= --slow
+BENCH ?=
+ONLY ?=
+ROUNDS ?=
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -24,7 +27,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit backpressure packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -58,6 +61,17 @@ audit: .venv-test/.wheel ## known weaknesses of what we depend on, where the adv
 
 backpressure: .venv-test/.wheel ## what a program notices of a slow PostHog: latency and memory, as ratios
 	@cd build && ../.venv-test/bin/python ../benchmarks/backpressure.py
+
+bench: $(WHEEL) ## what the agent costs, against bare: README.md, benchmarks/results; BENCH=quick; ONLY=growth
+	@BENCH=$(BENCH) .venv/bin/python benchmarks/bench.py $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds $(ROUNDS) --write)
+
+bench-peers: $(WHEEL) ## what other tools cost, each in an environment of its own, beside the agent; BENCH=quick; ONLY=chat
+	@BENCH=$(BENCH) .venv/bin/python benchmarks/peers.py $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds $(ROUNDS) --write)
+
+soak: .venv-test/.wheel ## 200,000 calls: memory must stay flat; benchmarks/results/soak.svg
+	@.venv-test/bin/python -c "import matplotlib" 2>/dev/null || \
+		.venv-test/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[bench]"
+	@.venv-test/bin/python benchmarks/soak.py
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)
