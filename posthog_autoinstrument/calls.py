@@ -62,6 +62,13 @@ class Intent:
         )
 
 
+def intent_of(overrides: Mapping[str, Any] | None) -> Intent:
+    """What the program says about a call that starts here; the same object for all of which it says nothing."""
+    if overrides or context.CONTEXT.get() is not None or "posthog" in sys.modules:
+        return Intent(overrides)
+    return NO_INTENT
+
+
 class OpenCall:
     """One logical call from its start to its end. Ends exactly once; whatever comes later changes nothing."""
 
@@ -369,7 +376,7 @@ class Calls:
             recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
             if recorder is not None and recorder.ends == elsewhere.EVERY_END:
                 return SUPPRESSED
-        call = OpenCall(self, endpoint, CARRIED.get() or Intent(overrides))
+        call = OpenCall(self, endpoint, CARRIED.get() or intent_of(overrides))
         if recorder is not None:
             call.recorder = recorder
         if pending is not None and not pending.claimed:
@@ -402,7 +409,7 @@ class Calls:
             recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
             if recorder is not None and recorder.ends == elsewhere.EVERY_END:
                 return None
-        call = OpenCall(self, endpoint, CARRIED.get() or Intent(None))
+        call = OpenCall(self, endpoint, CARRIED.get() or intent_of(None))
         call.recorder = recorder
         call.of_client(client)
         call.claimed = True
@@ -443,6 +450,10 @@ class Calls:
                     self._by_path[as_given, url] = found
                 return found
         return None
+
+
+NO_INTENT = Intent.__new__(Intent)
+NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, context.NOTHING, context.NOTHING
 
 
 class _Suppressed(OpenCall):

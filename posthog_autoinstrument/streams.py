@@ -20,6 +20,10 @@ from .providers import EDGE_BYTES, gap
 from .usage import Unasked, hidden
 
 
+SHORT = 32
+"""Characters that the text of an event which ends a stream does not reach."""
+
+
 class _Bytes:
     """A response's byte stream, forwarded. Mixed with the transport library's own ABCs by `_kind_of`."""
 
@@ -267,14 +271,15 @@ def _events(inner: Iterator[Any], call: OpenCall, texts: list[str], offsets: lis
             text = event.data
             if bulky:
                 text = _kept(text, call)
-            room -= len(text)
+            size = len(text)
+            room -= size
             if room > 0:
                 offsets.append(perf_counter())
                 texts.append(text)
             else:
                 texts[-1:] = [text]  # the last one says how it ended and what it used
             # openai 1.0 never closes the response: the marker is the only end it gives.
-            if text[:6] == "[DONE]":
+            if size < SHORT and text[:6] == "[DONE]":
                 call.finish("complete")
             yield event
         ended = True
@@ -373,13 +378,15 @@ class _AsyncWithoutUsage:
 class _AsyncEvents:
     """The asynchronous twin of `_events`."""
 
-    __slots__ = ("_bulky", "_call", "_inner", "_offsets", "_room", "_texts")
+    __slots__ = ("_bulky", "_call", "_came", "_inner", "_next", "_room", "_texts", "_took")
 
     def __init__(self, inner: AsyncIterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> None:
         self._inner = inner
+        self._next = inner.__anext__
         self._call = call
         self._texts = texts
-        self._offsets = offsets
+        self._took = texts.append
+        self._came = offsets.append
         self._room = TEXT_LIMIT
         self._bulky = call.drops_bulk
 
@@ -387,25 +394,25 @@ class _AsyncEvents:
         return self
 
     async def __anext__(self) -> Any:
-        call = self._call
         came = False
         try:
-            event = await self._inner.__anext__()
+            event = await self._next()
             came = True
         finally:
             if not came:
-                _broke_off(call)
+                _broke_off(self._call)
         text = event.data
         if self._bulky:
-            text = _kept(text, call)
-        self._room -= len(text)
-        if self._room > 0:
-            self._offsets.append(perf_counter())
-            self._texts.append(text)
+            text = _kept(text, self._call)
+        size = len(text)
+        self._room = room = self._room - size
+        if room > 0:
+            self._came(perf_counter())
+            self._took(text)
         else:
             self._texts[-1:] = [text]
-        if text[:6] == "[DONE]":
-            call.finish("complete")
+        if size < SHORT and text[:6] == "[DONE]":
+            self._call.finish("complete")
         return event
 
     def __getattr__(self, name: str) -> Any:
