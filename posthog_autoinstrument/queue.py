@@ -65,7 +65,7 @@ class Queue:
             return False
         self._bytes += size
         self._items.append(record)
-        if waiting + 1 >= self._wake_at:
+        if waiting + 1 >= self._wake_at and self._wake.locked():
             self.wake()
         return True
 
