@@ -19,7 +19,6 @@ from .calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
 from .providers import EDGE_BYTES, gap
 from .usage import Unasked, hidden
 
-
 SHORT = 32
 """Characters that the text of an event which ends a stream does not reach."""
 
