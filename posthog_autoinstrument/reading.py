@@ -39,7 +39,6 @@ MAX_BYTES = 15 * 1024 * 1024 // 2
 _LONG_BYTES = 64 * 1024
 """Texts longer than this may lose their middle."""
 _SLICE = 500_000
-_REST_OF_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 
 
 def shortened(body: bytes) -> bytes:
@@ -80,13 +79,26 @@ def _long_texts(body: bytes) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     start = body.find(b'"') + 1
     while start:
-        end = start
-        while (match := _REST_OF_TEXT.match(body, end, end + _SLICE)) is not None and match.end() > end:
-            end = match.end()
+        end = _end_of_text(body, start)
         if end - start > _LONG_BYTES:
             found.append((start, end))
         start = body.find(b'"', end + 1) + 1
     return found
+
+
+def _end_of_text(body: bytes, start: int) -> int:
+    """Where the string ends that begins at `start`: at the first quote with an even number of backslashes before it."""
+    while (end := body.find(b'"', start)) >= 0:
+        before = end
+        while body[before - 1] == _BACKSLASH:
+            before -= 1
+        if (end - before) % 2 == 0:
+            return end
+        start = end + 1
+    return len(body)
+
+
+_BACKSLASH = 0x5C
 
 
 def _may_be_media(body: bytes, start: int, end: int) -> bool:

@@ -324,3 +324,39 @@ def check_the_same(answers: list[Any], create: Any, around: Any) -> None:
     for name in ("$ai_cache_read_input_tokens", "$ai_reasoning_tokens"):  # 0 is written for streams only
         assert streamed.pop(name) == whole.pop(name, 0)
     assert streamed == whole
+
+
+chunk_deltas = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.sampled_from(["a", "b", "", None, [{"type": "text", "text": "c"}]]),
+        "role": st.just("assistant"),
+        "refusal": st.sampled_from([None, "no"]),
+        "annotations": st.just([{"type": "url_citation"}]),
+    },
+)
+loose_chunks = st.fixed_dictionaries(
+    {"choices": st.lists(st.fixed_dictionaries(
+        {"index": st.sampled_from([0, 0, 0, 1, None]), "delta": chunk_deltas | st.just({"content": "d"})},
+        optional={
+            "finish_reason": st.sampled_from([None, "stop"]),
+            "text": st.just("e"),
+            "message": st.just({"annotations": [{"type": "url_citation"}]}),
+        },
+    ), max_size=2)},
+    optional={
+        "id": st.sampled_from(["chatcmpl-1", "", None]),
+        "model": st.sampled_from(["gpt-4o", ""]),
+        "service_tier": st.sampled_from(["default", "flex", None]),
+        "system_fingerprint": st.sampled_from(["fp_1", "fp_ollama"]),
+        "usage": st.sampled_from([None, {}, {"prompt_tokens": 3}]),
+    },
+)  # fmt: skip
+
+
+@given(st.lists(loose_chunks, max_size=8))
+def test_chunks_that_say_nothing_but_text_are_read_like_all_others(sent: list[dict[str, Any]]) -> None:
+    # A member that nobody knows keeps a chunk from being taken for one that has only text.
+    others = [{**chunk, "unknown": 0} for chunk in sent]
+    as_text, as_others = ([json.dumps(chunk) for chunk in stream] for stream in (sent, others))
+    assert read("chat", None, None, as_text) == read("chat", None, None, as_others)
