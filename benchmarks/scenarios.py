@@ -59,7 +59,7 @@ def why_not(bench: Bench, one: Contestant) -> str:
     """Why a contestant cannot be measured: the last words of the first scenario that it fails. Empty where it can."""
     for scenario in SCENARIOS:
         try:
-            bench.sample(one, scenario.program, **{**scenario.of(True), "calls": 5, "warm": 1})
+            bench.sample(one, scenario.program, **{**scenario.of(True), "warm": 1})
         except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
             return f"{scenario.name}: {str(error).strip().splitlines()[-1]}"
     return ""
