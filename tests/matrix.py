@@ -38,8 +38,16 @@ TOOLS = ("pytest>=8.0", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
 PYTHON = ("3.10", "3.11", "3.12", "3.13")
 WRAPT = {"oldest": ("wrapt==1.16.0", "requests==2.31.0"), "newest": ("wrapt", "requests")}
 
-_CAPTURE = ["test_capture.py", "test_surface.py", "test_usage.py", "test_sockets.py", "test_context.py", "test_smoke.py",
-            "test_doctor.py::test_what_the_sdk_lacks_is_one_line", "providers"]  # fmt: skip
+_CAPTURE = [
+    "test_capture.py",
+    "test_surface.py",
+    "test_usage.py",
+    "test_sockets.py",
+    "test_context.py",
+    "test_smoke.py",
+    "test_doctor.py::test_what_the_sdk_lacks_is_one_line",
+    "providers",
+]
 SUITES = {
     "capture": _CAPTURE,
     "sdk": [
@@ -56,8 +64,8 @@ SUITES = {
     "all": ["."],
     "basics": ["test_capture.py", "test_context.py"],
 }
-"""`capture`: what is captured, by which every SDK is tried on every Python. `sdk`: all that depends on the SDK or on the
-interpreter, by which each of them is tried once."""
+"""`capture`: what is captured, by which every SDK is tried on every Python. `sdk`: all that depends on the SDK or on
+the interpreter, by which each of them is tried once."""
 
 
 @dataclass(frozen=True)
