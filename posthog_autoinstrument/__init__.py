@@ -10,26 +10,45 @@ Names are imported when they are first used: every Python process under the laun
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "configure", "current_trace_id", "flush", "instrument", "posthog_context"]
+__all__ = [
+    "__version__",
+    "capture_feedback",
+    "capture_metric",
+    "configure",
+    "current_trace_id",
+    "flush",
+    "instrument",
+    "posthog_context",
+    "posthog_span",
+    "set_session",
+]
 
 _HOMES = {
+    "capture_feedback": "remarks",
+    "capture_metric": "remarks",
     "configure": "agent",
     "current_trace_id": "context",
     "flush": "agent",
     "instrument": "agent",
     "posthog_context": "context",
+    "posthog_span": "spans",
+    "set_session": "context",
 }
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .agent import configure, flush, instrument
-    from .context import current_trace_id, posthog_context
+    from .context import current_trace_id, posthog_context, set_session
+    from .remarks import capture_feedback, capture_metric
+    from .spans import posthog_span
 
 
 def __getattr__(name):  # type: ignore[no-untyped-def]
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if home in ("remarks", "spans"):
+        __import__(f"{__name__}.agent")  # which they start, where the launcher is
     value = getattr(__import__(f"{__name__}.{home}", fromlist=[name]), name)
     globals()[name] = value
     return value

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import calls, config, elsewhere, forks, guard, hooks, providers, threads, usage, wake
+from . import calls, config, context, elsewhere, forks, guard, hooks, providers, spans, threads, usage, wake
 from .courier import Courier
 from .flusher import Flusher
 from .queue import Queue
@@ -55,11 +55,20 @@ class Agent:
             lambda: len(self._maker.background) if self._maker is not None else 0,
             self.durable,
         )
+        emit = self.flusher.add if self.durable is None else self._add
+        defaults = context.Fields(
+            distinct_id=settings.distinct_id,
+            properties=context.serialised(settings.properties),
+            groups=context.serialised(settings.groups),
+            privacy_mode=settings.privacy_mode,
+        )
+        self.recorder = spans.Recorder(emit, defaults, active=not settings.disabled)
         self.calls = [
             calls.Calls(
                 provider,
                 settings,
-                self.flusher.add if self.durable is None else self._add,
+                defaults,
+                emit,
                 self.flusher.expect,
                 active=not settings.disabled,
             )
@@ -113,6 +122,7 @@ class Agent:
 
     def set_active(self, active: bool) -> None:
         """Switch capture on or off; `posthog_*` arguments are taken out of calls either way."""
+        self.recorder.active = active
         for made in self.calls:
             made.active = active
 
@@ -262,6 +272,8 @@ def start(explicit: bool = False) -> Agent:
                 made.set_active(False)
             made.install()
             _agent = made
+            spans.recorder = made.recorder
+            context.opentelemetry_trace_ids = settings.otel_trace_id
             wake.handle_sigterm()  # again: where the launcher is not, or the program has set it to its default since
             if not settings.launched:  # the launcher has said them already
                 for problem in settings.problems:
@@ -269,6 +281,15 @@ def start(explicit: bool = False) -> Agent:
         elif explicit and not _agent.config.disabled:
             _agent.set_active(True)
         return _agent
+
+
+def _start_woken() -> None:
+    """Start, where the launcher is: a program may name spans before it imports an SDK, or without one."""
+    if getattr(sys, wake.SENTINEL, None) is not None:
+        start()
+
+
+spans.start = _start_woken
 
 
 def instrument() -> None:

@@ -31,6 +31,7 @@ CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
 """Names of the exceptions that cancel a task: asyncio's and trio's."""
 HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-request-id")
 """Headers of answers, in lower case, that tell of a call. A provider names more."""
+OPENTELEMETRY = "opentelemetry.trace"
 MAX_ERROR_CHARS = 100_000
 MAX_PATHS = 1_000
 """Paths that are remembered with their endpoints."""
@@ -50,10 +51,12 @@ CARRIED: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried"
 class Intent:
     """What the program said about a call when it called the method: its context and its `posthog_*` arguments."""
 
-    __slots__ = ("call_fields", "context", "sdk_fields")
+    __slots__ = ("call_fields", "context", "opentelemetry", "sdk_fields")
 
-    def __init__(self, overrides: Mapping[str, Any] | None) -> None:
-        self.context = context.CONTEXT.get()
+    def __init__(self, overrides: Mapping[str, Any] | None, inside: context.Context | None = None) -> None:
+        self.context = inside or context.CONTEXT.get()
+        self.opentelemetry = guard.quietly(context.opentelemetry_ids) if OPENTELEMETRY in sys.modules else None
+        """Trace id and span id of its active span."""
         self.call_fields = context.fields_of_overrides(overrides) if overrides else context.NOTHING
         self.sdk_fields = (
             (guard.quietly(context.fields_of_posthog_sdk) or context.NOTHING)
@@ -64,7 +67,8 @@ class Intent:
 
 def intent_of(overrides: Mapping[str, Any] | None) -> Intent:
     """What the program says about a call that starts here; the same object for all of which it says nothing."""
-    if overrides or context.CONTEXT.get() is not None or "posthog" in sys.modules:
+    modules = sys.modules
+    if overrides or context.CONTEXT.get() is not None or "posthog" in modules or OPENTELEMETRY in modules:
         return Intent(overrides)
     return NO_INTENT
 
@@ -322,6 +326,7 @@ class Calls:
         self,
         provider: Provider,
         config: Config,
+        defaults: context.Fields,
         emit: Callable[[OpenCall, bool], None],
         expect: Callable[[], None],
         active: bool = True,
@@ -333,12 +338,8 @@ class Calls:
         """Says that a call will end later, maybe in a finaliser, where no thread can be started for it."""
         self.active = active
         """False: nothing is captured, but `posthog_*` arguments are still taken out of calls."""
-        self.defaults = context.Fields(
-            distinct_id=config.distinct_id,
-            properties=context.serialised(config.properties),
-            groups=context.serialised(config.groups),
-            privacy_mode=config.privacy_mode,
-        )
+        self.defaults = defaults
+        """What is said of every call of the process."""
         self.keep_media = config.keep_media
         self._kept_headers = {name.encode(): name for name in (*HEADERS, *provider.headers)}
         self._by_path = {
@@ -454,6 +455,7 @@ class Calls:
 
 NO_INTENT = Intent.__new__(Intent)
 NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, context.NOTHING, context.NOTHING
+NO_INTENT.opentelemetry = None
 
 
 class _Suppressed(OpenCall):

@@ -251,6 +251,14 @@ SETTINGS: tuple[Setting, ...] = (
         _text,
     ),
     Setting(
+        "otel_trace_id",
+        "POSTHOG_AUTOINSTRUMENT_OTEL_TRACE_ID",
+        False,
+        FLAG,
+        "Where OpenTelemetry has an active span, use its trace id for traces that nothing else names.",
+        _flag,
+    ),
+    Setting(
         "stream_usage",
         "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE",
         True,
@@ -367,6 +375,7 @@ class Config:
     properties: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None
+    otel_trace_id: bool = False
     stream_usage: bool = True
     stream_usage_hosts: frozenset[str] = frozenset()
     keep_media: bool = False

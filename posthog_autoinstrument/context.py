@@ -6,15 +6,14 @@ user's thread, so that later mutation changes nothing and no host object travels
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from . import guard
 
@@ -92,6 +91,31 @@ def new_trace_id() -> str:
     return uuid_text(os.urandom(16), version=4)
 
 
+opentelemetry_trace_ids = False
+"""Set by `config` from POSTHOG_AUTOINSTRUMENT_OTEL_TRACE_ID: a trace that nobody names is OpenTelemetry's."""
+
+
+def fresh_trace_id() -> str:
+    """The id of a trace that begins here and that nobody names."""
+    if opentelemetry_trace_ids:
+        found = guard.quietly(opentelemetry_ids)
+        if found:
+            return found[0]
+    return new_trace_id()
+
+
+def opentelemetry_ids() -> tuple[str, str] | None:
+    """Trace id and span id of OpenTelemetry's active span, in hexadecimal (W3C); None where there is none.
+
+    opentelemetry-api 1.0 to 1.45: `trace.get_current_span().get_span_context()`; an invalid context has ids of 0.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    return (f"{context.trace_id:032x}", f"{context.span_id:016x}") if context.trace_id else None
+
+
 def uuid_text(octets: bytes, version: int) -> str:
     """16 bytes as the text of a UUID of that version (RFC 9562), its version and variant bits set."""
     text = octets.hex()
@@ -115,18 +139,37 @@ def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
     }
 
 
-def _checked_text(name: str, value: object) -> str | None:
+def checked_text(function: str, name: str, value: object) -> str | None:
+    """The argument `name` of a public function, where it is a string or None; an empty one is None."""
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"posthog_context: {name} must be a string, not {type(value).__name__}")
+        raise TypeError(f"{function}: {name} must be a string, not {type(value).__name__}")
     return value or None
 
 
-def _checked_mapping(name: str, value: object) -> Mapping[Any, Any]:
+def checked_mapping(function: str, name: str, value: object) -> Mapping[Any, Any]:
+    """The argument `name` of a public function, where it is a mapping or None."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise TypeError(f"posthog_context: {name} must be a mapping, not {type(value).__name__}")
+        raise TypeError(f"{function}: {name} must be a mapping, not {type(value).__name__}")
     return value
+
+
+def close(scope: object) -> Context | None:
+    """Leave the innermost block that `scope` opened; what it was, None where none is open here."""
+    # By scope, not by token: a token cannot be reset in another Context, which is where frameworks that finish a
+    # request in a second task would leave us ("was created in a different Context" at every stream).
+    above: list[Context] = []
+    context = CONTEXT.get()
+    while context is not None and context.scope is not scope:
+        above.append(context)
+        context = context.outer
+    if context is not None:
+        rest = context.outer
+        for inner in reversed(above):  # blocks that were opened later and are still open (two generators)
+            rest = Context(inner.fields, rest, inner.scope)
+        CONTEXT.set(rest)
+    return context
 
 
 class posthog_context:
@@ -155,26 +198,29 @@ class posthog_context:
         span_name: str | None = None,
         provider: str | None = None,
     ) -> None:
-        self._distinct_id = _checked_text("distinct_id", distinct_id)
-        self._trace_id = _checked_text("trace_id", trace_id)
-        self._session_id = _checked_text("session_id", session_id)
-        self._properties = _checked_mapping("properties", properties)
-        self._groups = _checked_mapping("groups", groups)
+        self._distinct_id = checked_text("posthog_context", "distinct_id", distinct_id)
+        self._trace_id = checked_text("posthog_context", "trace_id", trace_id)
+        self._session_id = checked_text("posthog_context", "session_id", session_id)
+        self._properties = checked_mapping("posthog_context", "properties", properties)
+        self._groups = checked_mapping("posthog_context", "groups", groups)
         if privacy_mode is not None and not isinstance(privacy_mode, bool):
             raise TypeError(f"posthog_context: privacy_mode must be a bool, not {type(privacy_mode).__name__}")
         self._privacy_mode = privacy_mode
-        self._parent_id = _checked_text("parent_id", parent_id)
-        self._span_name = _checked_text("span_name", span_name)
-        self._provider = _checked_text("provider", provider)
+        self._parent_id = checked_text("posthog_context", "parent_id", parent_id)
+        self._span_name = checked_text("posthog_context", "span_name", span_name)
+        self._provider = checked_text("posthog_context", "provider", provider)
 
     def _opened(self) -> Context:
         outer = CONTEXT.get()
         inherited = outer.fields if outer is not None else NOTHING
+        if self._trace_id and inherited.parent_id and self._trace_id != inherited.trace_id:
+            inherited = copy(inherited)
+            inherited.parent_id = None  # a span of another trace
         return Context(
             merge(
                 Fields(
                     self._distinct_id,
-                    self._trace_id or inherited.trace_id or new_trace_id(),
+                    self._trace_id or inherited.trace_id or fresh_trace_id(),
                     self._session_id,
                     None,
                     serialised(self._properties),
@@ -191,18 +237,7 @@ class posthog_context:
         )
 
     def _close(self) -> None:
-        # By scope, not by token: a token cannot be reset in another Context, which is where frameworks that finish a
-        # request in a second task would leave us ("was created in a different Context" at every stream).
-        above: list[Context] = []
-        context = CONTEXT.get()
-        while context is not None and context.scope is not self:
-            above.append(context)
-            context = context.outer
-        if context is not None:
-            rest = context.outer
-            for inner in reversed(above):  # blocks that were opened later and are still open (two generators)
-                rest = Context(inner.fields, rest, inner.scope)
-            CONTEXT.set(rest)
+        close(self)
 
     def __enter__(self) -> posthog_context:
         CONTEXT.set(self._opened())
@@ -223,105 +258,28 @@ class posthog_context:
 
     def __call__(self, function: F) -> F:
         """Decorate `function`: each call of it runs inside a block of its own."""
-        if inspect.isasyncgenfunction(function):
+        from .blocks import Block, decorate  # where something is decorated only: `import openai` would wait for it
 
-            @functools.wraps(function)
-            async def in_context_asyncgen(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-                context: Context | None = self._opened()
-                inner = function(*args, **kwargs)
-                step: Callable[[], Any] = inner.__anext__
-                try:
-                    while True:
-                        before = CONTEXT.get()
-                        CONTEXT.set(context)
-                        try:
-                            item = await step()
-                        except StopAsyncIteration:
-                            return
-                        finally:
-                            context = CONTEXT.get()  # blocks that the body has open over its `yield`
-                            CONTEXT.set(before)
-                        with _Thrown() as thrown:
-                            sent = yield item
-                            step = functools.partial(inner.asend, sent)
-                        if thrown.error is not None:
-                            # What the consumer throws in (`asynccontextmanager` does) is the generator's to handle.
-                            step = functools.partial(inner.athrow, thrown.error)
-                finally:
-                    await inner.aclose()
-
-            return cast(F, in_context_asyncgen)
-        if inspect.isgeneratorfunction(function):
-
-            @functools.wraps(function)
-            def in_context_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-                return (yield from _Steps(self._opened(), function(*args, **kwargs)))
-
-            return cast(F, in_context_generator)
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def in_context_coroutine(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return await function(*args, **kwargs)
-
-            return cast(F, in_context_coroutine)
-
-        @functools.wraps(function)
-        def in_context(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return cast(F, in_context)
-
-
-class _Thrown:
-    """Catches what is thrown into a generator at its `yield`, for another generator; closing is not caught."""
-
-    error: BaseException | None = None
-
-    def __enter__(self) -> _Thrown:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if error is None or isinstance(error, GeneratorExit):
-            return False
-        self.error = error
-        return True
-
-
-class _Steps(Generator[Any, Any, Any]):
-    """A generator whose body runs inside a context while its consumer, between two steps, does not."""
-
-    def __init__(self, context: Context, inner: Generator[Any, Any, Any]) -> None:
-        self._context: Context | None = context
-        self._inner = inner
-
-    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        before = CONTEXT.get()
-        CONTEXT.set(self._context)
-        try:
-            return step(*args)
-        finally:
-            self._context = CONTEXT.get()  # blocks that the body has open over its `yield`
-            CONTEXT.set(before)
-
-    def send(self, value: Any) -> Any:
-        return self._step(self._inner.send, value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._step(self._inner.throw, *error)
-
-    def close(self) -> None:
-        self._step(self._inner.close)
+        return decorate(function, lambda args, kwargs: Block(self._opened()))
 
 
 def current_trace_id() -> str | None:
-    """The trace that calls made here belong to; None outside of any `posthog_context`."""
+    """The trace that calls made here belong to; None outside of any `posthog_context` and `posthog_span`."""
     context = CONTEXT.get()
     return context.fields.trace_id if context is not None else None
+
+
+def set_session(session_id: str | None) -> None:
+    """Say to which session (a conversation) the calls belong that are made from here on.
+
+    Until the innermost open block ends; outside of any, for the rest of this thread or task. None says to no session.
+    Raises TypeError for an id that is no string.
+    """
+    session_id = checked_text("set_session", "session_id", session_id)
+    context = CONTEXT.get()
+    fields = copy(context.fields if context is not None else NOTHING)
+    fields.session_id = session_id
+    CONTEXT.set(Context(fields, context.outer, context.scope) if context is not None else Context(fields, None, None))
 
 
 def fields_of_overrides(overrides: Mapping[str, Any]) -> Fields:

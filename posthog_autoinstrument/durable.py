@@ -9,12 +9,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from . import event, guard, mend, redact
+from . import guard, mend, redact
 from .background import Background
 from .config import Config
 from .maker import Maker
 from .outbox import EVENT, RECORD, Kept
-from .records import Call, Sealable, Sealed, call_from_bytes
+from .records import Call, Record, Sealable, Sealed, Span, record_from_bytes
 from .sinks import Event
 from .spool import Orphan, Spool, fingerprint
 from .store import StoreError
@@ -51,13 +51,9 @@ class Durable:
         finally:
             take(Sealed(replace(call, spooled=tuple(numbers)) if numbers else call, record.pid, record.size))
 
-    def _commit(self, call: Call, numbers: list[int]) -> None:
+    def _commit(self, call: Record, numbers: list[int]) -> None:
         if _holds_secrets(call):
-            provider = self.maker.provider_of(call)
-            built = event.build(
-                call, event.read(call, provider), provider, self._config.keep_media, self._config.provider
-            )
-            kind, body = EVENT, mend.dumps(built)
+            kind, body = EVENT, mend.dumps(self.maker.built(call))
         else:
             kind, body = RECORD, call.to_bytes()
         self.spool.keep(kind, call.uuid, body, numbers)
@@ -77,9 +73,9 @@ class Durable:
                 if made is None:
                     forget(rows)
                 return made
-            call = call_from_bytes(row.body, rows)
+            call = record_from_bytes(row.body, rows)
             keep_media = facts["keep_media"] == "1" if "keep_media" in facts else None
-            return self.maker.build_call(call, background, forget, keep_media, facts.get("provider"))
+            return self.maker.build_record(call, background, forget, keep_media, facts.get("provider"))
         except (ValueError, TypeError, KeyError):
             forget(rows)
             self.maker.lose(1, "damaged in the spool")
@@ -158,16 +154,25 @@ _MARKS = (b'"mcp"', b"domain_secrets", b"uthorization", b'ookie"', b"api_key", b
 _TEXT_MARKS = tuple(mark.decode() for mark in _MARKS)
 
 
-def _holds_secrets(call: Call) -> bool:
+def _holds_secrets(record: Record) -> bool:
     """Whether a record must not be written down as it is: privacy mode, credentials of tools, keys in URLs, errors."""
-    if call.identity.privacy_mode or call.error is not None:
+    identity = record.identity
+    if identity.privacy_mode:
         return True
-    if any(mark in url for url in (call.base_url, call.request_url) for mark in "?@"):
+    if isinstance(record, Call):
+        urls = record.base_url + record.request_url
+        if record.error is not None or "?" in urls or "@" in urls:
+            return True
+        bodies: tuple[bytes, ...] = (record.request or b"",)
+    elif isinstance(record, Span):
+        if record.error is not None:
+            return True
+        bodies = tuple((text or "").encode("utf-8", "replace") for text in (record.input_state, record.output_state))
+    else:
+        bodies = (record.value.encode("utf-8", "replace"),)
+    if any(mark in body for body in bodies for mark in _MARKS) or any(map(redact.holds_keys, bodies)):
         return True
-    request = call.request or b""
-    if any(mark in request for mark in _MARKS) or redact.holds_keys(request):
-        return True
-    properties = call.identity.properties
+    properties = identity.properties
     named = " ".join(properties).lower()
     return any(name in named for name in redact.SECRET_NAMES) or any(
         redact.holds_keys(text.encode("utf-8", "replace")) or any(mark in text for mark in _TEXT_MARKS)

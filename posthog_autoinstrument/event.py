@@ -15,7 +15,7 @@ from typing import Any
 from . import __version__, guard, mend, reading, redact
 from .generation import Failure, Generation, Usage
 from .providers import Provider
-from .records import Call, Error
+from .records import Call, Error, Record, Remark, Span
 from .summary import Summary
 
 LIBRARY = "posthog-autoinstrument"
@@ -116,6 +116,78 @@ def _span(
     return _envelope("$ai_span", call, properties)
 
 
+def build_span(span: Span, keep_media: bool = False) -> Event:
+    """The event of a step that the program names: `$ai_span`, or `$ai_trace` for what is said of the whole trace."""
+    properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
+    parts = (
+        ("write the tags", lambda: _values(span.identity.tags)),
+        ("name the span", lambda: _step_facts(span)),
+        ("write the content", lambda: _step_states(span, keep_media)),
+        ("write the identity", lambda: _identity(span)),
+        ("write the properties", lambda: _own_properties(span)),
+        ("write the groups", lambda: _groups(span)),
+        ("write the error", lambda: _step_error(span)),
+    )
+    for step, part in parts:
+        properties.update(guard.attempt(step, part) or {})
+    if span.of_trace:
+        properties.pop("$ai_parent_id", None)
+    properties["$ai_span_name"] = span.name
+    return _envelope("$ai_trace" if span.of_trace else "$ai_span", span, properties)
+
+
+def _step_facts(span: Span) -> dict[str, Any]:
+    found: dict[str, Any] = {"$ai_trace_id": mend.clip_id(span.identity.trace_id)}
+    # PostHog adds the latencies of a trace and of its outermost spans up: a trace has none of its own.
+    if not span.of_trace:
+        found["$ai_span_id"] = span.span_id
+        found["$ai_latency"] = span.duration_s
+    if span.type is not None:
+        found["$ai_span_type"] = span.type
+    return found
+
+
+def _step_states(span: Span, keep_media: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in (("$ai_input_state", span.input_state), ("$ai_output_state", span.output_state)):
+        if text is not None:
+            private = span.identity.privacy_mode
+            found[name] = None if private else redact.redact_state(json.loads(text), keep_media)
+    return found
+
+
+def _step_error(span: Span) -> dict[str, Any]:
+    error = span.error
+    if error is None:
+        return {}
+    text = (_matching(error.name, _CLASS) or "Exception") if span.identity.privacy_mode else error.message or error.name
+    return {"$ai_is_error": True, "$ai_error": redact.redact_keys(text)}
+
+
+def build_remark(remark: Remark) -> Event:
+    """The event of what is said of a trace: `$ai_feedback` or `$ai_metric`."""
+    properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
+    parts = (
+        ("write the tags", lambda: _values(remark.identity.tags)),
+        ("write the identity", lambda: _identity(remark)),
+        ("write the properties", lambda: _own_properties(remark)),
+        ("write the groups", lambda: _groups(remark)),
+        ("write the remark", lambda: _remarked(remark)),
+    )
+    for step, part in parts:
+        properties.update(guard.attempt(step, part) or {})
+    return _envelope("$ai_feedback" if remark.name is None else "$ai_metric", remark, properties)
+
+
+def _remarked(remark: Remark) -> dict[str, Any]:
+    value = json.loads(remark.value)
+    trace = {"$ai_trace_id": mend.clip_id(remark.identity.trace_id)}
+    if remark.name is None:
+        private = remark.identity.privacy_mode  # what people write of an answer quotes it
+        return {**trace, "$ai_feedback_text": None if private else value}
+    return {**trace, "$ai_metric_name": remark.name, "$ai_metric_value": value}
+
+
 def _span_facts(call: Call, generation: Generation) -> dict[str, Any]:
     found = _facts(call, generation, is_embedding=True)
     del found["$ai_stream"]
@@ -130,7 +202,7 @@ def _states(call: Call, generation: Generation, keep_media: bool) -> dict[str, A
     }
 
 
-def _envelope(name: str, call: Call, properties: dict[str, Any]) -> Event:
+def _envelope(name: str, call: Record, properties: dict[str, Any]) -> Event:
     properties.update({"$lib": LIBRARY, "$lib_version": __version__, "$geoip_disable": True, "$is_server": True})
     identity = call.identity
     return {
@@ -281,7 +353,7 @@ def _timings(call: Call, generation: Generation) -> dict[str, Any]:
     return found
 
 
-def _identity(call: Call) -> dict[str, Any]:
+def _identity(call: Record) -> dict[str, Any]:
     identity = call.identity
     found: dict[str, Any] = {}
     for name, value in (
@@ -297,7 +369,7 @@ def _identity(call: Call) -> dict[str, Any]:
     return found
 
 
-def _own_properties(call: Call) -> dict[str, Any]:
+def _own_properties(call: Record) -> dict[str, Any]:
     """The program's own properties: they win over what the call says, an overridden provider wins over them."""
     found = redact.redact_properties({key: json.loads(text) for key, text in call.identity.properties.items()})
     if call.identity.provider:
@@ -305,7 +377,7 @@ def _own_properties(call: Call) -> dict[str, Any]:
     return found
 
 
-def _groups(call: Call) -> dict[str, Any]:
+def _groups(call: Record) -> dict[str, Any]:
     groups = {key: json.loads(text) for key, text in call.identity.groups.items()}
     return {"$groups": groups} if groups else {}
 

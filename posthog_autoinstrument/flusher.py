@@ -197,7 +197,7 @@ class Flusher:
             settled = True
         finally:
             if taken:
-                rows = taken[0].call.spooled
+                rows = taken[0].record.spooled
                 if not self.queue.add(taken[0], counted=not rows):
                     durable.spool.spill(rows)
             elif not settled:

@@ -15,7 +15,7 @@ from .background import Background
 from .config import Config
 from .generation import Generation
 from .providers import Provider
-from .records import Call, Sealable
+from .records import Call, Record, Remark, Sealable, Span
 from .sinks import Event
 
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
@@ -54,10 +54,36 @@ class Maker:
 
     def build(self, record: Sealable) -> Event | None:
         """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised."""
-        call = record.seal()
-        if call is None:
+        sealed = record.seal()
+        if sealed is None:
             return None
-        return self.build_call(call, self.background, self.forget)
+        return self.build_record(sealed, self.background, self.forget)
+
+    def build_record(
+        self,
+        record: Record,
+        background: Background,
+        forget: Callable[[tuple[int, ...]], None],
+        keep_media: bool | None = None,
+        provider_name: str | None = None,
+    ) -> Event | None:
+        """The event of a record; rows of an outbox that make none are told to `forget`."""
+        if isinstance(record, Call):
+            return self.build_call(record, background, forget, keep_media, provider_name)
+        made = self.finished(self.built(record, keep_media), record.spooled)
+        if made is None:
+            forget(record.spooled)
+        return made
+
+    def built(self, record: Record, keep_media: bool | None = None) -> dict[str, Any]:
+        """The event of a record, before the user's hook has it."""
+        keep_media = self._config.keep_media if keep_media is None else keep_media
+        if isinstance(record, Span):
+            return event.build_span(record, keep_media)
+        if isinstance(record, Remark):
+            return event.build_remark(record)
+        provider = self.provider_of(record)
+        return event.build(record, event.read(record, provider), provider, keep_media, self._config.provider)
 
     def provider_of(self, call: Call) -> Provider:
         """Whose call it is."""

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from . import quickjson
 
@@ -90,21 +90,83 @@ class Call:
     def to_bytes(self) -> bytes:
         """This record as bytes: a JSON head and the bodies, length-prefixed, with a checksum."""
         head = {name: value for name, value in vars(self).items() if name not in ("request", "response", "spooled")}
-        head["identity"] = vars(self.identity)
-        head["error"] = vars(self.error) if self.error else None
-        parts = [quickjson.dumps(head) or json.dumps(head, separators=(",", ":"), default=dict).encode("utf-8")]
-        parts += [part if part is not None else b"" for part in (self.request, self.response)]
-        present = (self.request is not None) | (self.response is not None) << 1
-        body = b"".join(parts)
-        return _HEAD.pack(_MAGIC, 1, present, *(len(part) for part in parts), zlib.crc32(body)) + body
+        return _packed(self, head, self.request, self.response)
 
+
+@dataclass
+class Span:
+    """One step of a program, as it names it, or (`of_trace`) what is said of a whole trace.
+
+    `input_state` and `output_state` are JSON texts, None where nothing is known of them.
+    """
+
+    name: str
+    type: str | None
+    uuid: str
+    span_id: str
+    ended_at: float
+    duration_s: float
+    identity: Identity
+    input_state: str | None = None
+    output_state: str | None = None
+    error: Error | None = None
+    of_trace: bool = False
+    spooled: tuple[int, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """As `Call.to_bytes`; the states are the bodies."""
+        bodies = ("input_state", "output_state", "spooled")
+        head = {"record": "span", **{name: value for name, value in vars(self).items() if name not in bodies}}
+        return _packed(self, head, _encoded(self.input_state), _encoded(self.output_state))
+
+
+@dataclass
+class Remark:
+    """What a program or its user says of a trace: feedback (`name` is None, `value` a text), or a metric of that name.
+
+    `value` is JSON text."""
+
+    uuid: str
+    ended_at: float
+    identity: Identity
+    name: str | None
+    value: str
+    spooled: tuple[int, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """As `Call.to_bytes`, without bodies."""
+        head = {"record": "remark", **{name: value for name, value in vars(self).items() if name != "spooled"}}
+        return _packed(self, head, None, None)
+
+
+Record = Call | Span | Remark
+"""Everything that travels from the host's side to the flusher."""
 
 _MAGIC = b"PHAC"
 _HEAD = struct.Struct("<4sBBQQQI")
 
 
-def call_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Call:
-    """The record that `Call.to_bytes` wrote. Raises ValueError for anything else."""
+def _encoded(text: str | None) -> bytes | None:
+    return text.encode("utf-8", "surrogatepass") if text is not None else None
+
+
+def _decoded(data: bytes | None) -> str | None:
+    return data.decode("utf-8", "surrogatepass") if data is not None else None
+
+
+def _packed(record: Record, head: dict[str, Any], first: bytes | None, second: bytes | None) -> bytes:
+    head["identity"] = vars(record.identity)
+    error = head.get("error")
+    head["error"] = vars(error) if error else None
+    parts = [quickjson.dumps(head) or json.dumps(head, separators=(",", ":"), default=dict).encode("utf-8")]
+    parts += [part if part is not None else b"" for part in (first, second)]
+    present = (first is not None) | (second is not None) << 1
+    body = b"".join(parts)
+    return _HEAD.pack(_MAGIC, 1, present, *(len(part) for part in parts), zlib.crc32(body)) + body
+
+
+def record_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Record:
+    """The record whose `to_bytes` wrote this. Raises ValueError for anything else."""
     if len(data) < _HEAD.size:
         raise ValueError("not a record: too short")
     magic, version, present, *lengths, checksum = _HEAD.unpack_from(data)
@@ -113,24 +175,24 @@ def call_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Call:
         raise ValueError("not a record of a known version")
     if len(body) != sum(lengths) or zlib.crc32(body) != checksum:
         raise ValueError("a damaged record")
-    head_length, request_length, _ = lengths
+    head_length, first_length, _ = lengths
     head = quickjson.loads(body[:head_length])
+    first_end = head_length + first_length
+    first = body[head_length:first_end] if present & 1 else None
+    second = body[first_end:] if present & 2 else None
     head["identity"] = Identity(**head["identity"])
-    if head["error"]:
-        head["error"] = Error(**{**head["error"], "causes": tuple(head["error"]["causes"])})
+    error = head.pop("error")
+    if error:
+        error = Error(**{**error, "causes": tuple(error["causes"])})
+    kind = head.pop("record", "call")
+    if kind == "remark":
+        return Remark(**head, spooled=spooled)
+    head["error"] = error
+    if kind == "span":
+        return Span(**head, input_state=_decoded(first), output_state=_decoded(second), spooled=spooled)
     head["chunks"] = None if head["chunks"] is None else tuple(head["chunks"])
     head["chunk_offsets_s"] = tuple(head["chunk_offsets_s"])
-    request_end = head_length + request_length
-    return Call(
-        **head,
-        request=body[head_length:request_end] if present & 1 else None,
-        response=body[request_end:] if present & 2 else None,
-        spooled=spooled,
-    )
-
-
-Record = Call
-"""Everything that travels from the host's side to the flusher. Spans, feedback and metrics join it."""
+    return Call(**head, request=first, response=second, spooled=spooled)
 
 
 class Sealable(Protocol):
@@ -151,13 +213,13 @@ class Sealable(Protocol):
 class Sealed:
     """A record that was sealed early, on the program's thread: it is in the spool already."""
 
-    __slots__ = ("call", "pid", "size")
+    __slots__ = ("pid", "record", "size")
     sealed = True
 
-    def __init__(self, call: Call, pid: int, size: int) -> None:
-        self.call = call
+    def __init__(self, record: Record, pid: int, size: int) -> None:
+        self.record = record
         self.pid = pid
         self.size = size
 
     def seal(self) -> Record | None:
-        return self.call
+        return self.record

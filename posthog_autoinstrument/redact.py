@@ -72,6 +72,14 @@ def redact_content(value: Any, keep_media: bool = False) -> Any:
     return rewrite(value, _redact_secret if keep_media else _redact_both)
 
 
+def redact_state(value: Any, keep_media: bool = False) -> Any:
+    """What went into a step of the program or came out of it: as content, and without what is named as a credential.
+
+    A program's arguments may be anything: clients' settings, the headers of a request.
+    """
+    return rewrite(redact_content(value, keep_media), _redact_property)
+
+
 def _is_clean(value: Any, key: str | None) -> bool:
     """Whether a quick look finds nothing that could be redacted. Most of what is said is such."""
     items: Iterable[tuple[Any, Any]]

@@ -33,13 +33,13 @@ def seal(call: OpenCall) -> Call | None:
         body = _sound_or_picture(body, media, size, call.calls.keep_media)
     elif texts is None and body is not None and (call.stream or sse.is_event_stream(headers)):
         texts, body = sse.texts(body), None
-    entropy = os.urandom(26)
+    uuid, span_id = ids(call.ended_at)
     started = call.started
     return Call(
         sdk=call.calls.provider.name,
         endpoint=call.endpoint.name,
-        uuid=context.uuid_text(max(0, int(call.ended_at * 1000)).to_bytes(6, "big") + entropy[:10], version=7),
-        span_id=context.uuid_text(entropy[10:], version=4),
+        uuid=uuid,
+        span_id=span_id,
         client=call.client,
         base_url=base_url,
         request_url=str(call.url) if call.url is not None else "",
@@ -66,6 +66,13 @@ def seal(call: OpenCall) -> Call | None:
     )
 
 
+def ids(ended_at: float) -> tuple[str, str]:
+    """Two new ids: a UUID version 7 of that time, in epoch seconds, and one of version 4."""
+    entropy = os.urandom(26)
+    ordered = max(0, int(ended_at * 1000)).to_bytes(6, "big") + entropy[:10]
+    return context.uuid_text(ordered, version=7), context.uuid_text(entropy[10:], version=4)
+
+
 def _read_raw(call: OpenCall) -> bytes:
     """What was kept of a body that the program read itcall."""
     head, tail = b"".join(call.raw or ()), b"".join(call.raw_tail or ())
@@ -90,20 +97,29 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
             fields = context.merge(source, fields)
     tags = intent.sdk_fields.properties
     properties = {**defaults.properties, **tags, **own.properties, **intent.call_fields.properties}
+    trace_id, parent_id = fields.trace_id, fields.parent_id
+    if own.parent_id and parent_id == own.parent_id and trace_id != own.trace_id:
+        parent_id = None  # the call is said to be of another trace than the span around it
+    active = intent.opentelemetry
+    if active is not None:
+        names = {"otel_trace_id": f'"{active[0]}"', "otel_span_id": f'"{active[1]}"'}
+        properties = {**names, **properties}
+        if trace_id is None and context.opentelemetry_trace_ids:
+            trace_id = active[0]
     if tags:
         # As in PostHog's wrapper, a tag does not take the place of a fact of the call; a property does.
         named = {*own.properties, *intent.call_fields.properties}
         properties = {key: text for key, text in properties.items() if key in named or key not in tags}
     return Identity(
         distinct_id=fields.distinct_id,
-        trace_id=fields.trace_id or context.new_trace_id(),
+        trace_id=trace_id or context.new_trace_id(),
         session_id=fields.session_id,
         replay_session_id=fields.replay_session_id,
         properties=properties,
         groups=fields.groups,
         tags=tags,
         privacy_mode=any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
-        parent_id=fields.parent_id,
+        parent_id=parent_id,
         span_name=fields.span_name,
         provider=fields.provider,
     )

@@ -17,9 +17,12 @@ NAME = "posthog_autoinstrument"
 FLOORS: dict[str, set[str]] = {
     "ground": {
         "__init__", "guard", "config", "context", "jsonsafe", "forks", "records", "generation", "reading", "deltas",
-        "sse", "summary", "threads", "providers", "quickjson",
+        "sse", "blocks", "summary", "threads", "providers", "quickjson",
     },
-    "host": {"calls", "sealing", "elsewhere", "sites", "wire", "streams", "usage", "sockets", "conversations", "hooks"},
+    "host": {
+        "calls", "sealing", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage", "sockets",
+        "conversations", "hooks",
+    },
     "delivery": {
         "background", "event", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox", "spool",
     },

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthog_autoinstrument import event, providers
-from posthog_autoinstrument.records import Call, Error, Identity, call_from_bytes
+from posthog_autoinstrument.records import Call, Error, Identity, record_from_bytes
 
 text = st.text(max_size=30)
 maybe_text = st.none() | text
@@ -50,14 +50,14 @@ calls = st.builds(
 
 @given(calls)
 def test_a_call_survives_the_way_through_bytes(call):
-    assert call_from_bytes(call.to_bytes()) == call
+    assert record_from_bytes(call.to_bytes()) == call
 
 
 @given(calls)
 def test_the_event_is_the_same_after_the_way_through_bytes(call):
     (provider,) = providers.load_providers()
     direct = event.build(call, event.read(call, provider), provider)
-    again = call_from_bytes(call.to_bytes())
+    again = record_from_bytes(call.to_bytes())
     travelled = event.build(again, event.read(again, provider), provider)
     # A call without a trace id would get a fresh one each time; these have one.
     assert direct == travelled
@@ -70,7 +70,7 @@ def test_damage_is_noticed(call, data):
     damaged = bytearray(body)
     damaged[place] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        assert dataclasses.asdict(call_from_bytes(bytes(damaged))) == dataclasses.asdict(call)
+        assert dataclasses.asdict(record_from_bytes(bytes(damaged))) == dataclasses.asdict(call)
     except ValueError:
         pass
 
@@ -78,4 +78,4 @@ def test_damage_is_noticed(call, data):
 @pytest.mark.parametrize("data", [b"", b"PHAC", b"x" * 100, b'{"json": true}' * 10])
 def test_something_else_is_refused(data):
     with pytest.raises(ValueError, match="record"):
-        call_from_bytes(data)
+        record_from_bytes(data)

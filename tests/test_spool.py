@@ -22,7 +22,7 @@ from conftest import TOKEN, environment
 from posthog_autoinstrument import config
 from posthog_autoinstrument.cli import send
 from posthog_autoinstrument.outbox import EVENT, RECORD, Outbox
-from posthog_autoinstrument.records import call_from_bytes
+from posthog_autoinstrument.records import record_from_bytes
 from posthog_autoinstrument.spool import Orphan, Spool
 from posthog_autoinstrument.store import StoreError
 from posthog_autoinstrument.testing import Answer, Fault
@@ -86,7 +86,7 @@ class TestOneProcess:
         orphan = Orphan(path, 1 << 30)
         (row,) = orphan.outbox.rows(0, 10)
         assert row.kind == RECORD
-        call = call_from_bytes(row.body)
+        call = record_from_bytes(row.body)
         assert json.loads(call.request)["messages"] == [{"role": "user", "content": "hello"}]
         assert call.uuid == row.uuid
         orphan.close()

@@ -1,0 +1,277 @@
+"""Spans: the steps that a program names itself.
+
+What a program puts into a span is made into JSON on its own thread, when it is put there: nothing that changes later,
+and no `__repr__` of the program's on the flusher's thread, can matter. Without an agent in the process a span only
+places the calls inside it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from time import perf_counter, time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import blocks, context, guard, jsonsafe
+from .calls import CANCELLATIONS, MAX_ERROR_CHARS, Intent
+
+if TYPE_CHECKING:
+    from .records import Identity, Record
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_ITEMS = 1_000
+"""So many of what a decorated generator yields are its output."""
+
+
+class Recorder:
+    """Where a process's finished spans and remarks go. Made by the agent."""
+
+    def __init__(self, emit: Callable[[Any, bool], None], defaults: context.Fields, active: bool) -> None:
+        self.emit = emit
+        self.defaults = defaults
+        self.active = active
+
+
+recorder: Recorder | None = None
+"""That of this process: set by the agent when it starts."""
+start: Callable[[], object] | None = None
+"""Starts the agent, where the launcher is and no SDK was imported yet. Set by the agent's module."""
+
+
+def recording() -> Recorder | None:
+    """The recorder, where something is to be recorded."""
+    if recorder is None and start is not None:
+        guard.attempt("start", start)
+    return recorder if recorder is not None and recorder.active else None
+
+
+class Finished:
+    """A record that is still made of references, as the queue takes it."""
+
+    sealed = False
+
+    def __init__(self, to: Recorder, intent: Intent, size: int, pid: int) -> None:
+        self.recorder = to
+        self.intent = intent
+        self.size = size
+        self.pid = pid
+        self.ended_at = time()
+
+    def seal(self) -> Record | None:
+        """The plain record; None where it must not be recorded. On the flusher's thread."""
+        from .sealing import ids, resolve
+
+        if guard.quietly(context.disabled_by_posthog_sdk):
+            return None
+        return self.record(ids(self.ended_at)[0], resolve(self.intent, self.recorder.defaults))
+
+    def record(self, uuid: str, identity: Identity) -> Record:
+        """What it is, of whom."""
+        raise NotImplementedError
+
+
+class FinishedSpan(Finished):
+    """A span that was left; `of_trace`: what it says of the whole trace."""
+
+    def __init__(self, to: Recorder, span: Span, of_trace: bool) -> None:
+        size = len(span.input_state or "") + len(span.output_state or "")
+        super().__init__(to, span.intent, size, span.pid)
+        self.span = span
+        self.of_trace = of_trace
+
+    def record(self, uuid: str, identity: Identity) -> Record:
+        from dataclasses import replace
+
+        from . import records
+
+        span = self.span
+        properties = {**identity.properties, **span.properties}
+        return records.Span(
+            name=span.name,
+            type=span.type,
+            uuid=uuid,
+            span_id=span.id,
+            ended_at=self.ended_at,
+            duration_s=max(0.0, span.duration_s),
+            # In its own context it is the parent of what is captured there.
+            identity=replace(identity, parent_id=span.parent_id, span_name=None, properties=properties),
+            input_state=span.input_state,
+            output_state=span.output_state,
+            error=records.Error(*span.error) if span.error is not None else None,
+            of_trace=self.of_trace,
+        )
+
+
+class Span:
+    """One span that was entered: what `with posthog_span(...) as span` gives.
+
+    `id` and `trace_id` are what its event says, and those of the calls inside. Its methods never raise.
+    """
+
+    input_state: str | None = None
+    output_state: str | None = None
+    error: tuple[Any, ...] | None = None
+    duration_s = 0.0
+
+    def __init__(self, of: posthog_span, name: str, type: str | None) -> None:
+        outer = context.CONTEXT.get()
+        inherited = outer.fields if outer is not None else context.NOTHING
+        self.of = of
+        self.name = name
+        self.type = type
+        self.id = context.new_trace_id()
+        self.parent_id = inherited.parent_id
+        self.trace_id = inherited.trace_id or context.fresh_trace_id()
+        self.properties: dict[str, str] = {}
+        fields = context.merge(context.Fields(trace_id=self.trace_id, parent_id=self.id), inherited)
+        self.opened = context.Context(fields, outer, self)
+        self.intent = Intent(None, self.opened)
+        self.pid = os.getpid()
+        self.started = perf_counter()
+
+    def set_input(self, value: Any) -> None:
+        """Say what went in: any value, made into JSON now."""
+        self.input_state = guard.attempt("write a state", jsonsafe.dumps, value)
+
+    def set_output(self, value: Any) -> None:
+        """Say what came out: any value, made into JSON now."""
+        self.output_state = guard.attempt("write a state", jsonsafe.dumps, value)
+
+    def set_property(self, name: str, value: Any) -> None:
+        """Put a property on the span's event."""
+        self.properties.update(context.serialised({name: value}))
+
+    def end(self, error: BaseException | None, names_trace: bool) -> None:
+        """The span was left, by an exception or not."""
+        self.duration_s = perf_counter() - self.started
+        to = recording()
+        if to is None:
+            return
+        if error is not None and not isinstance(error, GeneratorExit):
+            name = type(error).__name__
+            said = "cancelled" if name in CANCELLATIONS else (guard.quietly(str, error) or "")[:MAX_ERROR_CHARS]
+            self.error = (name, said)
+        to.emit(FinishedSpan(to, self, of_trace=False), False)
+        if names_trace and self.parent_id is None:
+            to.emit(FinishedSpan(to, self, of_trace=True), False)
+
+
+class posthog_span:
+    """Name one step of the program: an event `$ai_span`, and the parent of every call and span inside.
+
+    Context manager and decorator, for functions, coroutine functions, generators and asynchronous generators. A
+    decorated function's arguments and its result are the span's input and output (`capture_input=False` and
+    `capture_output=False` leave them out); in a `with` block `span.set_input(value)` and `span.set_output(value)` say
+    them. `type` is the kind of step, in PostHog's words "tool", "agent", "chain" and the like. `trace=True` on the
+    outermost span names the whole trace, too: an event `$ai_trace` with the same input and output. `properties` go on
+    the span's event only.
+
+    One object may be entered many times, in any thread or task. Raises TypeError for a name or type that is no string,
+    and for properties that are no mapping.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type: str | None = None,
+        *,
+        trace: bool = False,
+        capture_input: bool = True,
+        capture_output: bool = True,
+        properties: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._name = context.checked_text("posthog_span", "name", name)
+        if not self._name:
+            raise TypeError("posthog_span: name must not be empty")
+        self._type = context.checked_text("posthog_span", "type", type)
+        self._properties = context.checked_mapping("posthog_span", "properties", properties)
+        self._trace = bool(trace)
+        self._capture_input = bool(capture_input)
+        self._capture_output = bool(capture_output)
+
+    def _opened(self) -> Span:
+        span = Span(self, str(self._name), self._type)
+        if self._properties:
+            span.properties = context.serialised(self._properties)
+        return span
+
+    def __enter__(self) -> Span:
+        span = self._opened()
+        context.CONTEXT.set(span.opened)
+        return span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        found = context.CONTEXT.get()
+        while found is not None and getattr(found.scope, "of", None) is not self:
+            found = found.outer
+        if found is not None:
+            context.close(found.scope)
+            guard.attempt("end a span", found.scope.end, error, self._trace)  # type: ignore[attr-defined]
+
+    async def __aenter__(self) -> Span:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: F) -> F:
+        """Decorate `function`: each call of it is a span of its own."""
+        signature = guard.quietly(inspect.signature, function) if self._capture_input else None
+
+        def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> blocks.Block:
+            span = self._opened()
+            if signature is not None and recording() is not None:
+                guard.attempt("read the arguments of a span", _take_arguments, span, signature, args, kwargs)
+            return _Run(span, self._capture_output, self._trace)
+
+        return blocks.decorate(function, begin)
+
+
+def _take_arguments(span: Span, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """The arguments by their names. Those that do not fit raise in the function, as they should."""
+    try:
+        named = dict(signature.bind(*args, **kwargs).arguments)
+    except TypeError:
+        return
+    first = next(iter(signature.parameters), None)
+    if first in ("self", "cls"):
+        named.pop(first, None)
+    span.set_input(named)
+
+
+class _Run(blocks.Block):
+    """One run of a decorated function, as a span."""
+
+    def __init__(self, span: Span, capture_output: bool, names_trace: bool) -> None:
+        super().__init__(span.opened)
+        self._span = span
+        self._captures = capture_output and recording() is not None
+        self._names_trace = names_trace
+        self._items: list[str] | None = None
+        self._size = 0
+
+    def item(self, value: Any) -> None:
+        if not self._captures:
+            return
+        items = self._items = self._items if self._items is not None else []
+        if len(items) < MAX_ITEMS and self._size < jsonsafe.MAX_CHARS:
+            text = guard.attempt("write a state", jsonsafe.dumps, value)
+            if text is not None:
+                items.append(text)
+                self._size += len(text)
+
+    def returned(self, value: Any) -> None:
+        if self._captures:
+            self._span.set_output(value)
+
+    def ended(self, error: BaseException | None) -> None:
+        if self._items is not None:
+            self._span.output_state = f"[{','.join(self._items)}]"
+        guard.attempt("end a span", self._span.end, error, self._names_trace)
