@@ -162,7 +162,7 @@ def _packed(record: Record, head: dict[str, Any], first: bytes | None, second: b
     parts += [part if part is not None else b"" for part in (first, second)]
     present = (first is not None) | (second is not None) << 1
     body = b"".join(parts)
-    return _HEAD.pack(_MAGIC, 1, present, *(len(part) for part in parts), zlib.crc32(body)) + body
+    return _HEAD.pack(_MAGIC, 1, present, *(len(part) for part in parts), zlib.crc32(body, present)) + body
 
 
 def record_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Record:
@@ -173,7 +173,7 @@ def record_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Record:
     body = data[_HEAD.size :]
     if magic != _MAGIC or version != 1:
         raise ValueError("not a record of a known version")
-    if len(body) != sum(lengths) or zlib.crc32(body) != checksum:
+    if len(body) != sum(lengths) or zlib.crc32(body, present) != checksum:
         raise ValueError("a damaged record")
     head_length, first_length, _ = lengths
     head = quickjson.loads(body[:head_length])
