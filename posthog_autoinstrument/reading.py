@@ -101,8 +101,13 @@ def _end_of_text(body: bytes, start: int) -> int:
 _BACKSLASH = 0x5C
 
 
+_FAR_ESCAPE = re.compile(rb"\\u(?!00)")
+"""Of a character that is not in base64, however that is escaped."""
+
+
 def _may_be_media(body: bytes, start: int, end: int) -> bool:
-    if b" " not in body[start : start + 1_000]:
+    begin = body[start : start + 1_000]
+    if b" " not in begin and begin.isascii() and _FAR_ESCAPE.search(begin) is None:
         return True
     return any(body.find(b";base64,", at, min(end, at + _SLICE + 7)) >= 0 for at in range(start, end, _SLICE))
 

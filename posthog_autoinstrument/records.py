@@ -96,7 +96,7 @@ class Call:
         parts += [part if part is not None else b"" for part in (self.request, self.response)]
         present = (self.request is not None) | (self.response is not None) << 1
         body = b"".join(parts)
-        return _HEAD.pack(_MAGIC, 1, present, *(len(part) for part in parts), zlib.crc32(body)) + body
+        return _HEAD.pack(_MAGIC, 1, present, *(len(part) for part in parts), zlib.crc32(body, present)) + body
 
 
 _MAGIC = b"PHAC"
@@ -111,7 +111,7 @@ def call_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Call:
     body = data[_HEAD.size :]
     if magic != _MAGIC or version != 1:
         raise ValueError("not a record of a known version")
-    if len(body) != sum(lengths) or zlib.crc32(body) != checksum:
+    if len(body) != sum(lengths) or zlib.crc32(body, present) != checksum:
         raise ValueError("a damaged record")
     head_length, request_length, _ = lengths
     head = quickjson.loads(body[:head_length])

@@ -75,6 +75,12 @@ def test_a_body_that_fits_or_has_no_long_text_is_left_alone() -> None:
         assert reading.shortened(body) is body
 
 
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["UTF-8", "escapes"])
+def test_a_text_without_spaces_is_cut_where_it_cannot_be_base64(ascii_only: bool) -> None:
+    body = json.dumps(["äb\u0416" * 2_000_000], ensure_ascii=ascii_only).encode()
+    assert len(reading.shortened(body)) < reading.MAX_BYTES + 1_000
+
+
 def test_pictures_stay_whole_so_that_they_are_known_as_such() -> None:
     tool = f"he drew ![it]({PICTURE}) and said {'so ' * 100_000}"
     body = chat([{"type": "image_url", "image_url": {"url": PICTURE}}], tool)
