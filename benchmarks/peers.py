@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
             except CannotInstall as error:
                 notes[peer.name] = f"cannot be installed: {error}"
                 continue
-            why = why_not(bench, made)
+            why = why_not(bench, made, options.only)
             if why:
                 notes[made.name] = f"does not run: {why}"
             else:

@@ -39,6 +39,8 @@ def more(found: Samples, name: str, figure: str, per: float = 1, unit: str = "µ
     scale = {"µs": 1e6, "ms": 1e3}[unit] / per
     by, about = added(found, name, figure) * scale, spread(found, name, figure) * scale
     digits = 0 if abs(by) >= 100 else 1 if abs(by) >= 10 else 2
+    if len(found[name]) == 1:
+        return f"{by:+.{digits}f} {unit}"  # nobody knows
     return f"{by:+.{digits}f} ±{about:.{digits}f} {unit}"
 
 

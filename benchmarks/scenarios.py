@@ -55,9 +55,11 @@ def measure(bench: Bench, contestants: Sequence[Contestant], rounds: int, quick:
     return found
 
 
-def why_not(bench: Bench, one: Contestant) -> str:
+def why_not(bench: Bench, one: Contestant, only: str) -> str:
     """Why a contestant cannot be measured: the last words of the first scenario that it fails. Empty where it can."""
     for scenario in SCENARIOS:
+        if only not in scenario.name:
+            continue
         try:
             bench.sample(one, scenario.program, **{**scenario.of(True), "warm": 1})
         except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
