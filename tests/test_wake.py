@@ -178,6 +178,27 @@ class TestStartUp:
         ours = set(eval(run("-c", show, path=[TEMPLATE], cwd=tmp_path).stdout))
         assert ours - bare == {"sitecustomize", "posthog_autoinstrument", "posthog_autoinstrument.wake"} - bare
 
+    def test_openai_waits_for_what_captures_only(self, run_program):
+        """What makes and sends events is loaded by the first of them, on the flusher's thread."""
+        ran = run_program(
+            """
+            import sys, threading
+            import openai
+            NAME = "posthog_autoinstrument."
+            def ours():
+                return {name.removeprefix(NAME) for name in sys.modules if name.startswith(NAME)}
+            print(sorted(ours() & {"event", "maker", "mend", "redact", "reading", "records", "sealing", "sinks",
+                                   "destination", "jsonsafe", "sockets", "providers.openai.chat"}))
+            print("requests" in sys.modules, threading.active_count())
+            openai.OpenAI().chat.completions.create(model="m", messages=[])
+            import posthog_autoinstrument
+            posthog_autoinstrument.flush()
+            print("event" in ours(), "requests" in sys.modules)
+            """
+        )
+        assert ran.stdout == "[]\nFalse 1\nTrue True\n", ran.stderr
+        assert len(ran.events) == 1
+
     def test_asking_whether_openai_is_installed_loads_nothing(self, tmp_path):
         source = """
             import importlib.util, sys
