@@ -217,7 +217,7 @@ class Agent:
         for made in self.calls:
             made.streams.clear()
         if self._maker is not None:
-            self._maker.background.clear()
+            self._maker.clear()
         self.flusher.after_fork_in_child()
 
 

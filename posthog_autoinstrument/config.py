@@ -251,6 +251,14 @@ SETTINGS: tuple[Setting, ...] = (
         _text,
     ),
     Setting(
+        "tool_spans",
+        "POSTHOG_AUTOINSTRUMENT_TOOL_SPANS",
+        True,
+        FLAG,
+        "Make a span of each tool that a model asked for and that a later call of the trace brings the result of.",
+        _flag,
+    ),
+    Setting(
         "otel_trace_id",
         "POSTHOG_AUTOINSTRUMENT_OTEL_TRACE_ID",
         False,
@@ -375,6 +383,7 @@ class Config:
     properties: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None
+    tool_spans: bool = True
     otel_trace_id: bool = False
     stream_usage: bool = True
     stream_usage_hosts: frozenset[str] = frozenset()

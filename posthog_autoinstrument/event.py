@@ -470,10 +470,22 @@ def summary(event: Event) -> Summary:
         trace=properties.get("$ai_trace_id"),
         session=properties.get("$ai_session_id"),
         anonymous=properties.get("$process_person_profile") is False,
-        input_text=_words(properties.get("$ai_input", ""), last=True),
-        output_text=_words(properties.get("$ai_output_choices", ""), last=False),
+        input_text=_input_words(properties),
+        output_text=_words(properties.get("$ai_output_choices", properties.get("$ai_output_state", "")), last=False),
         cost_usd=properties.get("$ai_total_cost_usd"),
     )
+
+
+def _input_words(properties: dict[str, Any]) -> str | None:
+    """The first words of what went in: of a span after its name, of feedback and metrics what they say."""
+    if "$ai_metric_name" in properties:
+        return f"{properties['$ai_metric_name']} = {properties.get('$ai_metric_value')}"
+    if "$ai_feedback_text" in properties:
+        return _words(properties["$ai_feedback_text"], last=True)
+    if "$ai_input" in properties or "$ai_span_name" not in properties:
+        return _words(properties.get("$ai_input", ""), last=True)
+    state = _words(properties.get("$ai_input_state", ""), last=True)
+    return " ".join(filter(None, (f"[{properties['$ai_span_name']}]", state)))
 
 
 def _words(content: Any, last: bool) -> str | None:

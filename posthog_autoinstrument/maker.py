@@ -17,6 +17,7 @@ from .generation import Generation
 from .providers import Provider
 from .records import Call, Record, Remark, Sealable, Span
 from .sinks import Event
+from .tools import Tools
 
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
@@ -48,6 +49,9 @@ class Maker:
         self._take_untold = take_untold
         self.forget = forget
         self.background = Background()
+        self.tools = Tools()
+        self._more: list[Event] = []
+        """Events that were made beside those that were asked for."""
         self.before_send: BeforeSend | None = None
         self._before_send_read = settings.before_send is None
         self._program = program
@@ -70,6 +74,8 @@ class Maker:
         """The event of a record; rows of an outbox that make none are told to `forget`."""
         if isinstance(record, Call):
             return self.build_call(record, background, forget, keep_media, provider_name)
+        if isinstance(record, Span):
+            self.tools.named(record)
         made = self.finished(self.built(record, keep_media), record.spooled)
         if made is None:
             forget(record.spooled)
@@ -100,6 +106,8 @@ class Maker:
         """The event of a record; rows of an outbox that make none are told to `forget`."""
         provider = self.provider_of(call)
         generation = event.read(call, provider)
+        if self._config.tool_spans:
+            self._more += guard.attempt("find tools", self._tools_of, call, generation, keep_media) or []
         told = background.settle(call, provider.endpoint(call.endpoint), generation)
         if told is None:
             if not (call.spooled and background.keeps(call)):
@@ -112,9 +120,20 @@ class Maker:
             forget(told.spooled)
         return made
 
+    def _tools_of(self, call: Call, generation: Generation, keep_media: bool | None) -> list[Event]:
+        made = [self.finished(self.built(span, keep_media), ()) for span in self.tools.look(call, generation)]
+        return [one for one in made if one is not None]
+
     def overdue(self, final: bool) -> list[Event]:
-        """The events of calls in the background whose outcome is waited for no longer."""
-        return self.overdue_of(self.background, final)
+        """The events of tools, and of calls in the background whose outcome is waited for no longer."""
+        more, self._more = self._more, []
+        return more + self.overdue_of(self.background, final)
+
+    def clear(self) -> None:
+        """Forget what waits: in a forked child, whose parent has it."""
+        self.background.clear()
+        self.tools.clear()
+        self._more.clear()
 
     def overdue_of(self, background: Background, final: bool) -> list[Event]:
         """The same of calls that wait elsewhere."""

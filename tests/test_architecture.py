@@ -24,7 +24,8 @@ FLOORS: dict[str, set[str]] = {
         "conversations", "hooks",
     },
     "delivery": {
-        "background", "event", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox", "spool",
+        "background", "tools", "event", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox",
+        "spool",
     },
     "roof": {"agent", "destination", "maker", "durable", "wake", "auto", "__main__", "cli", "testing"},
 }  # fmt: skip
