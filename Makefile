@@ -30,7 +30,7 @@ TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/
 .PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of events
 	@.venv/bin/posthog-instrument --local demo

@@ -1,7 +1,9 @@
 """How costs grow: with the size of a prompt, its messages, chunks of a stream, tasks, and what waits in the queue.
 
-On the caller's thread they must not grow with size, and be linear in chunks. Durable mode, which writes on the caller's
-thread, has a table of its own, and so have the pieces of work for which the flusher keeps other threads from running.
+On the caller's thread they must not grow with size, and be linear in chunks. (With several tasks the instruction count
+varies by some percent, too: how often an event loop polls is not the program's doing.) Durable mode, which writes on
+the caller's thread, has a table of its own, and so have the pieces of work for which the flusher keeps other threads
+from running.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ MARK = re.compile(rb"\[call (\d+)\]")
 
 DATADOG_INFO = {
     "version": "7.70.0",
-    "endpoints": ["/v0.3/traces", "/v0.4/traces", "/v0.5/traces", "/evp_proxy/v2/", "/evp_proxy/v4/", "/v0.6/stats"],
+    "endpoints": ["/v0.3/traces", "/v0.4/traces", "/v0.5/traces", "/evp_proxy/v2/", "/evp_proxy/v4/", "/v0.6/stats"]
+    + ["/debugger/v1/input", "/debugger/v1/diagnostics", "/debugger/v2/input"],
     "client_drop_p0s": False,
     "config": {},
 }
@@ -46,6 +47,8 @@ class Sink:
             return response(json.dumps(self.stats()).encode())
         if path == b"/info":
             return response(json.dumps(DATADOG_INFO).encode())
+        if path == b"/v1/info":  # Logfire checks its token
+            return response(b'{"project_name":"bench","project_url":"http://127.0.0.1/"}')
         if method == b"POST" or method == b"PUT":
             self._kept.append((path, headers, b"".join(body)))
             self._head_bytes += len(line) + len(headers) + 6

@@ -45,6 +45,8 @@ _MEDIA_KEYS = frozenset(
 )
 _BULK_KEYS = _MEDIA_KEYS | {"url", "result"}
 """Below these, a long string may be media: see `_holds_media`."""
+_HARMLESS = frozenset(("content", "text", "role", "type", "id", "name", None))
+"""Most keys of what is said: spared a look for names of credentials."""
 _NUMBERS = {int, float, bool}
 _URL_OWNERS = frozenset(("image_url", "imageUrl", "video_url", "videoUrl"))
 """`{"image_url": {"url": ...}}`: the inner `url` is media only below one of these."""
@@ -95,6 +97,8 @@ def _is_clean(value: Any, key: str | None) -> bool:
         items = ((key, value),)
     for name, child in items:
         if isinstance(child, str):
+            if name not in _HARMLESS and _is_secret(child, name):
+                return False
             if len(child) < _MIN_BASE64:
                 if name == "data" or (child[:1] in "dD" and child[:5].lower() == "data:"):
                     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class World:
             if self.n_called < OUTAGE_S * CALLS_A_SECOND:
                 self.n_called += 1
                 call = Call("openai", "chat", f"uuid-{self.n_called}", "", "", "", "", 0, 0, "complete", False, WHO)
-                self.flusher.add(Sealed(call, 100), late=False)
+                self.flusher.add(Sealed(call, os.getpid(), 100), late=False)
 
     # What the agent does
 
@@ -91,7 +92,7 @@ class World:
         assert self.spool is not None
         number = self.spool.keep(RECORD, record.call.uuid, b"body")
         object.__setattr__(record.call, "spooled", (number,))
-        take(Sealed(record.call, record.size))
+        take(Sealed(record.call, record.pid, record.size))
 
     def orphaned(self) -> None:
         return None

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from .. import agent as agents
 from .. import durable
 from ..config import Config
-from ..flusher import Orphaned
 from ..sinks import Event
 from ..spool import PREFIX, Orphan, fingerprint
 from ..store import Store, StoreError
+
+if TYPE_CHECKING:
+    from ..flusher import Orphaned
 
 
 def main(
