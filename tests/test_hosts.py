@@ -60,7 +60,7 @@ async def ask(client, number):
 
 
 def steady(run: Callable[[], Ran]) -> Ran:
-    """What a program does that may crash by itself: gevent 26.9 with native threads ended the bare one by SIGSEGV, after
+    """What a program does that may crash by itself: gevent 26.9 with native threads ended the bare one by SIGSEGV, when
     it had printed everything, about once in 30 runs. What crashes three times is no accident."""
     for _ in range(2):
         ran = run()
