@@ -34,7 +34,7 @@ HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-req
 OPENTELEMETRY = "opentelemetry.trace"
 MAX_ERROR_CHARS = 100_000
 MAX_PATHS = 1_000
-"""Paths that are remembered with their endpoints."""
+"""Paths that are remembered with their endpoints, and addresses that are."""
 TEXT_LIMIT = 32 * 1024 * 1024
 """Characters kept of a stream's events; beyond it only the last event is. PostHog takes events of 8 MiB."""
 RAW_LIMIT = 32 * 1024 * 1024
@@ -90,7 +90,7 @@ class OpenCall:
     ended: End | None = None
     client = ""
     base_url: Any = None
-    url: Any = None
+    url: str | None = None
     sent: bytes | None = None
     form: list[tuple[str, Any]] | None = None
     """What was sent as a form: names, and texts or descriptions of files."""
@@ -146,7 +146,9 @@ class OpenCall:
         """Take what was sent: the body as bytes (None for multipart and streamed uploads) and the address."""
         # Not `.content`: it raises where the body is not in memory (httpx, httpx2: `_content` of both).
         sent = getattr(request, "_content", None)
-        self.url = getattr(request, "url", None)
+        # As text, and one for all: the object of the transport is half of what a waiting call would hold.
+        url = str(getattr(request, "url", ""))
+        self.url = self.calls.urls.setdefault(url, url) if len(self.calls.urls) < MAX_PATHS else url
         if type(sent) is bytes:
             self.sent = sent
         else:
@@ -158,7 +160,7 @@ class OpenCall:
         self.status = response.status_code
         self.headers = guard.quietly(self.calls.headers_of, response.headers)
         self.stream = stream
-        if self.url is None:
+        if not self.url:
             self.requested(response.request)
         body = getattr(response, "_content", None)
         if type(body) is not bytes:
@@ -224,7 +226,7 @@ class OpenCall:
         response = getattr(error, "response", None)
         if hasattr(response, "status_code"):
             self.answered(response, self.stream)
-        elif self.url is None:
+        elif not self.url:
             self.requested(guard.quietly(getattr, error, "request", None))  # httpx: a property that may raise
         self.finish("failed")
 
@@ -352,6 +354,8 @@ class Calls:
         self._methods = {endpoint.method for endpoint in provider.endpoints}
         self._patterns: list[tuple[str, re.Pattern[str], Endpoint]] | None = None
         self._by_name = {endpoint.name: endpoint for endpoint in provider.endpoints}
+        self.urls: dict[str, str] = {}
+        """Addresses that were called, each once."""
         self.streams: set[OpenCall] = set()
         """Calls whose answer is still being read."""
         self.carried: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()

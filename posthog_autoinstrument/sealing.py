@@ -42,7 +42,7 @@ def seal(call: OpenCall) -> Call | None:
         span_id=span_id,
         client=call.client,
         base_url=base_url,
-        request_url=str(call.url) if call.url is not None else "",
+        request_url=call.url or "",
         ended_at=call.ended_at,
         duration_s=max(0.0, call.duration_s),  # a test of the host may turn even this clock back
         end=call.ended or "abandoned",

@@ -393,16 +393,17 @@ class _AsyncEvents:
         return self
 
     async def __anext__(self) -> Any:
+        call = self._call  # `_is_being_read` looks for it
         came = False
         try:
             event = await self._next()
             came = True
         finally:
             if not came:
-                _broke_off(self._call)
+                _broke_off(call)
         text = event.data
         if self._bulky:
-            text = _kept(text, self._call)
+            text = _kept(text, call)
         size = len(text)
         self._room = room = self._room - size
         if room > 0:
@@ -411,7 +412,7 @@ class _AsyncEvents:
         else:
             self._texts[-1:] = [text]
         if size < SHORT and text[:6] == "[DONE]":
-            self._call.finish("complete")
+            call.finish("complete")
         return event
 
     def __getattr__(self, name: str) -> Any:

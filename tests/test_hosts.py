@@ -7,6 +7,7 @@ the user that its call was made for.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import textwrap
@@ -58,14 +59,24 @@ async def ask(client, number):
 """
 
 
+def steady(run: Callable[[], Ran]) -> Ran:
+    """What a program does that may crash by itself: gevent 26.9 with native threads ended the bare one by SIGSEGV, when
+    it had printed everything, about once in 30 runs. What crashes three times is no accident."""
+    for _ in range(2):
+        ran = run()
+        if ran.returncode != -signal.SIGSEGV:
+            return ran
+    return run()
+
+
 @pytest.fixture
 def both(run_program: Callable[..., Ran]) -> Both:
     """Run a program bare and launched, hold one against the other, and give the events."""
 
     def run(*parts: str) -> list[dict[str, Any]]:
         source = "\n".join(textwrap.dedent(part) for part in parts)
-        bare = run_program(source, launched=False)
-        launched = run_program(source)
+        bare = steady(lambda: run_program(source, launched=False))
+        launched = steady(lambda: run_program(source))
         assert bare.returncode == 0, bare.stderr
         assert bare.events == []
         assert (launched.stdout, launched.stderr, launched.returncode) == (bare.stdout, bare.stderr, 0)
