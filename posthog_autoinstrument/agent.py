@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import calls, config, context, elsewhere, forks, guard, hooks, providers, spans, threads, usage, wake
+from . import calls, config, context, elsewhere, forks, guard, hooks, providers, recording, threads, usage, wake
 from .courier import Courier
 from .flusher import Flusher
 from .queue import Queue
@@ -62,7 +62,7 @@ class Agent:
             groups=context.serialised(settings.groups),
             privacy_mode=settings.privacy_mode,
         )
-        self.recorder = spans.Recorder(emit, defaults, active=not settings.disabled)
+        self.recorder = recording.Recorder(emit, defaults, active=not settings.disabled)
         self.calls = [
             calls.Calls(
                 provider,
@@ -272,7 +272,7 @@ def start(explicit: bool = False) -> Agent:
                 made.set_active(False)
             made.install()
             _agent = made
-            spans.recorder = made.recorder
+            recording.recorder = made.recorder
             context.opentelemetry_trace_ids = settings.otel_trace_id
             wake.handle_sigterm()  # again: where the launcher is not, or the program has set it to its default since
             if not settings.launched:  # the launcher has said them already
@@ -289,7 +289,7 @@ def _start_woken() -> None:
         start()
 
 
-spans.start = _start_woken
+recording.start = _start_woken
 
 
 def instrument() -> None:

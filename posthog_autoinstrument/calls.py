@@ -257,9 +257,7 @@ class OpenCall:
 
     def seal(self) -> Call | None:
         """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
-        from .sealing import seal  # not before there is a call: `import openai` would wait for it
-
-        return seal(self)
+        return self.calls.seal(self)
 
 
 def _error_of(error: BaseException) -> tuple[Any, ...]:
@@ -354,12 +352,21 @@ class Calls:
         self._methods = {endpoint.method for endpoint in provider.endpoints}
         self._patterns: list[tuple[str, re.Pattern[str], Endpoint]] | None = None
         self._by_name = {endpoint.name: endpoint for endpoint in provider.endpoints}
+        self.seal: Callable[[OpenCall], Call | None] = self._seal_first
         self.urls: dict[str, str] = {}
         """Addresses that were called, each once."""
         self.streams: set[OpenCall] = set()
         """Calls whose answer is still being read."""
         self.carried: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()
         """Stream managers that are yet to be entered, and what the program said when it asked for them."""
+
+    def _seal_first(self, call: OpenCall) -> Call | None:
+        # Not before there is a call: `import openai` would wait for it. And once: what tests of the host do to
+        # `sys.modules` would make a second module of it.
+        from .sealing import seal
+
+        self.seal = seal
+        return seal(call)
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint called `name`."""

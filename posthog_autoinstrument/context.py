@@ -123,6 +123,13 @@ def uuid_text(octets: bytes, version: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{version:x}{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
+def new_ids(ended_at: float) -> tuple[str, str]:
+    """Two new ids: a UUID version 7 of that time, in epoch seconds, and one of version 4."""
+    entropy = os.urandom(26)
+    ordered = max(0, int(ended_at * 1000)).to_bytes(6, "big") + entropy[:10]
+    return uuid_text(ordered, version=7), uuid_text(entropy[10:], version=4)
+
+
 def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
     """A mapping of the user's as key -> JSON text. A value that cannot be serialised becomes its repr."""
     if not values:

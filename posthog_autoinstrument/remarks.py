@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import context, guard, jsonsafe
 from .calls import Intent
-from .spans import Finished, Recorder, recording
+from .recording import Recorder, recording
+from .spans import Finished
 
 if TYPE_CHECKING:
     from .records import Identity, Record
@@ -22,17 +24,16 @@ class FinishedRemark(Finished):
         self.name = name
         self.value = value
 
-    def record(self, uuid: str, identity: Identity) -> Record:
-        from dataclasses import replace
-
-        from . import records
-
+    def record(self, records: Any, uuid: str, identity: Identity) -> Record:
         about = replace(identity, parent_id=None, span_name=None)
-        return records.Remark(uuid=uuid, ended_at=self.ended_at, identity=about, name=self.name, value=self.value)
+        made: Record = records.Remark(
+            uuid=uuid, ended_at=self.ended_at, identity=about, name=self.name, value=self.value
+        )
+        return made
 
 
 def capture_feedback(text: str, trace_id: str | None = None) -> None:
-    """Record what a user says of an answer: `$ai_feedback` of a trace, by default the one that is open here.
+    """Record what a user says of an answer: feedback on a trace, by default the one that is open here.
 
     Raises TypeError for a text or trace id that is no string, ValueError where there is no trace.
     """
@@ -42,7 +43,7 @@ def capture_feedback(text: str, trace_id: str | None = None) -> None:
 
 
 def capture_metric(name: str, value: float | int | str | bool, trace_id: str | None = None) -> None:
-    """Record a measure of an answer (a score, a rating, a verdict): `$ai_metric` of a trace, as `capture_feedback`.
+    """Record a measure of an answer (a score, a rating, a verdict): a metric of a trace, as `capture_feedback`.
 
     Raises TypeError for a name that is no string and a value that is no number, text or bool, ValueError where there
     is no trace.

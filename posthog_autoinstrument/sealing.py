@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,7 @@ def seal(call: OpenCall) -> Call | None:
         body = _sound_or_picture(body, media, size, call.calls.keep_media)
     elif texts is None and body is not None and (call.stream or sse.is_event_stream(headers)):
         texts, body = sse.texts(body), None
-    uuid, span_id = ids(call.ended_at)
+    uuid, span_id = context.new_ids(call.ended_at)
     started = call.started
     return Call(
         sdk=call.calls.provider.name,
@@ -64,13 +63,6 @@ def seal(call: OpenCall) -> Call | None:
         chunk_offsets_s=tuple([offset - started for offset in call.offsets]),
         cut=call.cut,
     )
-
-
-def ids(ended_at: float) -> tuple[str, str]:
-    """Two new ids: a UUID version 7 of that time, in epoch seconds, and one of version 4."""
-    entropy = os.urandom(26)
-    ordered = max(0, int(ended_at * 1000)).to_bytes(6, "big") + entropy[:10]
-    return context.uuid_text(ordered, version=7), context.uuid_text(entropy[10:], version=4)
 
 
 def _read_raw(call: OpenCall) -> bytes:

@@ -7,15 +7,18 @@ places the calls inside it.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import perf_counter, time
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import blocks, context, guard, jsonsafe
 from .calls import CANCELLATIONS, MAX_ERROR_CHARS, Intent
+from .recording import Recorder, recording
 
 if TYPE_CHECKING:
     from .records import Identity, Record
@@ -24,28 +27,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_ITEMS = 1_000
 """So many of what a decorated generator yields are its output."""
-
-
-class Recorder:
-    """Where a process's finished spans and remarks go. Made by the agent."""
-
-    def __init__(self, emit: Callable[[Any, bool], None], defaults: context.Fields, active: bool) -> None:
-        self.emit = emit
-        self.defaults = defaults
-        self.active = active
-
-
-recorder: Recorder | None = None
-"""That of this process: set by the agent when it starts."""
-start: Callable[[], object] | None = None
-"""Starts the agent, where the launcher is and no SDK was imported yet. Set by the agent's module."""
-
-
-def recording() -> Recorder | None:
-    """The recorder, where something is to be recorded."""
-    if recorder is None and start is not None:
-        guard.attempt("start", start)
-    return recorder if recorder is not None and recorder.active else None
 
 
 class Finished:
@@ -62,15 +43,23 @@ class Finished:
 
     def seal(self) -> Record | None:
         """The plain record; None where it must not be recorded. On the flusher's thread."""
-        from .sealing import ids, resolve
-
         if guard.quietly(context.disabled_by_posthog_sdk):
             return None
-        return self.record(ids(self.ended_at)[0], resolve(self.intent, self.recorder.defaults))
+        records, sealing = _late()
+        uuid, _ = context.new_ids(self.ended_at)
+        return self.record(records, uuid, sealing.resolve(self.intent, self.recorder.defaults))
 
-    def record(self, uuid: str, identity: Identity) -> Record:
-        """What it is, of whom."""
+    def record(self, records: Any, uuid: str, identity: Identity) -> Record:
+        """What it is, of whom; one of the classes of `records`."""
         raise NotImplementedError
+
+
+@functools.cache
+def _late() -> tuple[ModuleType, ModuleType]:
+    """What the flusher's thread needs, loaded there, and once."""
+    from . import records, sealing
+
+    return records, sealing
 
 
 class FinishedSpan(Finished):
@@ -82,14 +71,10 @@ class FinishedSpan(Finished):
         self.span = span
         self.of_trace = of_trace
 
-    def record(self, uuid: str, identity: Identity) -> Record:
-        from dataclasses import replace
-
-        from . import records
-
+    def record(self, records: Any, uuid: str, identity: Identity) -> Record:
         span = self.span
         properties = {**identity.properties, **span.properties}
-        return records.Span(
+        made: Record = records.Span(
             name=span.name,
             type=span.type,
             uuid=uuid,
@@ -103,6 +88,7 @@ class FinishedSpan(Finished):
             error=records.Error(*span.error) if span.error is not None else None,
             of_trace=self.of_trace,
         )
+        return made
 
 
 class Span:
@@ -160,13 +146,13 @@ class Span:
 
 
 class posthog_span:
-    """Name one step of the program: an event `$ai_span`, and the parent of every call and span inside.
+    """Name one step of the program: a span event, and the parent of every call and span inside.
 
     Context manager and decorator, for functions, coroutine functions, generators and asynchronous generators. A
     decorated function's arguments and its result are the span's input and output (`capture_input=False` and
     `capture_output=False` leave them out); in a `with` block `span.set_input(value)` and `span.set_output(value)` say
     them. `type` is the kind of step, in PostHog's words "tool", "agent", "chain" and the like. `trace=True` on the
-    outermost span names the whole trace, too: an event `$ai_trace` with the same input and output. `properties` go on
+    outermost span names the whole trace, too: a trace event with the same input and output. `properties` go on
     the span's event only.
 
     One object may be entered many times, in any thread or task. Raises TypeError for a name or type that is no string,

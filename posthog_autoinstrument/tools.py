@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from .context import new_ids
 from .generation import Generation
 from .reading import as_dict, as_list, as_text, parse
 from .records import Call, Span
@@ -97,11 +98,9 @@ def _results(generation: Generation) -> Iterator[tuple[str, Any]]:
 
 
 def _span(call: Call, asked: _Asked, result: Any) -> Span:
-    from .sealing import ids
-
     began_at = call.ended_at - call.duration_s
     private = asked.private or call.identity.privacy_mode
-    uuid, span_id = ids(began_at)
+    uuid, span_id = new_ids(began_at)
     arguments = asked.arguments
     if isinstance(arguments, str):
         arguments = as_dict(parse(arguments)) or arguments

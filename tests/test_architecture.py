@@ -20,8 +20,8 @@ FLOORS: dict[str, set[str]] = {
         "sse", "blocks", "summary", "threads", "providers", "quickjson",
     },
     "host": {
-        "calls", "sealing", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage", "sockets",
-        "conversations", "hooks",
+        "calls", "sealing", "recording", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage",
+        "sockets", "conversations", "hooks",
     },
     "delivery": {
         "background", "tools", "event", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox",

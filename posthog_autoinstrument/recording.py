@@ -1,0 +1,30 @@
+"""Where spans and remarks go. Apart from them: the agent makes it in every process, whether it uses any or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import context, guard
+
+
+class Recorder:
+    """Where a process's finished spans and remarks go. Made by the agent."""
+
+    def __init__(self, emit: Callable[[Any, bool], None], defaults: context.Fields, active: bool) -> None:
+        self.emit = emit
+        self.defaults = defaults
+        self.active = active
+
+
+recorder: Recorder | None = None
+"""That of this process: set by the agent when it starts."""
+start: Callable[[], object] | None = None
+"""Starts the agent, where the launcher is and no SDK was imported yet. Set by the agent's module."""
+
+
+def recording() -> Recorder | None:
+    """The recorder, where something is to be recorded."""
+    if recorder is None and start is not None:
+        guard.attempt("start", start)
+    return recorder if recorder is not None and recorder.active else None
