@@ -64,7 +64,7 @@ def test_a_value_that_does_not_parse_leaves_the_default(variable, text):
     loaded = config.load({variable: text})
     (problem,) = loaded.problems
     assert problem.startswith(f"{variable}={text!r} is not accepted")
-    assert dataclasses.replace(loaded, problems=()) == config.load({})
+    assert {**vars(loaded), "problems": ()} == vars(config.load({}))
 
 
 @pytest.mark.parametrize(
