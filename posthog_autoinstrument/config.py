@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import guard
+from .context import HANDED_DOWN as HANDED_DOWN
 
 US_HOST = "https://us.i.posthog.com"
 EU_HOST = "https://eu.i.posthog.com"
@@ -259,6 +260,22 @@ SETTINGS: tuple[Setting, ...] = (
         _flag,
     ),
     Setting(
+        "propagate",
+        "POSTHOG_AUTOINSTRUMENT_PROPAGATE",
+        True,
+        FLAG,
+        "Carry the open context into threads, pools, child processes and Celery tasks.",
+        _flag,
+    ),
+    Setting(
+        "propagate_hosts",
+        "POSTHOG_AUTOINSTRUMENT_PROPAGATE_HOSTS",
+        frozenset(),
+        "hosts, as host or host:port, separated by commas",
+        "Services of your own that are told trace, span, user and session in the headers of requests to them.",
+        _hosts,
+    ),
+    Setting(
         "stream_usage",
         "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE",
         True,
@@ -376,6 +393,8 @@ class Config:
     groups: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None
     otel_trace_id: bool = False
+    propagate: bool = True
+    propagate_hosts: frozenset[str] = frozenset()
     stream_usage: bool = True
     stream_usage_hosts: frozenset[str] = frozenset()
     keep_media: bool = False
@@ -443,6 +462,11 @@ def _without_login(text: str) -> str:
     return f"{scheme}://{'[REDACTED]@' if at else ''}{place}"
 
 
+def environment() -> Mapping[str, str]:
+    """The environment of this process as it is now."""
+    return os.environ
+
+
 def load(environ: Mapping[str, str] | None = None) -> Config:
     """Read every setting from `environ` (default: the process's own). Also sets how `guard` behaves."""
     environ = os.environ if environ is None else environ
@@ -463,7 +487,8 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                     break
                 shown = mask(text) if setting.secret else repr(_without_login(text)[:80])
                 problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); the default is used")
-    known = {name for setting in SETTINGS for name in (setting.variable, *setting.aliases)} | {LAUNCHED}
+    known = {name for setting in SETTINGS for name in (setting.variable, *setting.aliases)}
+    known |= {LAUNCHED, HANDED_DOWN}
     problems += [
         f"{name} is not a setting: is it misspelt? (posthog-instrument doctor lists them)"
         for name in sorted(environ)
