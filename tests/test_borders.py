@@ -126,6 +126,20 @@ class TestThreads:
                 thread.start()
             assert not [name for name in vars(thread) if "posthog" in name]
 
+    def test_the_thread_that_sends_is_of_no_context(self, run_program):
+        ran = run_program(
+            """
+            import openai, posthog_autoinstrument
+            from posthog_autoinstrument import configure, current_trace_id, posthog_context
+
+            configure(before_send=lambda event: print(event["distinct_id"], current_trace_id()) or event)
+            with posthog_context("ada"):
+                openai.OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[])
+            posthog_autoinstrument.flush(20)
+            """
+        )
+        assert ran.stdout == "ada None\n", ran.stderr
+
     def test_a_traceback_of_a_thread_is_as_before(self):
         caught = []
         hook, threading.excepthook = threading.excepthook, caught.append
