@@ -131,6 +131,10 @@ def _hosts(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def _patterns(text: str) -> frozenset[str]:
+    return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+
+
 def _text(text: str) -> str | None:
     return text.strip() or None
 
@@ -276,6 +280,70 @@ SETTINGS: tuple[Setting, ...] = (
         _hosts,
     ),
     Setting(
+        "sample_rate",
+        "POSTHOG_AUTOINSTRUMENT_SAMPLE_RATE",
+        1.0,
+        "a number from 0 to 1",
+        "Share of the traces that make events: whole traces, the same ones in every process.",
+        _number(0, 1),
+    ),
+    Setting(
+        "sample_errors",
+        "POSTHOG_AUTOINSTRUMENT_SAMPLE_ERRORS",
+        False,
+        FLAG,
+        "Keep calls and spans that fail, of traces that are left out too.",
+        _flag,
+    ),
+    Setting(
+        "allow_hosts",
+        "POSTHOG_AUTOINSTRUMENT_ALLOW_HOSTS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these hosts only make events, as `api.openai.com,*.azure.com`.",
+        _patterns,
+    ),
+    Setting(
+        "deny_hosts",
+        "POSTHOG_AUTOINSTRUMENT_DENY_HOSTS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these hosts make no events, as `api.openai.com,*.azure.com`.",
+        _patterns,
+    ),
+    Setting(
+        "allow_models",
+        "POSTHOG_AUTOINSTRUMENT_ALLOW_MODELS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these models only make events, as `gpt-4o*`.",
+        _patterns,
+    ),
+    Setting(
+        "deny_models",
+        "POSTHOG_AUTOINSTRUMENT_DENY_MODELS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these models make no events, as `gpt-4o*`.",
+        _patterns,
+    ),
+    Setting(
+        "allow_endpoints",
+        "POSTHOG_AUTOINSTRUMENT_ALLOW_ENDPOINTS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these endpoints only make events, as `embeddings,/audio/*`.",
+        _patterns,
+    ),
+    Setting(
+        "deny_endpoints",
+        "POSTHOG_AUTOINSTRUMENT_DENY_ENDPOINTS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these endpoints make no events, as `embeddings,/audio/*`.",
+        _patterns,
+    ),
+    Setting(
         "stream_usage",
         "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE",
         True,
@@ -395,6 +463,14 @@ class Config:
     otel_trace_id: bool = False
     propagate: bool = True
     propagate_hosts: frozenset[str] = frozenset()
+    sample_rate: float = 1.0
+    sample_errors: bool = False
+    allow_hosts: frozenset[str] = frozenset()
+    deny_hosts: frozenset[str] = frozenset()
+    allow_models: frozenset[str] = frozenset()
+    deny_models: frozenset[str] = frozenset()
+    allow_endpoints: frozenset[str] = frozenset()
+    deny_endpoints: frozenset[str] = frozenset()
     stream_usage: bool = True
     stream_usage_hosts: frozenset[str] = frozenset()
     keep_media: bool = False

@@ -24,7 +24,8 @@ FLOORS: dict[str, set[str]] = {
         "conversations", "hooks", "borders",
     },
     "delivery": {
-        "background", "event", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox", "spool",
+        "background", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox",
+        "spool",
     },
     "roof": {"agent", "destination", "maker", "durable", "wake", "auto", "__main__", "cli", "testing"},
 }  # fmt: skip
