@@ -386,6 +386,23 @@ class TestProcesses:
         assert CONTEXT.get() is None
         assert subprocess.run([sys.executable, "-c", show], stdout=subprocess.PIPE, text=True).stdout == "[]\n"
 
+    def test_what_is_imported_later_is_patched_then(self, run_program):
+        ran = run_program(
+            """
+            from posthog_autoinstrument import posthog_context
+            import sys
+            names = ("subprocess", "concurrent.futures.thread", "multiprocessing.pool", "multiprocessing.process")
+            print([name for name in names if name in sys.modules])
+            import concurrent.futures, multiprocessing.pool, subprocess
+            patched = [
+                concurrent.futures.ThreadPoolExecutor.submit, subprocess.Popen.__init__,
+                multiprocessing.pool.Pool.apply_async, multiprocessing.Process.start,
+            ]
+            print([hasattr(one, "__wrapped__") for one in patched], "openai" in sys.modules)
+            """
+        )
+        assert ran.stdout == "[]\n[True, True, True, True] False\n", ran.stderr
+
     def test_what_importing_openai_loads(self, run_program):
         """A program that opens no context pays for no border."""
         ran = run_program(
@@ -434,6 +451,10 @@ class TestTheHostsPromises:
             said, _ = child.communicate()
         assert said.decode().split() == ["['A',", "'B',", "'POSTHOG_AUTOINSTRUMENT_CONTEXT']"]
         assert environ == {b"A": b"1", "B": "2"}
+
+    def test_what_is_no_environment_fails_as_before(self):
+        with posthog_context(), pytest.raises(AttributeError, match="items"):
+            subprocess.Popen([sys.executable, "-c", ""], env=[("A", "1")])
 
     def test_what_cannot_be_pickled_fails_as_before(self):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool, posthog_context():

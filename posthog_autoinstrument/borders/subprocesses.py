@@ -38,8 +38,10 @@ def _init(original: Any) -> Any:
     return __init__
 
 
-def _environment(env: Any, context: Context) -> dict[Any, Any]:
-    """A copy of the child's environment with the context in it."""
+def _environment(env: Any, context: Context) -> dict[Any, Any] | None:
+    """A copy of the child's environment with the context in it; None for what is no environment, as Popen will say."""
+    if env is not None and not hasattr(env, "keys"):
+        return None
     changed = dict(config.environment() if env is None else env)
     # A program may give names as bytes.
     changed.pop(config.HANDED_DOWN.encode(), None)
