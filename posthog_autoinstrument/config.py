@@ -268,7 +268,7 @@ SETTINGS: tuple[Setting, ...] = (
         "POSTHOG_AUTOINSTRUMENT_PROPAGATE",
         True,
         FLAG,
-        "Carry the open context into threads, pools, child processes and Celery tasks.",
+        "Carry the open context into threads, pools, child processes and queued tasks.",
         _flag,
     ),
     Setting(

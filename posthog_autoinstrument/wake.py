@@ -22,7 +22,7 @@ UVICORN_WORKERS = ("uvicorn_worker._workers", "uvicorn.workers")
 """Where gunicorn's worker class for uvicorn is. It sets SIGTERM to its default and then kills itself by it."""
 
 
-BORDERS = ("celery.signals",)
+BORDERS = ("celery.signals", "dramatiq.worker")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
 
 

@@ -35,6 +35,8 @@ BORDERS = {
     "multiprocessing.pool": "pools",
     "subprocess": "subprocesses",
     "celery.signals": "celery",
+    "dramatiq.actor": "dramatiq",
+    "dramatiq.worker": "dramatiq",
 }
 """Module -> the file that patches it."""
 SERVICES = {
