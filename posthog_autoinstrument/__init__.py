@@ -49,9 +49,19 @@ def __getattr__(name):  # type: ignore[no-untyped-def]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if home in ("remarks", "spans"):
         __import__(f"{__name__}.agent")  # which they start, where the launcher is
+    if home in ("context", "spans"):
+        _install_borders()  # type: ignore[no-untyped-call]
     value = getattr(__import__(f"{__name__}.{home}", fromlist=[name]), name)
     globals()[name] = value
     return value
+
+
+def _install_borders():  # type: ignore[no-untyped-def]
+    """A context may be open from here on: have it cross into threads and processes, where there is an agent."""
+    import sys
+
+    if getattr(sys, "_posthog_autoinstrument_finder", None) is not None:
+        __import__(f"{__name__}.borders", fromlist=["install"]).install()
 
 
 def __dir__():  # type: ignore[no-untyped-def]

@@ -272,6 +272,11 @@ def start(explicit: bool = False) -> Agent:
                 made.set_active(False)
             made.install()
             _agent = made
+            # `import openai` alone opens none; the public names that do install them as well.
+            if explicit or context.CONTEXT.get() is not None:
+                from . import borders
+
+                borders.install(settings)
             recording.recorder = made.recorder
             context.opentelemetry_trace_ids = settings.otel_trace_id
             wake.handle_sigterm()  # again: where the launcher is not, or the program has set it to its default since

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import guard
+from .context import HANDED_DOWN as HANDED_DOWN
 
 US_HOST = "https://us.i.posthog.com"
 EU_HOST = "https://eu.i.posthog.com"
@@ -128,6 +129,10 @@ def _hosts(text: str) -> frozenset[str]:
         _ = parts.port  # raises ValueError for what is no number
         found.add(host)
     return frozenset(found)
+
+
+def _patterns(text: str) -> frozenset[str]:
+    return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
 
 
 def _text(text: str) -> str | None:
@@ -267,6 +272,86 @@ SETTINGS: tuple[Setting, ...] = (
         _flag,
     ),
     Setting(
+        "propagate",
+        "POSTHOG_AUTOINSTRUMENT_PROPAGATE",
+        True,
+        FLAG,
+        "Carry the open context into threads, pools, child processes and queued tasks.",
+        _flag,
+    ),
+    Setting(
+        "propagate_hosts",
+        "POSTHOG_AUTOINSTRUMENT_PROPAGATE_HOSTS",
+        frozenset(),
+        "hosts, as host or host:port, separated by commas",
+        "Services of your own that are told trace, span, user and session in the headers of requests to them.",
+        _hosts,
+    ),
+    Setting(
+        "sample_rate",
+        "POSTHOG_AUTOINSTRUMENT_SAMPLE_RATE",
+        1.0,
+        "a number from 0 to 1",
+        "Share of the traces that make events: whole traces, the same ones in every process.",
+        _number(0, 1),
+    ),
+    Setting(
+        "sample_errors",
+        "POSTHOG_AUTOINSTRUMENT_SAMPLE_ERRORS",
+        False,
+        FLAG,
+        "Keep calls and spans that fail, of traces that are left out too.",
+        _flag,
+    ),
+    Setting(
+        "allow_hosts",
+        "POSTHOG_AUTOINSTRUMENT_ALLOW_HOSTS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these hosts only make events, as `api.openai.com,*.azure.com`.",
+        _patterns,
+    ),
+    Setting(
+        "deny_hosts",
+        "POSTHOG_AUTOINSTRUMENT_DENY_HOSTS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these hosts make no events, as `api.openai.com,*.azure.com`.",
+        _patterns,
+    ),
+    Setting(
+        "allow_models",
+        "POSTHOG_AUTOINSTRUMENT_ALLOW_MODELS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these models only make events, as `gpt-4o*`.",
+        _patterns,
+    ),
+    Setting(
+        "deny_models",
+        "POSTHOG_AUTOINSTRUMENT_DENY_MODELS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these models make no events, as `gpt-4o*`.",
+        _patterns,
+    ),
+    Setting(
+        "allow_endpoints",
+        "POSTHOG_AUTOINSTRUMENT_ALLOW_ENDPOINTS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these endpoints only make events, as `embeddings,/audio/*`.",
+        _patterns,
+    ),
+    Setting(
+        "deny_endpoints",
+        "POSTHOG_AUTOINSTRUMENT_DENY_ENDPOINTS",
+        frozenset(),
+        "patterns (`*`, `?`, `[...]`), separated by commas",
+        "Calls of these endpoints make no events, as `embeddings,/audio/*`.",
+        _patterns,
+    ),
+    Setting(
         "stream_usage",
         "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE",
         True,
@@ -385,6 +470,16 @@ class Config:
     provider: str | None = None
     tool_spans: bool = True
     otel_trace_id: bool = False
+    propagate: bool = True
+    propagate_hosts: frozenset[str] = frozenset()
+    sample_rate: float = 1.0
+    sample_errors: bool = False
+    allow_hosts: frozenset[str] = frozenset()
+    deny_hosts: frozenset[str] = frozenset()
+    allow_models: frozenset[str] = frozenset()
+    deny_models: frozenset[str] = frozenset()
+    allow_endpoints: frozenset[str] = frozenset()
+    deny_endpoints: frozenset[str] = frozenset()
     stream_usage: bool = True
     stream_usage_hosts: frozenset[str] = frozenset()
     keep_media: bool = False
@@ -452,6 +547,11 @@ def _without_login(text: str) -> str:
     return f"{scheme}://{'[REDACTED]@' if at else ''}{place}"
 
 
+def environment() -> Mapping[str, str]:
+    """The environment of this process as it is now."""
+    return os.environ
+
+
 def load(environ: Mapping[str, str] | None = None) -> Config:
     """Read every setting from `environ` (default: the process's own). Also sets how `guard` behaves."""
     environ = os.environ if environ is None else environ
@@ -472,7 +572,8 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                     break
                 shown = mask(text) if setting.secret else repr(_without_login(text)[:80])
                 problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); the default is used")
-    known = {name for setting in SETTINGS for name in (setting.variable, *setting.aliases)} | {LAUNCHED}
+    known = {name for setting in SETTINGS for name in (setting.variable, *setting.aliases)}
+    known |= {LAUNCHED, HANDED_DOWN}
     problems += [
         f"{name} is not a setting: is it misspelt? (posthog-instrument doctor lists them)"
         for name in sorted(environ)

@@ -51,6 +51,8 @@ class Fields:
 
 
 NOTHING = Fields()
+NO = ("0", "false", "no", "off")
+"""How a setting is switched off."""
 
 
 @dataclass(eq=False, repr=False)
@@ -63,7 +65,23 @@ class Context:
     """The `posthog_context` that opened it."""
 
 
-CONTEXT: ContextVar[Context | None] = ContextVar("posthog_autoinstrument_context", default=None)
+HANDED_DOWN = "POSTHOG_AUTOINSTRUMENT_CONTEXT"
+"""Set by a parent process in the environment of its child: the context in which the child was started. No setting."""
+
+
+def _handed_down() -> Context | None:
+    """What the parent process handed down: the context of everything here that is in no other."""
+    text = os.environ.get(HANDED_DOWN)
+    if not text or os.environ.get("POSTHOG_AUTOINSTRUMENT_PROPAGATE", "").strip().lower() in NO:
+        return None
+    from . import packing
+
+    found = guard.quietly(packing.unpack, text)
+    return Context(Fields(**found), None, None) if found else None
+
+
+# The default of the variable, not its value in one thread: threads and tasks that somebody else starts have it, too.
+CONTEXT: ContextVar[Context | None] = ContextVar("posthog_autoinstrument_context", default=_handed_down())  # noqa: B039
 
 
 def merge(first: Fields, second: Fields) -> Fields:

@@ -53,6 +53,8 @@ class Durable:
 
     def _commit(self, call: Record, numbers: list[int]) -> None:
         if _holds_secrets(call):
+            if not self.maker.takes(call):
+                return  # an event that is read back is not asked about again
             kind, body = EVENT, mend.dumps(self.maker.built(call))
         else:
             kind, body = RECORD, call.to_bytes()
@@ -131,7 +133,7 @@ class Rest:
         if self._over:
             return None
         self._over = True
-        return self._durable.maker.overdue_of(self._background, True)
+        return self._durable.maker.overdue_of(self._background, True, self.done)
 
     def done(self, numbers: Sequence[int]) -> None:
         """These were delivered, or make no event."""

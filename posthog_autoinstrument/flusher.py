@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from . import forks, guard, threads
+from . import context, forks, guard, threads
 from .courier import SEND_TIMEOUT_S, Courier
 from .queue import Marker, Queue
 
@@ -279,6 +279,7 @@ class Flusher:
     # On the flusher's thread
 
     def _run(self) -> None:
+        context.CONTEXT.set(None)  # threads go on in the context in which they were started
         try:
             with self._pumping:
                 guard.attempt("take over what others left", self._ship_orphans)

@@ -16,6 +16,7 @@ from .config import Config
 from .generation import Generation
 from .providers import Provider
 from .records import Call, Record, Remark, Sealable, Span
+from .sampling import Sampling
 from .sinks import Event
 from .tools import Tools
 
@@ -55,6 +56,7 @@ class Maker:
         self.before_send: BeforeSend | None = None
         self._before_send_read = settings.before_send is None
         self._program = program
+        self._sampling = Sampling(settings)
 
     def build(self, record: Sealable) -> Event | None:
         """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised."""
@@ -76,7 +78,7 @@ class Maker:
             return self.build_call(record, background, forget, keep_media, provider_name)
         if isinstance(record, Span):
             self.tools.named(record)
-        made = self.finished(self.built(record, keep_media), record.spooled)
+        made = self.finished(self.built(record, keep_media), record.spooled) if self.takes(record) else None
         if made is None:
             forget(record.spooled)
         return made
@@ -90,6 +92,16 @@ class Maker:
             return event.build_remark(record)
         provider = self.provider_of(record)
         return event.build(record, event.read(record, provider), provider, keep_media, self._config.provider)
+
+    def takes(self, record: Record, generation: Generation | None = None) -> bool:
+        """Whether a record makes an event, by the rules of sampling and filters."""
+        if not self._sampling.active:
+            return True
+        if not isinstance(record, Call):
+            return self._sampling.take(record)
+        provider = self.provider_of(record)
+        generation = generation or event.read(record, provider)
+        return self._sampling.take_call(record, generation, provider.endpoint(record.endpoint))
 
     def provider_of(self, call: Call) -> Provider:
         """Whose call it is."""
@@ -121,13 +133,14 @@ class Maker:
         return made
 
     def _tools_of(self, call: Call, generation: Generation, keep_media: bool | None) -> list[Event]:
-        made = [self.finished(self.built(span, keep_media), ()) for span in self.tools.look(call, generation)]
+        found = [span for span in self.tools.look(call, generation) if self.takes(span)]
+        made = [self.finished(self.built(span, keep_media), ()) for span in found]
         return [one for one in made if one is not None]
 
     def overdue(self, final: bool) -> list[Event]:
         """The events of tools, and of calls in the background whose outcome is waited for no longer."""
         more, self._more = self._more, []
-        return more + self.overdue_of(self.background, final)
+        return more + self.overdue_of(self.background, final, self.forget)
 
     def clear(self) -> None:
         """Forget what waits: in a forked child, whose parent has it."""
@@ -135,15 +148,22 @@ class Maker:
         self.tools.clear()
         self._more.clear()
 
-    def overdue_of(self, background: Background, final: bool) -> list[Event]:
-        """The same of calls that wait elsewhere."""
-        calls = background.overdue(final)
-        found = [self._event_of(call, event.read(call, self._providers[call.sdk])) for call in calls]
-        return [one for one in found if one is not None]
+    def overdue_of(self, background: Background, final: bool, forget: Callable[[tuple[int, ...]], None]) -> list[Event]:
+        """The same of calls that wait elsewhere; rows that make no event are told to `forget`."""
+        found = []
+        for call in background.overdue(final):
+            made = self._event_of(call, event.read(call, self._providers[call.sdk]))
+            if made is None:
+                forget(call.spooled)
+            else:
+                found.append(made)
+        return found
 
     def _event_of(
         self, call: Call, generation: Generation, keep_media: bool | None = None, provider_name: str | None = None
     ) -> Event | None:
+        if not self.takes(call, generation):
+            return None
         keep_media = self._config.keep_media if keep_media is None else keep_media
         named = self._config.provider if provider_name is None else provider_name or None
         return self.finished(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)

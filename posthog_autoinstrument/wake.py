@@ -22,6 +22,10 @@ UVICORN_WORKERS = ("uvicorn_worker._workers", "uvicorn.workers")
 """Where gunicorn's worker class for uvicorn is. It sets SIGTERM to its default and then kills itself by it."""
 
 
+BORDERS = ("celery.signals", "dramatiq.worker")
+"""Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
+
+
 class Finder:
     """Tells callbacks of modules when they have loaded, without replacing their loaders' type or identity."""
 
@@ -92,6 +96,8 @@ def wake() -> None:
         found = finder()
         for name in TRIGGERS:
             found.before[name] = load_agent
+        for name in BORDERS:
+            found.after[name] = _border_loaded
         for name in UVICORN_WORKERS:
             found.after[name] = _uvicorn_worker_loaded
         handle_sigterm()
@@ -128,6 +134,19 @@ def _uvicorn_worker_loaded(name: str) -> None:
         handle_sigterm()
 
     worker.init_signals = init_signals_and_ours
+
+
+def _border_loaded(name: str) -> None:
+    try:
+        from . import borders
+
+        borders.install()
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        from . import guard
+
+        guard.report("install the borders", error)
 
 
 TOGETHER_S = 0.3

@@ -1,0 +1,103 @@
+"""Borders: where a program goes on in another thread, process or service, and the open context with it.
+
+One file for each border, all of one shape: `patch(module)` is told of the module that it is about when that has loaded,
+and must be idempotent. `install` begins it, where a context may be open: not by `import openai`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from .. import config, guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from ..config import Config
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+FINDER = "_posthog_autoinstrument_finder"
+"""On `sys`: the import hook of this interpreter, where an agent is or will be."""
+MARK = "_posthog_autoinstrument_border"
+"""Set on every function of ours that stands in a class of the program's."""
+
+BORDERS = {
+    "threading": "threads",
+    "concurrent.futures.thread": "executors",
+    "concurrent.futures.process": "executors",
+    "multiprocessing.process": "processes",
+    "multiprocessing.pool": "pools",
+    "subprocess": "subprocesses",
+    "celery.signals": "celery",
+    "dramatiq.actor": "dramatiq",
+    "dramatiq.worker": "dramatiq",
+}
+"""Module -> the file that patches it."""
+SERVICES = {
+    "requests.adapters": "requests",
+    "httpx._transports.default": "httpx",
+    "httpx2._transports.default": "httpx",
+    "aiohttp.client_reqrep": "aiohttp",
+}
+"""The same of requests to other services, where the user lists any."""
+
+hosts: frozenset[str] = frozenset()
+"""The services that are told, as `host` or `host:port`. Set by `install`."""
+_installed = False
+
+
+def install(settings: Config | None = None) -> None:
+    """Patch what is loaded of the borders, and what will be when it is. Idempotent, never raises."""
+    global _installed
+    if not _installed:
+        _installed = True
+        guard.attempt("install the borders", _install, settings or config.load())
+
+
+def _install(settings: Config) -> None:
+    global hosts
+    if settings.disabled or not settings.propagate:
+        return
+    hosts = settings.propagate_hosts
+    _watch(BORDERS)
+    if hosts:
+        _watch(SERVICES)
+
+
+def _watch(names: Iterable[str]) -> None:
+    finder = getattr(sys, FINDER, None)  # `wake` is above us
+    for name in names:
+        if finder is not None:
+            finder.watch(name, patch)
+        if name in sys.modules:
+            patch(name)
+
+
+def patch(name: str) -> None:
+    """The module `name` has loaded. Never raises."""
+    module = sys.modules.get(name)
+    if module is not None:
+        guard.attempt(f"patch {name}", _patch, module, BORDERS.get(name) or SERVICES[name])
+
+
+def _patch(module: ModuleType, file: str) -> None:
+    importlib.import_module(f"{__name__}.{file}").patch(module)
+
+
+def replace(cls: type | None, name: str, make: Callable[[F], F]) -> None:
+    """Put `make(original)` into the place of a method that the class has itself, once; it looks like the original."""
+    original = vars(cls).get(name) if cls is not None else None
+    if original is None or getattr(original, MARK, False):
+        return
+    import functools
+
+    made = make(original)
+    functools.update_wrapper(made, original)
+    setattr(made, MARK, True)
+    setattr(cls, name, made)

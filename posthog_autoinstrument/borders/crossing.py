@@ -1,0 +1,63 @@
+"""How a function that somebody else calls later, in another thread or process, runs in the context of now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Token
+from typing import Any
+
+from .. import packing
+from ..context import CONTEXT, Context, Fields
+
+
+class InThread:
+    """A function for another thread of this process. The context is gone from that thread when it returns."""
+
+    __slots__ = ("context", "function")
+
+    def __init__(self, function: Callable[..., Any], context: Context) -> None:
+        self.function = function
+        self.context = context
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        token = CONTEXT.set(self.context)
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            CONTEXT.reset(token)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+class InProcess(InThread):
+    """A function for another process: pickled with what the context says."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        return arrived, (self.function, packing.pack(self.context.fields))
+
+
+def arrived(function: Callable[..., Any], text: str) -> Callable[..., Any]:
+    """An `InProcess` on the other side."""
+    context = unpacked(text)
+    return InThread(function, context) if context is not None else function
+
+
+def unpacked(text: str) -> Context | None:
+    """The context that `packing.pack` wrote."""
+    found = packing.unpack(text)
+    return Context(Fields(**found), None, None) if found else None
+
+
+class Outside:
+    """A block outside of any context: a worker that is started in it does not keep that of its first task."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        self._token: Token[Context | None] = CONTEXT.set(None)
+
+    def __exit__(self, *_: object) -> None:
+        CONTEXT.reset(self._token)

@@ -1,0 +1,31 @@
+"""Executors of `concurrent.futures`: each task runs in the context of its `submit`, and nothing of it stays in the
+worker. CPython 3.10 to 3.13.
+
+`map`, `loop.run_in_executor` and `asyncio.to_thread` submit too, uvloop's as well.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from ..context import CONTEXT
+from . import replace
+from .crossing import InProcess, InThread, Outside
+
+
+def patch(module: ModuleType) -> None:
+    """`concurrent.futures.thread` or `concurrent.futures.process` has loaded."""
+    replace(vars(module).get("ThreadPoolExecutor"), "submit", lambda original: _submit(original, InThread))
+    replace(vars(module).get("ProcessPoolExecutor"), "submit", lambda original: _submit(original, InProcess))
+
+
+def _submit(original: Any, crossing: type[InThread]) -> Any:
+    def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        context = CONTEXT.get()
+        if context is None:
+            return original(self, fn, *args, **kwargs)
+        with Outside():  # it may start workers
+            return original(self, crossing(fn, context), *args, **kwargs)
+
+    return submit

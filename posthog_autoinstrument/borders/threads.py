@@ -1,0 +1,43 @@
+"""Threads: a `threading.Thread` runs in the context that was open where it was started. CPython 3.10 to 3.13.
+
+Only our own ContextVar goes along, never the program's whole Context. Subclasses that override `run` (Timer is one) and
+those that override `start` are reached, since `_bootstrap_inner` calls the one and is called because of the other.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from ..context import CONTEXT
+from . import MARK, replace
+
+
+def patch(module: ModuleType) -> None:
+    """`threading` has loaded."""
+    replace(module.Thread, "start", _start)
+    replace(module.Thread, "_bootstrap_inner", _bootstrap_inner)
+
+
+def _start(original: Any) -> Any:
+    def start(self: Any) -> Any:
+        context = CONTEXT.get()
+        if context is None:
+            return original(self)
+        self.__dict__[MARK] = context
+        try:
+            return original(self)
+        finally:
+            self.__dict__.pop(MARK, None)  # where it could not be started
+
+    return start
+
+
+def _bootstrap_inner(original: Any) -> Any:
+    def _bootstrap_inner(self: Any) -> Any:
+        context = self.__dict__.pop(MARK, None)
+        if context is not None:
+            CONTEXT.set(context)
+        return original(self)
+
+    return _bootstrap_inner

@@ -1,0 +1,66 @@
+"""What a context says, as one text that another process of the same program reads: an environment variable, a header
+of a task, an argument of a pool's worker. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .context import Fields
+
+MAX_CHARS = 16 * 1024
+"""Of a text. Linux takes 128 KiB for one variable; brokers set their limits lower."""
+TEXTS = ("distinct_id", "trace_id", "session_id", "replay_session_id", "parent_id", "span_name", "provider")
+MAPPINGS = ("properties", "groups")
+PRIVACY = "privacy_mode"
+
+
+def pack(fields: Fields) -> str:
+    """The text: ASCII, without control characters. What is too long is left out, properties and groups first, but
+    never that content is private."""
+    said = {name: value for name in (*TEXTS, *MAPPINGS, PRIVACY) if (value := getattr(fields, name))}
+    for left_out in ((), MAPPINGS, (*MAPPINGS, "span_name", "provider"), (*MAPPINGS, *TEXTS)):
+        text = _dumps({name: value for name, value in said.items() if name not in left_out})
+        if len(text) <= MAX_CHARS:
+            break
+    return text
+
+
+def _dumps(said: Mapping[str, Any]) -> str:
+    return json.dumps(said, separators=(",", ":"), default=dict)
+
+
+def unpack(text: str) -> dict[str, Any]:
+    """What `pack` was given, as keyword arguments of `context.Fields`; empty where the text is none of ours.
+
+    Whatever is not of its type is left out. Never raises.
+    """
+    if len(text) > MAX_CHARS:
+        return {}
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    found: dict[str, Any] = {name: value for name in TEXTS if isinstance(value := said.get(name), str) and value}
+    for name in MAPPINGS:
+        values = said.get(name)
+        if isinstance(values, dict):
+            kept = {key: value for key, value in values.items() if isinstance(value, str) and _is_json(value)}
+            if kept:
+                found[name] = kept
+    if said.get(PRIVACY) is True:
+        found[PRIVACY] = True
+    return found
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
