@@ -63,6 +63,25 @@ class Context:
     """The `posthog_context` that opened it."""
 
 
+class Ambient:
+    """The scope of a block that says less than any `posthog_context` and the posthog package do: a web request."""
+
+    trace_id: str
+
+    def fields(self) -> Fields:
+        """What it says of a call that starts now. On the caller's thread."""
+        raise NotImplementedError
+
+
+def ambient(inside: Context | None) -> Ambient | None:
+    """The web request around a block."""
+    while inside is not None:
+        if isinstance(inside.scope, Ambient):
+            return inside.scope
+        inside = inside.outer
+    return None
+
+
 CONTEXT: ContextVar[Context | None] = ContextVar("posthog_autoinstrument_context", default=None)
 
 
@@ -266,7 +285,14 @@ class posthog_context:
 def current_trace_id() -> str | None:
     """The trace that calls made here belong to; None outside of any `posthog_context` and `posthog_span`."""
     context = CONTEXT.get()
-    return context.fields.trace_id if context is not None else None
+    if context is None:
+        return None
+    if opentelemetry_trace_ids:
+        request = ambient(context)
+        active = guard.quietly(opentelemetry_ids)
+        if active and request is not None and context.fields.trace_id == request.trace_id:
+            return active[0]
+    return context.fields.trace_id
 
 
 def set_session(session_id: str | None) -> None:

@@ -21,7 +21,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "host": {
         "calls", "sealing", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage", "sockets",
-        "conversations", "hooks",
+        "conversations", "hooks", "frameworks",
     },
     "delivery": {
         "background", "event", "redact", "mend", "queue", "flusher", "courier", "sinks", "store", "outbox", "spool",
