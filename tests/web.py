@@ -45,6 +45,11 @@ class Answer:
     headers: list[tuple[str, str]]
     body: bytes
 
+    def cookie(self) -> str:
+        """The cookie that it sets."""
+        (found,) = [value for name, value in self.headers if name.lower() == "set-cookie"]
+        return found.partition(";")[0]
+
 
 @dataclass
 class Site:
@@ -54,6 +59,7 @@ class Site:
     openai: OpenAIServer
     posthog: PostHogServer
     output: Path
+    kind: str = ""
 
     def get(
         self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET", body: bytes | None = None
