@@ -255,7 +255,7 @@ def test_odd_headers(uvicorn: Site) -> None:
             return answer
 
     send("long", b"X-POSTHOG-DISTINCT-ID: " + b"x" * 5_000, b"X-POSTHOG-SESSION-ID: " + b"y" * 5_000)
-    send("utf8", b"X-POSTHOG-DISTINCT-ID: J\xc3\xbcrgen", b"X-POSTHOG-SESSION-ID: \xff\xfe")
+    send("utf8", b"X-POSTHOG-DISTINCT-ID: J\xc3\xbcrgen", b"X-POSTHOG-SESSION-ID: x\xc3")
     send("tabs", b"X-POSTHOG-DISTINCT-ID: a\tb\xc2\x85c", b"X-POSTHOG-SESSION-ID:  \t ")
     send("two", b"X-POSTHOG-DISTINCT-ID: \xff", b"X-POSTHOG-DISTINCT-ID: second")
     long, utf8, tabs, two = (uvicorn.event(text) for text in ("long", "utf8", "tabs", "two"))

@@ -31,21 +31,19 @@ def cleaned(value: bytes | str | None, limit: int) -> str | None:
     if not value:
         return None
     if isinstance(value, bytes):
-        # Four bytes a character at most; what is cut off in the middle of one may not make the rest unreadable.
-        value = value[: 4 * limit + 4].decode("utf-8", "ignore" if len(value) > 4 * limit + 4 else "strict")
+        octets = value[: 4 * limit]  # four bytes a character at most
+        try:
+            value = octets.decode()
+        except UnicodeDecodeError as error:
+            if len(octets) == len(value) or error.reason != "unexpected end of data":
+                return None
+            value = octets[: error.start].decode()  # cut off in the middle of a character
     return _CONTROL.sub("", value[: 2 * limit]).strip()[:limit] or None
 
 
 def header(values: list[bytes], limit: int) -> str | None:
     """The first of a header's values that can be used."""
-    for value in values:
-        try:
-            found = cleaned(value, limit)
-        except UnicodeDecodeError:
-            continue
-        if found:
-            return found
-    return None
+    return next(filter(None, [cleaned(value, limit) for value in values]), None)
 
 
 class Web:
