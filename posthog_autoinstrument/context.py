@@ -283,7 +283,7 @@ class posthog_context:
 
 
 def current_trace_id() -> str | None:
-    """The trace that calls made here belong to; None outside of any `posthog_context` and `posthog_span`."""
+    """The trace that calls made here belong to; None outside of any block and web request."""
     context = CONTEXT.get()
     if context is None:
         return None

@@ -281,8 +281,12 @@ with posthog_context(session_id="the test's"):
     assert event["properties"]["$request_path"] == "/stream/lazy"
 
 
-def test_a_plain_app_under_gevent(tmp_path: Path) -> None:
-    command = "gunicorn -b 127.0.0.1:{port} -w 1 -k gevent app:wsgi"
+@pytest.mark.parametrize(
+    "command",
+    ["gunicorn -b 127.0.0.1:{port} -w 1 -k gevent app:wsgi", "hypercorn -b 127.0.0.1:{port} wsgi:app:wsgi"],
+    ids=["gevent", "hypercorn"],
+)
+def test_a_plain_app_whose_requests_run_at_once(tmp_path: Path, command: str) -> None:
     with site(APP, command, tmp_path) as found:
 
         def request(number: int) -> None:

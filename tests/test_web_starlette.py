@@ -46,6 +46,18 @@ class Backend(AuthenticationBackend):
 app = FastAPI()
 app.add_middleware(AuthenticationMiddleware, backend=Backend())
 
+class OwnBlock:
+    def __init__(self, app):
+        self.app = app
+    async def __call__(self, scope, receive, send):
+        name = dict(scope.get("headers", ())).get(b"x-block")
+        if name is None:
+            return await self.app(scope, receive, send)
+        with posthog_context(distinct_id=name.decode()):
+            await self.app(scope, receive, send)
+
+app.add_middleware(OwnBlock)
+
 @app.middleware("http")
 async def through_a_task_of_its_own(request, call_next):
     return await call_next(request)
@@ -231,7 +243,7 @@ def test_pipelined_requests_are_not_mixed(uvicorn: Site) -> None:
     # uvicorn starts the second one in the task of the first.
     with socket.create_connection(("127.0.0.1", uvicorn.port), 30) as connection:
         sent = b""
-        for number, header in enumerate(["X-POSTHOG-DISTINCT-ID: first\r\n", "", "X-POSTHOG-DISTINCT-ID: third\r\n"]):
+        for number, header in enumerate(["X-Block: first\r\n", "", "X-POSTHOG-DISTINCT-ID: third\r\n"]):
             close = "Connection: close\r\n" if number == 2 else ""
             sent += f"GET /async/piped-{number} HTTP/1.1\r\nHost: here\r\n{header}{close}\r\n".encode()
         connection.sendall(sent)

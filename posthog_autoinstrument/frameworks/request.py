@@ -147,10 +147,13 @@ class Request(context.Ambient):
 
     def _look(self) -> None:
         """Read the framework's object. Its user may sign in or out meanwhile."""
-        if self.user_of is not None:
-            self._user = guard.quietly(self.user_of, self.host)
-        if self.route_of is not None:
-            self._route = cleaned(guard.quietly(self.route_of, self.host), MAX_PATH_CHARS) or self._route
+        host, user_of, route_of = self.host, self.user_of, self.route_of  # another thread may end the request meanwhile
+        if host is None:
+            return
+        if user_of is not None:
+            self._user = guard.quietly(user_of, host)
+        if route_of is not None:
+            self._route = cleaned(guard.quietly(route_of, host), MAX_PATH_CHARS) or self._route
 
     def _read(self, asked: Asked) -> tuple[str | None, str | None, Mapping[str, str]]:
         found: dict[str, str | None] = {}
