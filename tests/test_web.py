@@ -178,6 +178,43 @@ print(len(set(traces)))
     assert events["through"]["properties"]["$request_path"] == "/flask/traced/through"
 
 
+def test_a_request_that_is_started_inside_another_one_is_its_own(run_program: Callable[..., Ran]) -> None:
+    # As asyncio does where a server goes on reading a connection in the task of the request before.
+    ran = run_program(
+        APP
+        + """
+import asyncio
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+async def answer(request):
+    return PlainTextResponse(ask(request.user))
+
+outer = Starlette(routes=[Route("/", answer)])
+started = []
+
+async def call(users):
+    scope = {
+        "type": "http", "method": "GET", "path": "/", "raw_path": b"/", "root_path": "", "query_string": b"",
+        "scheme": "http", "http_version": "1.1", "headers": [(b"host", b"here")], "user": users[0],
+    }
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+    async def send(message):
+        if message["type"] == "http.response.body" and users[1:]:
+            started.append(asyncio.create_task(call(users[1:])))
+            await started[-1]
+    await outer(scope, receive, send)
+
+asyncio.run(call(["ann", "bob", "eve"]))
+"""
+    )
+    events = by_text(ran)
+    assert {text: event["distinct_id"] for text, event in events.items()} == {"ann": "ann", "bob": "bob", "eve": "eve"}
+    assert len({event["properties"]["$ai_trace_id"] for event in events.values()}) == 3
+
+
 def test_the_framework_may_be_loaded_first(run_program: Callable[..., Ran]) -> None:
     ran = run_program("import flask, django.core.handlers.wsgi\n" + APP + "web.get('/late', headers=headers)\n")
     assert by_text(ran)["late"]["distinct_id"] == "header"

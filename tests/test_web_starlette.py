@@ -56,11 +56,11 @@ class OwnBlock:
         with posthog_context(distinct_id=name.decode()):
             await self.app(scope, receive, send)
 
-app.add_middleware(OwnBlock)
-
 @app.middleware("http")
 async def through_a_task_of_its_own(request, call_next):
     return await call_next(request)
+
+app.add_middleware(OwnBlock)  # outermost: in the task that uvicorn made
 
 @app.get("/sync/{text}")
 def in_a_thread(text: str):

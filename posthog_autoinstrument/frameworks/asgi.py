@@ -37,6 +37,14 @@ class Scope(Asked):
                 found[name.decode().lower()].append(value)
         return found
 
+    def copies(self, other: Asked) -> bool:
+        if isinstance(other, Scope):
+            # The same list in every copy of a scope. Equal ones are not enough: asyncio may start a request inside the
+            # ContextVars of another one of the same connection, which a proxy shares among its visitors
+            # (github.com/python/cpython/issues/140947).
+            return bool(self._headers) and self._headers is other._headers
+        return super().copies(other)
+
     def place(self) -> str | None:
         for name, value in self._headers:
             if name == b"host":

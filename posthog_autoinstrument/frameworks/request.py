@@ -109,7 +109,9 @@ class Request(context.Ambient):
         if self.asked is None:
             self.fill(asked)
             return True
-        return self.asked.source is asked.source or self.asked.key() == asked.key()
+        if self.asked.source is None:
+            return False  # that one is over
+        return self.asked.source is asked.source or asked.copies(self.asked)
 
     def seen(
         self,
@@ -198,9 +200,9 @@ class Asked:
         """Host and port that were asked."""
         raise NotImplementedError
 
-    def key(self) -> object:
-        """Equal for two descriptions of the same request."""
-        return self.method, self.path, self.headers()
+    def copies(self, other: Asked) -> bool:
+        """Whether this describes the same request, with what was copied from the other."""
+        return (self.method, self.path, self.headers()) == (other.method, other.path, other.headers())
 
     def end(self) -> None:
         """Let go of the server's object."""
