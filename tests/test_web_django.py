@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ settings.configure(
 )
 django.setup()
 
-from django.contrib.auth import aget_user, get_user_model, login
+from django.contrib.auth import get_user_model, login
 from django.contrib.auth.decorators import login_required
 from django.core.management import call_command
 from django.db import connection
@@ -102,7 +103,10 @@ urlpatterns = [
 ]
 
 if not os.path.exists("db.sqlite3"):
-    call_command("migrate", verbosity=0)
+    # uvicorn may load this in its event loop, where Django refuses to ask the database.
+    migrating = threading.Thread(target=call_command, args=("migrate",), kwargs={"verbosity": 0})
+    migrating.start()
+    migrating.join()
 wsgi = WSGIHandler()
 asgi = ASGIHandler()
 """
@@ -145,7 +149,8 @@ def test_every_way_to_answer(server: Site) -> None:
 
 def test_the_signed_in_user(server: Site) -> None:
     cookie = server.get("/sign-in/ann").cookie()
-    kinds = ["members"] + ["async-members"] * (server.kind == "uvicorn")
+    has_auser = int(version("django").partition(".")[0]) >= 5
+    kinds = ["members"] + ["async-members"] * (server.kind == "uvicorn" and has_auser)
     for kind in kinds:
         assert server.get(f"/{kind}/{kind}", {"Cookie": cookie}).body.startswith(b"True")
         assert server.event(kind)["distinct_id"] == "4711"
