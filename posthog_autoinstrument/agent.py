@@ -13,7 +13,21 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import calls, config, context, elsewhere, forks, guard, hooks, providers, recording, threads, usage, wake
+from . import (
+    calls,
+    config,
+    context,
+    elsewhere,
+    forks,
+    frameworks,
+    guard,
+    hooks,
+    providers,
+    recording,
+    threads,
+    usage,
+    wake,
+)
 from .courier import Courier
 from .flusher import Flusher
 from .queue import Queue
@@ -31,6 +45,7 @@ class Agent:
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
+        self._watches_requests = False
         self._closing = 0
         """The thread that delivers at exit."""
         self._ends_by = 0
@@ -98,6 +113,8 @@ class Agent:
         finder.watch(elsewhere.MIDDLEWARE, elsewhere.mark_middleware)
         if elsewhere.MIDDLEWARE in sys.modules:
             elsewhere.mark_middleware(elsewhere.MIDDLEWARE)
+        if self.recorder.active:
+            self._watch_requests()
         atexit.register(self.close)
         forks.register()
         if hasattr(os, "register_at_fork"):
@@ -120,11 +137,19 @@ class Agent:
                 "no call is captured (posthog-instrument doctor tells more)",
             )
 
+    def _watch_requests(self) -> None:
+        """Have web requests give context, as soon as something is captured here."""
+        if not self._watches_requests:
+            self._watches_requests = True
+            frameworks.install(wake.finder().watch, self.config)
+
     def set_active(self, active: bool) -> None:
         """Switch capture on or off; `posthog_*` arguments are taken out of calls either way."""
         self.recorder.active = active
         for made in self.calls:
             made.active = active
+        if active:
+            self._watch_requests()
 
     # On the flusher's thread
 

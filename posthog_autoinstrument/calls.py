@@ -51,7 +51,7 @@ CARRIED: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried"
 class Intent:
     """What the program said about a call when it called the method: its context and its `posthog_*` arguments."""
 
-    __slots__ = ("call_fields", "context", "opentelemetry", "sdk_fields")
+    __slots__ = ("call_fields", "context", "opentelemetry", "sdk_fields", "web_fields")
 
     def __init__(self, overrides: Mapping[str, Any] | None, inside: context.Context | None = None) -> None:
         self.context = inside or context.CONTEXT.get()
@@ -63,6 +63,10 @@ class Intent:
             if "posthog" in sys.modules
             else context.NOTHING
         )
+        request = context.ambient(self.context)
+        self.web_fields = context.NOTHING
+        if request is not None:
+            self.web_fields = guard.attempt("read a web request", request.fields) or context.NOTHING
 
 
 def intent_of(overrides: Mapping[str, Any] | None) -> Intent:
@@ -467,6 +471,7 @@ class Calls:
 NO_INTENT = Intent.__new__(Intent)
 NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, context.NOTHING, context.NOTHING
 NO_INTENT.opentelemetry = None
+NO_INTENT.web_fields = context.NOTHING
 
 
 class _Suppressed(OpenCall):

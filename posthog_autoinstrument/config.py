@@ -117,6 +117,10 @@ def _hook(text: str) -> str:
     return text.strip()
 
 
+def _tracing_headers(text: str) -> str:
+    return "anonymous" if text.strip().lower() == "anonymous" else str(int(_flag(text)))
+
+
 def _hosts(text: str) -> frozenset[str]:
     found = set()
     for part in text.split(","):
@@ -352,6 +356,24 @@ SETTINGS: tuple[Setting, ...] = (
         _patterns,
     ),
     Setting(
+        "tracing_headers",
+        "POSTHOG_AUTOINSTRUMENT_TRACING_HEADERS",
+        "1",
+        "1, 0 or anonymous",
+        "Read `X-POSTHOG-DISTINCT-ID` and its sisters from web requests: 1 before the signed-in user, anonymous where "
+        "nobody is signed in, 0 not at all.",
+        _tracing_headers,
+    ),
+    Setting(
+        "user",
+        "POSTHOG_AUTOINSTRUMENT_USER",
+        None,
+        "module:function",
+        "Function that names the signed-in user of a web request: called with the framework's request (ASGI: scope, "
+        "WSGI: environ), returns text or None.",
+        _hook,
+    ),
+    Setting(
         "stream_usage",
         "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE",
         True,
@@ -480,6 +502,8 @@ class Config:
     deny_models: frozenset[str] = frozenset()
     allow_endpoints: frozenset[str] = frozenset()
     deny_endpoints: frozenset[str] = frozenset()
+    tracing_headers: str = "1"
+    user: str | None = None
     stream_usage: bool = True
     stream_usage_hosts: frozenset[str] = frozenset()
     keep_media: bool = False

@@ -65,6 +65,25 @@ class Context:
     """The `posthog_context` that opened it."""
 
 
+class Ambient:
+    """The scope of a block that says less than any `posthog_context` and the posthog package do: a web request."""
+
+    trace_id: str
+
+    def fields(self) -> Fields:
+        """What it says of a call that starts now. On the caller's thread."""
+        raise NotImplementedError
+
+
+def ambient(inside: Context | None) -> Ambient | None:
+    """The web request around a block."""
+    while inside is not None:
+        if isinstance(inside.scope, Ambient):
+            return inside.scope
+        inside = inside.outer
+    return None
+
+
 HANDED_DOWN = "POSTHOG_AUTOINSTRUMENT_CONTEXT"
 """Set by a parent process in the environment of its child: the context in which the child was started. No setting."""
 
@@ -289,9 +308,16 @@ class posthog_context:
 
 
 def current_trace_id() -> str | None:
-    """The trace that calls made here belong to; None outside of any `posthog_context` and `posthog_span`."""
+    """The trace that calls made here belong to; None outside of any block and web request."""
     context = CONTEXT.get()
-    return context.fields.trace_id if context is not None else None
+    if context is None:
+        return None
+    if opentelemetry_trace_ids:
+        request = ambient(context)
+        active = guard.quietly(opentelemetry_ids)
+        if active and request is not None and context.fields.trace_id == request.trace_id:
+            return active[0]
+    return context.fields.trace_id
 
 
 def set_session(session_id: str | None) -> None:

@@ -77,18 +77,20 @@ def _read_raw(call: OpenCall) -> bytes:
 
 
 def resolve(intent: Intent, defaults: context.Fields) -> Identity:
-    """Who asked, by precedence: per-call argument, `posthog_context`, the posthog package's context, the defaults.
+    """Who asked, by precedence: per-call argument, `posthog_context`, the posthog package's context, the web request,
+    the defaults.
 
     Privacy is the exception: the most private of them wins.
     """
     own = intent.context.fields if intent.context is not None else context.NOTHING
-    sources = (intent.call_fields, own, intent.sdk_fields, defaults)
+    web = intent.web_fields
+    sources = (intent.call_fields, own, intent.sdk_fields, web, defaults)
     fields = context.NOTHING
     for source in reversed(sources):
         if source is not context.NOTHING:
             fields = context.merge(source, fields)
     tags = intent.sdk_fields.properties
-    properties = {**defaults.properties, **tags, **own.properties, **intent.call_fields.properties}
+    properties = {**defaults.properties, **web.properties, **tags, **own.properties, **intent.call_fields.properties}
     trace_id, parent_id = fields.trace_id, fields.parent_id
     if own.parent_id and parent_id == own.parent_id and trace_id != own.trace_id:
         parent_id = None  # the call is said to be of another trace than the span around it
@@ -96,7 +98,7 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
     if active is not None:
         names = {"otel_trace_id": f'"{active[0]}"', "otel_span_id": f'"{active[1]}"'}
         properties = {**names, **properties}
-        if trace_id is None and context.opentelemetry_trace_ids:
+        if trace_id in (None, web.trace_id) and context.opentelemetry_trace_ids:
             trace_id = active[0]
     if tags:
         # As in PostHog's wrapper, a tag does not take the place of a fact of the call; a property does.

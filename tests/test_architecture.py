@@ -21,7 +21,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "host": {
         "calls", "sealing", "recording", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage",
-        "sockets", "conversations", "hooks", "borders",
+        "sockets", "conversations", "hooks", "borders", "frameworks",
     },
     "delivery": {
         "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store",

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROVIDER_GUIDE = ROOT / "docs" / "adding-a-provider.md"
-DOCUMENTS = (README, ARCHITECTURE, PROVIDER_GUIDE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
+CONTEXT = ROOT / "docs" / "context.md"
+DOCUMENTS = (README, ARCHITECTURE, PROVIDER_GUIDE, CONTEXT, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 CALLS_BEGIN, CALLS_END = "<!-- calls: written by `make readme` -->\n", "<!-- end of calls -->\n"
 BEGIN, END = "<!-- settings: written by `make readme` -->\n", "<!-- end of settings -->\n"
 

@@ -1,0 +1,89 @@
+"""Web frameworks and servers: one file for each protocol or framework, which opens a context for each request.
+
+A file has `HOOKS`: module name -> hook, called as `hook(module, web)` when that module has loaded, to patch what stands
+in it. A protocol's file (`asgi`, `wsgi`) patches servers, so that any app has a context; a framework's file patches the
+entry of its apps, so that they have one under any server, and adds what only it knows: the route and the user. Whoever
+comes first opens the context of a request; the others find it open.
+
+A framework's file is imported when one of its modules has loaded, so the names are spelled here a second time.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import guard
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ..config import Config
+    from .request import Web
+
+    Hook = Callable[[ModuleType, Web], None]
+
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "asgi": (
+        "uvicorn.protocols.http.h11_impl",
+        "uvicorn.protocols.http.httptools_impl",
+        "uvicorn.protocols.http.zttp_impl",
+        "uvicorn.protocols.http.zttp_h2_impl",
+        "uvicorn.protocols.websockets.websockets_impl",
+        "uvicorn.protocols.websockets.websockets_sansio_impl",
+        "uvicorn.protocols.websockets.wsproto_impl",
+        "hypercorn.app_wrappers",
+    ),
+    "wsgi": (
+        "gunicorn.http.wsgi",
+        "gunicorn.workers.sync",
+        "gunicorn.workers.gthread",
+        "gunicorn.workers.base_async",
+        "waitress.task",
+        "werkzeug.serving",
+        "wsgiref.handlers",
+    ),
+    "starlette": ("starlette.applications", "starlette.routing", "fastapi.routing"),
+    "flask": ("flask.app",),
+    "django": ("django.core.handlers.base", "django.core.handlers.wsgi", "django.core.handlers.asgi"),
+}
+"""File -> the modules that it patches."""
+
+MARK = "_posthog_autoinstrument_wrapped"
+"""On a function of ours: it is patched already."""
+
+
+def install(watch: Callable[[str, Callable[[str], None]], None], settings: Config) -> None:
+    """Patch what is loaded, and what will be when it is: `watch(module, callback)` tells."""
+    for file, modules in MODULES.items():
+        for module in modules:
+            loaded = functools.partial(_loaded, file, settings)
+            watch(module, loaded)
+            if module in sys.modules:
+                loaded(module)
+
+
+def _loaded(file: str, settings: Config, name: str) -> None:
+    guard.attempt(f"hook {name}", _hook, file, settings, name)
+
+
+def _hook(file: str, settings: Config, name: str) -> None:
+    from .. import borders
+    from .request import Web
+
+    borders.install(settings)  # from now on contexts are opened
+    hooks = importlib.import_module(f"{__name__}.{file}").HOOKS
+    hooks[name](sys.modules[name], Web(settings.tracing_headers, settings.user))
+
+
+def patch(owner: type | ModuleType, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put `wrap(function)` in the place of a function of a class or module, once; nothing where there is none."""
+    original = vars(owner).get(name)
+    if not callable(original) or hasattr(original, MARK):
+        return
+    wrapped = functools.wraps(original)(wrap(original))
+    setattr(wrapped, MARK, True)
+    setattr(owner, name, wrapped)
