@@ -84,6 +84,14 @@ def ambient(inside: Context | None) -> Ambient | None:
     return None
 
 
+def handed_on(inside: Context) -> Fields:
+    """What a block says to whom it is handed on: also what the web request around it says."""
+    around = ambient(inside)
+    if around is None:
+        return inside.fields
+    return merge(inside.fields, guard.attempt("read a web request", around.fields) or NOTHING)
+
+
 HANDED_DOWN = "POSTHOG_AUTOINSTRUMENT_CONTEXT"
 """Set by a parent process in the environment of its child: the context in which the child was started. No setting."""
 

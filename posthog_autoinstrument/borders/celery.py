@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
-from ..context import CONTEXT
+from ..context import CONTEXT, handed_on
 from . import install
 from .crossing import unpacked
 
@@ -32,7 +32,7 @@ def patch(module: ModuleType) -> None:
 def _publish(headers: Any = None, **_: Any) -> None:
     context = CONTEXT.get()
     if context is not None and isinstance(headers, dict):
-        headers[HEADER] = guard.attempt("hand a context to a task", packing.pack, context.fields)
+        headers[HEADER] = guard.attempt("hand a context to a task", packing.pack, handed_on(context))
 
 
 def _begin(task: Any = None, **_: Any) -> None:

@@ -7,7 +7,7 @@ from contextvars import Token
 from typing import Any
 
 from .. import packing
-from ..context import CONTEXT, Context, Fields
+from ..context import CONTEXT, Context, Fields, handed_on
 
 
 class InThread:
@@ -36,7 +36,7 @@ class InProcess(InThread):
     __slots__ = ()
 
     def __reduce__(self) -> Any:
-        return arrived, (self.function, packing.pack(self.context.fields))
+        return arrived, (self.function, packing.pack(handed_on(self.context)))
 
 
 def arrived(function: Callable[..., Any], text: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
-from ..context import CONTEXT
+from ..context import CONTEXT, handed_on
 from . import install, replace
 from .crossing import unpacked
 
@@ -26,7 +26,7 @@ def _message_with_options(original: Any) -> Any:
     def message_with_options(self: Any, *args: Any, **options: Any) -> Any:
         context = CONTEXT.get()
         if context is not None:
-            options[OPTION] = guard.attempt("hand a context to a message", packing.pack, context.fields)
+            options[OPTION] = guard.attempt("hand a context to a message", packing.pack, handed_on(context))
         return original(self, *args, **options)
 
     return message_with_options

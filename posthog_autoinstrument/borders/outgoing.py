@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import borders, guard
-from ..context import CONTEXT
+from ..context import CONTEXT, handed_on
 from . import carrier
 
 
@@ -21,7 +21,7 @@ def told(url: Any, headers: Any) -> Any:
 def _told(url: Any, headers: Any, context: Any) -> Any:
     if not is_listed(str(url), borders.hosts):
         return None
-    added = carrier.write(context.fields, lambda name: _value(headers, name))
+    added = carrier.write(handed_on(context), lambda name: _value(headers, name))
     if not added:
         return None
     changed = headers.copy()

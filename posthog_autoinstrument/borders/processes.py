@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
-from ..context import CONTEXT, Context
+from ..context import CONTEXT, Context, handed_on
 from . import MARK, install, replace
 from .crossing import unpacked
 
@@ -28,7 +28,7 @@ class Luggage:
         self._context = context
 
     def __reduce__(self) -> Any:
-        return arrive, (packing.pack(self._context.fields),)
+        return arrive, (packing.pack(handed_on(self._context)),)
 
 
 def arrive(text: str) -> None:

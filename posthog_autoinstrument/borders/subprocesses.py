@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import config, guard, packing
-from ..context import CONTEXT, Context
+from ..context import CONTEXT, Context, handed_on
 from . import replace
 
 ENV = 10
@@ -45,5 +45,5 @@ def _environment(env: Any, context: Context) -> dict[Any, Any] | None:
     changed = dict(config.environment() if env is None else env)
     # A program may give names as bytes.
     changed.pop(config.HANDED_DOWN.encode(), None)
-    changed[config.HANDED_DOWN] = packing.pack(context.fields)
+    changed[config.HANDED_DOWN] = packing.pack(handed_on(context))
     return changed
