@@ -60,7 +60,7 @@ def generations(posthog_events: Any, here: tuple[Any, ...]) -> Callable[[], list
         return [
             who(event)
             for event in posthog_events()
-            if event["event"] == "$ai_generation" and event["properties"]["$ai_trace_id"] == here[1]
+            if event["event"] == "$ai_generation" and event["properties"].get("$ai_trace_id") == here[1]
         ]
 
     return read

@@ -90,9 +90,9 @@ class World:
 
     def keep(self, record: Any, take: Callable[[Sealed], None]) -> None:
         assert self.spool is not None
-        number = self.spool.keep(RECORD, record.call.uuid, b"body")
-        object.__setattr__(record.call, "spooled", (number,))
-        take(Sealed(record.call, record.pid, record.size))
+        number = self.spool.keep(RECORD, record.record.uuid, b"body")
+        object.__setattr__(record.record, "spooled", (number,))
+        take(Sealed(record.record, record.pid, record.size))
 
     def orphaned(self) -> None:
         return None
