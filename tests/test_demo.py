@@ -48,10 +48,12 @@ def test_every_call_is_a_row_of_the_table(run: Run) -> None:
     for progress in ("chat:", "stream:", "tool call:", "response:", "embeddings:", "after a rate limit:"):
         assert f"  {progress}" in done.stdout
     table = rows(done.stdout)
-    assert [row[1] for row in table] == ["gen", "gen", "gen", "gen", "gen", "emb", "gen", "gen"]
+    assert [row[1] for row in table] == ["gen", "gen", "gen", "span", "gen", "gen", "emb", "gen", "gen"]
     users = [cell for row in table for cell in row if "@example.com" in cell]
-    assert users == ["ada@example.com"] * 4 + ["grace@example.com"] * 4
+    assert users == ["ada@example.com"] * 5 + ["grace@example.com"] * 4
     for row in table[:-1]:
+        if row[1] == "span":  # the tool that was asked for
+            continue
         assert "200" in row
         tokens = next(cell for cell in row if "→" in cell)
         assert tokens.split("→")[0].isdigit()
@@ -64,12 +66,12 @@ def test_every_call_is_a_row_of_the_table(run: Run) -> None:
 def test_events_stay_in_the_store_and_a_second_run_shows_its_own_only(run: Run) -> None:
     first = run("demo")
     second = run("demo", POSTHOG_AUTOINSTRUMENT_PROPERTIES='{"team": "blue"}')
-    assert len(rows(first.stdout)) == len(rows(second.stdout)) == 8
+    assert len(rows(first.stdout)) == len(rows(second.stdout)) == 9
     events = [json.loads(line)["properties"] for line in run("events", "--json").stdout.splitlines()]
-    assert len(events) == 16
+    assert len(events) == 18
     assert len({event["demo_run"] for event in events}) == 2
-    assert [event.get("team") for event in events] == [None] * 8 + ["blue"] * 8
-    assert [event["plan"] for event in events] == (["pro"] * 4 + ["free"] * 4) * 2
+    assert [event.get("team") for event in events] == [None] * 9 + ["blue"] * 9
+    assert [event["plan"] for event in events] == (["pro"] * 5 + ["free"] * 4) * 2
 
 
 def test_with_a_token_the_events_go_to_posthog_and_nothing_to_disk(
@@ -77,7 +79,7 @@ def test_with_a_token_the_events_go_to_posthog_and_nothing_to_disk(
 ) -> None:
     done = run("demo", POSTHOG_PROJECT_TOKEN=TOKEN, POSTHOG_HOST=posthog_server.url)
     assert done.returncode == 0, done.stderr
-    assert len(posthog_server.events) == 8
+    assert len(posthog_server.events) == 9
     assert {event["properties"]["$lib"] for event in posthog_server.events} == {"posthog-autoinstrument"}
     (mark,) = {event["properties"]["demo_run"] for event in posthog_server.events}
     assert mark in done.stdout
@@ -89,7 +91,7 @@ def test_with_a_token_the_events_go_to_posthog_and_nothing_to_disk(
 def test_local_keeps_them_even_with_a_token(run: Run, posthog_server: PostHogServer) -> None:
     done = run("--local", "demo", POSTHOG_PROJECT_TOKEN=TOKEN, POSTHOG_HOST=posthog_server.url)
     assert done.returncode == 0, done.stderr
-    assert len(rows(done.stdout)) == 8
+    assert len(rows(done.stdout)) == 9
     assert posthog_server.events == []
 
 
@@ -104,7 +106,7 @@ def test_events_that_posthog_does_not_take_are_no_success(run: Run, posthog_serv
 def test_live_calls_the_server_that_the_environment_names(run: Run, openai_server: OpenAIServer) -> None:
     done = run("demo", "--live", "--model", "gpt-4.1", OPENAI_BASE_URL=openai_server.base_url, OPENAI_API_KEY="sk-x")
     assert done.returncode == 0, done.stderr
-    assert len(openai_server.requests) == len(rows(done.stdout)) == 7
+    assert len(openai_server.requests) == len([row for row in rows(done.stdout) if row[1] != "span"]) == 7
     assert openai_server.requests[0].json()["model"] == "gpt-4.1"
 
 
