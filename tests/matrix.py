@@ -53,8 +53,6 @@ SUITES = {
     "sdk": [
         *_CAPTURE,
         "test_hosts.py",
-        "test_hostile_values.py",
-        "test_fuzz.py",
         "test_delivery.py",
         "test_differential.py",
         "test_wake.py",
