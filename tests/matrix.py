@@ -55,6 +55,8 @@ SUITES = {
         "test_hosts.py",
         "test_delivery.py",
         "test_differential.py",
+        "test_hostile_values.py",
+        "test_fuzz.py",
         "test_wake.py",
         "test_launcher.py",
         "promises",
