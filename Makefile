@@ -27,7 +27,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak packages elsewhere frameworks memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak packages elsewhere beside frameworks memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -78,6 +78,9 @@ packages: .venv-test/.wheel ## install from wheel, from sdist and editable into 
 
 elsewhere: .venv-test/.wheel ## real LangChain, openai-agents and litellm with PostHog's own integrations (slow)
 	@cd build && ../.venv-test/bin/python ../tests/elsewhere/run.py --wheel wheel/*.whl
+
+beside: .venv-test/.wheel ## other tools (Datadog, Sentry, OpenTelemetry, ...) and the agent in one program; NAMES="sentry" (slow)
+	@cd build && ../.venv-test/bin/python ../tests/beside/run.py --wheel wheel/*.whl $(NAMES)
 
 frameworks: .venv-test/.wheel ## real frameworks (LangChain, LiteLLM, ...) bare and launched, compared; NAMES="llm dspy"
 	@cd build && ../.venv-test/bin/python ../tests/frameworks/run.py $(NAMES)
