@@ -1,4 +1,4 @@
-"""Django under gunicorn (WSGI) and uvicorn (ASGI): each call knows its request, and our own never asks the database."""
+"""Django under gunicorn (WSGI) and uvicorn (ASGI): each call knows its request and who is signed in."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ settings.configure(
 )
 django.setup()
 
-from django.contrib.auth import get_user_model, login
+from django.contrib.auth import get_user_model, login, logout
 from django.contrib.auth.decorators import login_required
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
@@ -80,11 +80,25 @@ async def async_members(request, text):
     user = await request.auser()
     return HttpResponse(f"{user.is_authenticated} {await ask_async(text)}")
 
+def counting(seen):
+    return connection.execute_wrapper(lambda execute, sql, *rest: (seen.append(sql), execute(sql, *rest))[1])
+
 def queries(request, text):
     seen = []
-    with connection.execute_wrapper(lambda execute, sql, *rest: (seen.append(sql), execute(sql, *rest))[1]):
+    with counting(seen):
+        ask(text)
         ask(text)
     return HttpResponse(str(seen))
+
+def atomic(request, text):
+    seen = []
+    with transaction.atomic(), counting(seen):
+        ask(text)
+    return HttpResponse(str(seen))
+
+def sign_out(request, text):
+    logout(request)
+    return HttpResponse(ask(text))
 
 def file(request):
     return FileResponse(open(__file__, "rb"))
@@ -98,6 +112,8 @@ urlpatterns = [
     path("members/<text>", members),
     path("async-members/<text>", async_members),
     path("queries/<text>", queries),
+    path("atomic/<text>", atomic),
+    path("sign-out/<text>", sign_out),
     path("file", file),
     path("nested/", include([path("<int:number>/<text>", lambda request, number, text: plain(request, text))])),
 ]
@@ -161,12 +177,32 @@ def test_the_signed_in_user(server: Site) -> None:
     assert server.event("visitor")["distinct_id"] == server.event("visitor")["properties"]["$ai_trace_id"]
 
 
-@pytest.mark.promise
-def test_the_database_is_never_asked_for_the_user(server: Site) -> None:
+def test_a_user_that_nobody_looked_at(server: Site) -> None:
     cookie = server.get("/sign-in/ann").cookie()
-    assert server.get("/queries/unasked", {"Cookie": cookie}).body == b"[]"
-    event = server.event("unasked")
-    assert event["distinct_id"] == event["properties"]["$ai_trace_id"]
+    for path in ["/ask", "/stream"]:
+        text = f"unseen{path[1:]}"
+        answer = server.get(f"{path}/{text}", {"Cookie": cookie})
+        assert server.event(text)["distinct_id"] == "4711"
+        assert not [name for name, _ in answer.headers if name.lower() in ("vary", "set-cookie")]
+    # Who signs out in this request is nobody's user in it.
+    server.get("/sign-out/left", {"Cookie": cookie})
+    assert server.event("left")["distinct_id"] == server.event("left")["properties"]["$ai_trace_id"]
+    server.get("/ask/stranger", {"Cookie": "sessionid=abcdefghijklmnopqrstuvwxyz012345"})
+    assert server.event("stranger")["distinct_id"] == server.event("stranger")["properties"]["$ai_trace_id"]
+
+
+@pytest.mark.promise
+def test_the_database_is_asked_once_and_never_in_a_transaction(server: Site) -> None:
+    cookie = server.get("/sign-in/ann").cookie()
+    seen = server.get("/queries/counted", {"Cookie": cookie}).body.decode()
+    assert seen.count("SELECT") == 1
+    assert "django_session" in seen
+    assert server.get("/queries/with-header", {"Cookie": cookie, **HEADERS}).body == b"[]"
+    assert server.get("/queries/visitor").body == b"[]"
+    assert server.get("/atomic/whole", {"Cookie": cookie}).body == b"[]"
+    wait_until(lambda: len(server.events("counted")) == 2, "the calls are not captured")
+    assert {event["distinct_id"] for event in server.events("counted")} == {"4711"}
+    assert server.event("whole")["distinct_id"] == server.event("whole")["properties"]["$ai_trace_id"]
 
 
 def test_many_users_at_once_are_not_mixed(server: Site) -> None:

@@ -86,6 +86,7 @@ class Request(context.Ambient):
 
     user_of: Callable[[Any], str | None] | None = None
     route_of: Callable[[Any], str | None] | None = None
+    ask: Callable[[Any], str | None] | None = None
 
     def __init__(self, web: Web, asked: Asked | None) -> None:
         self.web = web
@@ -134,9 +135,12 @@ class Request(context.Ambient):
         user_of: Callable[[Any], str | None] | None = None,
         route_of: Callable[[Any], str | None] | None = None,
         until_end: bool = False,
+        ask: Callable[[Any], str | None] | None = None,
     ) -> None:
-        """A framework has made its own object of it. `until_end`: that can be read when the request has ended, too."""
+        """A framework has made its own object of it. `until_end`: that can be read when the request has ended, too.
+        `ask` finds the user where that takes more than reading: for calls whose user nothing else names."""
         self.host, self.user_of, self.route_of, self._until_end = host, user_of, route_of, until_end
+        self.ask = ask
         self._look()  # what is started here may call when the request is over
 
     def fields(self) -> Fields:
@@ -168,7 +172,9 @@ class Request(context.Ambient):
                 self._named = self.web.names_user(self.host)
             finally:
                 self._asking = False
-        return self._named or self._user
+        if self._named or self._user or self.ask is None or self.host is None:
+            return self._named or self._user
+        return guard.quietly(self.ask, self.host)
 
     def _look(self) -> None:
         """Read the framework's object. Its user may sign in or out meanwhile."""
@@ -201,7 +207,7 @@ class Request(context.Ambient):
         """It is answered: nothing of the program's is held any longer. What was started in it may still call."""
         if self._until_end:
             self._look()
-        self.user_of = self.route_of = self.host = None
+        self.user_of = self.route_of = self.ask = self.host = None
         if self.asked is not None:
             self.asked.end()
 
