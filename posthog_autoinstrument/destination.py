@@ -6,7 +6,7 @@ import re
 import sys
 from urllib.parse import urlsplit
 
-from . import __version__, event, forks, guard, mend, quickjson, redact
+from . import __version__, event, facts, forks, guard, mend, quickjson, redact
 from .config import Config, parse_host
 from .sinks import Event, Outcome, Sink
 from .sinks.posthog import PostHogSink
@@ -64,7 +64,7 @@ def choose(settings: Config) -> Sink:
                 from .sinks.local import LocalSink
         except ImportError as error:
             return NoSink(f"this Python has no {error.name}, so there is no local store")
-        return LocalSink(settings.db_path, event.summary, settings.db_max_bytes)
+        return LocalSink(settings.db_path, facts.summary, settings.db_max_bytes)
     return NoSink("no POSTHOG_PROJECT_TOKEN is set")
 
 

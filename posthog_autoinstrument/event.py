@@ -1,7 +1,8 @@
 """PostHog's events: from a recorded call and its generation to the `$ai_` properties PostHog documents.
 
-The only module that spells those names. Values and shapes are those of PostHog's own wrapper (`posthog.ai.openai`,
-posthog 7.91.1) for every call it captures too; the differences that are wanted are listed in the differential test.
+The module that writes those names; `facts` reads them, and nobody else spells them. Values and shapes are those of
+PostHog's own wrapper (`posthog.ai.openai`, posthog 7.91.1) for every call it captures too; the differences that are
+wanted are listed in the differential test.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from . import __version__, guard, mend, reading, redact
 from .generation import Failure, Generation, Usage
 from .providers import Provider
 from .records import Call, Error, Record, Remark, Span
-from .summary import Summary
 
 LIBRARY = "posthog-autoinstrument"
 
@@ -439,73 +439,3 @@ def _error_summary(error: Error | None, failure: Failure | None, call: Call) -> 
     if causes:
         summary += f" (caused by {', '.join(causes)})"
     return summary
-
-
-KINDS = {
-    "$ai_generation": "generation",
-    "$ai_embedding": "embedding",
-    "$ai_span": "span",
-    "$ai_trace": "trace",
-    "$ai_feedback": "feedback",
-    "$ai_metric": "metric",
-}
-
-
-def summary(event: Event) -> Summary:
-    """The facts of an event that the local store indexes and the `events` command shows."""
-    properties = event.get("properties") or {}
-    return Summary(
-        time=str(event.get("timestamp", "")),
-        kind=KINDS.get(str(event.get("event")), str(event.get("event"))),
-        model=properties.get("$ai_model"),
-        provider=properties.get("$ai_provider"),
-        input_tokens=properties.get("$ai_input_tokens"),
-        output_tokens=properties.get("$ai_output_tokens"),
-        latency_s=properties.get("$ai_latency"),
-        ttft_s=properties.get("$ai_time_to_first_token"),
-        status=properties.get("$ai_http_status"),
-        is_error=bool(properties.get("$ai_is_error")),
-        error=properties.get("$ai_error"),
-        user=event.get("distinct_id"),
-        trace=properties.get("$ai_trace_id"),
-        session=properties.get("$ai_session_id"),
-        anonymous=properties.get("$process_person_profile") is False,
-        input_text=_input_words(properties),
-        output_text=_words(properties.get("$ai_output_choices", properties.get("$ai_output_state", "")), last=False),
-        cost_usd=properties.get("$ai_total_cost_usd"),
-    )
-
-
-def _input_words(properties: dict[str, Any]) -> str | None:
-    """The first words of what went in: of a span after its name, of feedback and metrics what they say."""
-    if "$ai_metric_name" in properties:
-        return f"{properties['$ai_metric_name']} = {properties.get('$ai_metric_value')}"
-    if "$ai_feedback_text" in properties:
-        return _words(properties["$ai_feedback_text"], last=True)
-    if "$ai_input" in properties or "$ai_span_name" not in properties:
-        return _words(properties.get("$ai_input", ""), last=True)
-    state = _words(properties.get("$ai_input_state", ""), last=True)
-    return " ".join(filter(None, (f"[{properties['$ai_span_name']}]", state)))
-
-
-def _words(content: Any, last: bool) -> str | None:
-    """The first words of an input (of its last message: the rest is history) or of an output. None: held back."""
-    if content is None or isinstance(content, str):
-        return content
-    if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
-        message = content[-1] if last else content[0]
-        inner = message.get("content") or message.get("output") or message.get("arguments") or ""
-        if isinstance(inner, list):
-            return " ".join(filter(None, map(_part_words, inner)))
-        return inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)
-    return json.dumps(content, ensure_ascii=False)[:500] if content else ""
-
-
-def _part_words(part: Any) -> str | None:
-    if not isinstance(part, dict):
-        return str(part)
-    function = part.get("function")
-    if isinstance(function, dict):
-        return f"{function.get('name')}({function.get('arguments')})"
-    text = part.get("text") or part.get("refusal") or part.get("transcript")
-    return text if isinstance(text, str) else f"[{part.get('type')}]"

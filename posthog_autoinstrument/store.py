@@ -11,18 +11,20 @@ opened for one batch or one listing and closed again (0.5 ms), and forks wait fo
 from __future__ import annotations
 
 import json
+import operator
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import forks
 
-DEFAULT_MAX_BYTES = 512 * 1024 * 1024
-DEFAULT_MAX_AGE_DAYS = 30
+Values = Sequence[Any] | Mapping[str, Any]
+"""What stands for the `?` or `:name` of a statement."""
 
 _APPLICATION_ID = 0x50484149
 """Tells our files from other programs' SQLite files: "PHAI"."""
@@ -44,8 +46,51 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX events_trace_id ON events (trace_id)",
     ),
     ("CREATE TABLE sent (project TEXT NOT NULL, uuid TEXT NOT NULL, PRIMARY KEY (project, uuid)) WITHOUT ROWID",),
+    (
+        # What lists and sums need, beside the bodies: a column that stands behind a body is read through all of it.
+        # A number is never used twice, so "after this number" is "new since then".
+        """CREATE TABLE facts (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            epoch REAL NOT NULL,
+            kind TEXT NOT NULL,
+            is_error INTEGER NOT NULL,
+            model TEXT,
+            provider TEXT,
+            endpoint TEXT,
+            user TEXT,
+            input_tokens INTEGER,
+            output_tokens INTEGER,
+            cached_tokens INTEGER,
+            reasoning_tokens INTEGER,
+            latency_s REAL,
+            ttft_s REAL,
+            cost_usd REAL,
+            priced INTEGER NOT NULL,
+            status INTEGER,
+            trace_id TEXT,
+            session_id TEXT,
+            span_id TEXT,
+            parent_id TEXT,
+            name TEXT,
+            uuid TEXT NOT NULL UNIQUE,
+            words TEXT,
+            answer TEXT
+        )""",
+        "CREATE INDEX facts_epoch ON facts (epoch)",
+        "CREATE INDEX facts_trace ON facts (trace_id, epoch)",
+        "CREATE INDEX facts_user ON facts (user, epoch)",
+        "CREATE INDEX facts_unpriced ON facts (number) WHERE priced = 0",
+        # Blocks of numbers whose words are indexed, up to which number; see `viewer/words.py`.
+        "CREATE TABLE worded (block INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
+        "CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        # Rows of an earlier version have no facts: whoever reads first makes them (`Ledger.refresh`).
+        "INSERT INTO marks SELECT 'without facts', coalesce(max(rowid), 0) FROM events",
+    ),
 )
 """Statements of each version; `PRAGMA user_version` counts the ones that ran. Only ever add to the end."""
+
+WORDS_BLOCK = 4096
+"""How many numbers share one index of words. An index goes as a whole: single words would linger in its pages."""
 
 _UNSENT = "uuid NOT IN (SELECT uuid FROM sent WHERE project = ?)"
 
@@ -64,7 +109,7 @@ class StoreError(Exception):
 
 
 class Row(NamedTuple):
-    """One event as it is stored."""
+    """One event as it is stored: the event, then what lists and sums need of it. `None` is "not known"."""
 
     uuid: str
     timestamp: str
@@ -78,6 +123,40 @@ class Row(NamedTuple):
     is_error: bool
     body: str
     """The whole event as JSON."""
+    kind: str = ""
+    """As `Summary.kind`."""
+    provider: str | None = None
+    endpoint: str | None = None
+    user: str | None = None
+    """The distinct id, unless it only stands in for somebody whom nobody named."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    latency_s: float | None = None
+    ttft_s: float | None = None
+    cost_usd: float | None = None
+    priced: bool = False
+    """There is nothing to find out about the cost."""
+    status: int | None = None
+    session_id: str | None = None
+    span_id: str | None = None
+    parent_id: str | None = None
+    name: str | None = None
+    words: str | None = None
+    """First words of the input."""
+    answer: str | None = None
+    """First words of the output."""
+
+
+_FACTS = (
+    "epoch", "kind", "is_error", "model", "provider", "endpoint", "user", "input_tokens", "output_tokens",
+    "cached_tokens", "reasoning_tokens", "latency_s", "ttft_s", "cost_usd", "priced", "status", "trace_id",
+    "session_id", "span_id", "parent_id", "name", "uuid", "words", "answer",
+)  # fmt: skip
+_ADD_EVENT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_FACTS = f"INSERT OR IGNORE INTO facts ({', '.join(_FACTS)}) VALUES ({', '.join('?' * len(_FACTS))})"
+_facts_of = operator.attrgetter(*_FACTS)
 
 
 # --- the store ---
@@ -87,13 +166,15 @@ class Store:
     """One open store file. A context manager; every method and the constructor raise `StoreError` and nothing else.
 
     The file and its directory are made when they are missing. `timeout_s` is how long to wait for other processes.
-    Used by the thread that opened it.
+    Used by the thread that opened it. Forks of the process wait until it is closed, and other threads that open a store
+    do too, unless `forks_wait` is false: for processes of ours that do not fork.
     """
 
-    def __init__(self, path: str | os.PathLike[str], timeout_s: float = 5.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], timeout_s: float = 5.0, forks_wait: bool = True) -> None:
         self.path = Path(path)
         self._pid = os.getpid()
-        self._gate: forks.Gate | None = forks.STORE.__enter__()
+        self._open = True
+        self._gate: forks.Gate | None = forks.STORE.__enter__() if forks_wait else None
         self._connection: sqlite3.Connection | None = None
         try:
             prepare(self.path)
@@ -111,9 +192,10 @@ class Store:
 
     def close(self) -> None:
         """Let the file go. Never raises; closing twice is fine."""
-        gate, self._gate = self._gate, None
-        if gate is None:
+        if not self._open:
             return
+        self._open = False
+        gate, self._gate = self._gate, None
         connection, self._connection = self._connection, None
         if self._pid != os.getpid():
             # Not even closed in a forked child, see above; the list of nobody keeps it from being collected.
@@ -124,18 +206,91 @@ class Store:
                 connection.close()
         except sqlite3.Error:
             pass
-        gate.__exit__(None, None, None)
+        if gate is not None:
+            gate.__exit__(None, None, None)
 
     def add(self, rows: Sequence[Row]) -> int:
         """Store the rows in one transaction and return how many were new; a uuid that is known already stays as is."""
-        statement = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         try:
             with _Immediate(self._db):
                 before = self._db.total_changes
-                self._db.executemany(statement, rows)
-                return self._db.total_changes - before
+                self._db.executemany(_ADD_EVENT, [row[:9] for row in rows])
+                added = self._db.total_changes - before
+                self._db.executemany(_ADD_FACTS, map(_facts_of, rows))
+                return added
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
+
+    def add_facts(self, rows: Sequence[Row]) -> None:
+        """Store the facts of events that are in the file already. In a `change`."""
+        self.run_many(_ADD_FACTS, map(_facts_of, rows))
+
+    def rows(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """What a SELECT (or PRAGMA) gives, all at once."""
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    def each(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
+        """What a SELECT gives, row by row. Others may write meanwhile."""
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    def run(self, statement: str, values: Values = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+        try:
+            return self._db.execute(statement, values).rowcount
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    def run_many(self, statement: str, values: Iterable[Values]) -> None:
+        """Run a statement once for each of the values."""
+        try:
+            self._db.executemany(statement, values)
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """A transaction of `run` and `run_many`: all of it or nothing, and nobody else writes meanwhile."""
+        try:
+            with _Immediate(self._db):
+                yield
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Several reads of the file as it is at the first of them, whatever others do."""
+        try:
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    def free_pages(self) -> None:
+        """Give the pages that hold nothing back to the disk, and empty the write-ahead log."""
+        try:
+            # It frees a page a step, and `execute` takes one step of what returns no columns.
+            self._db.executescript("PRAGMA incremental_vacuum")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    def mark(self, name: str) -> str | None:
+        """What `set_mark` said last."""
+        found = self.rows("SELECT value FROM marks WHERE name = ?", (name,))
+        return str(found[0][0]) if found else None
+
+    def set_mark(self, name: str, value: object) -> None:
+        """Remember something about the file. In a `change`."""
+        self.run("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, str(value)))
 
     def read(
         self, last: int | None = None, trace_id: str | None = None, after: float | None = None
@@ -197,36 +352,6 @@ class Store:
         """Bytes of the file that hold something. A read of the file's header."""
         pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
         return pages * self._number("PRAGMA page_size")
-
-    def prune(self, max_bytes: int = DEFAULT_MAX_BYTES, max_age_days: float = DEFAULT_MAX_AGE_DAYS) -> int:
-        """Delete what is too old, then the oldest until a tenth of `max_bytes` is free; return how many went.
-
-        The file itself becomes smaller too.
-        """
-        try:
-            with _Immediate(self._db):
-                oldest = time.time() - max_age_days * 86_400
-                deleted = self._db.execute("DELETE FROM events WHERE epoch < ?", (oldest,)).rowcount
-                while self.used_bytes() > max_bytes:
-                    # Bodies differ in size, so this goes by estimates and looks again.
-                    excess = 1 - 0.9 * max_bytes / self.used_bytes()
-                    share = max(1, int(self.count() * excess))
-                    gone = self._db.execute(
-                        "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events ORDER BY epoch, rowid LIMIT ?)",
-                        (share,),
-                    ).rowcount
-                    if gone == 0:
-                        break
-                    deleted += gone
-                if deleted:
-                    self._db.execute("DELETE FROM sent WHERE uuid NOT IN (SELECT uuid FROM events)")
-            if deleted:
-                # It frees a page a step, and `execute` takes one step of what returns no columns.
-                self._db.executescript("PRAGMA incremental_vacuum")
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error as error:
-            raise explain(self.path, error) from None
-        return deleted
 
     @property
     def _db(self) -> sqlite3.Connection:

@@ -25,9 +25,9 @@ FLOORS: dict[str, set[str]] = {
     },
     "delivery": {
         "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store",
-        "outbox", "spool",
+        "outbox", "spool", "facts", "retention",
     },
-    "roof": {"agent", "destination", "maker", "durable", "wake", "auto", "__main__", "cli", "testing"},
+    "roof": {"agent", "destination", "maker", "durable", "wake", "auto", "__main__", "cli", "testing", "viewer"},
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}
 
@@ -46,7 +46,7 @@ BROAD_EXCEPT = {"guard", "wake"}
 ENVIRONMENT = {"config", "context", "wake", "cli", "cli.launcher", "cli.demo", "cli.doctor"}
 """The command line is a process of its own: it reads the environment to pass it on, and to show it. `wake` reads one
 setting, before `config` may be imported; `context` reads what a parent process handed down."""
-AI_NAMES = {"event"}
+AI_NAMES = {"event", "facts"}
 
 
 def sources() -> dict[str, str]:

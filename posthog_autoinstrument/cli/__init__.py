@@ -89,7 +89,7 @@ def _usage() -> None:
 
 
 def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
-    from .. import config, event
+    from .. import config, facts
 
     environ = dict(os.environ)
     if local:
@@ -101,7 +101,7 @@ def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
     if word == "events":
         from . import events
 
-        return events.main(arguments, path=settings.db_path, summarise=event.summary, stdout=sys.stdout)
+        return events.main(arguments, path=settings.db_path, summarise=facts.summary, stdout=sys.stdout)
     if word == "demo":
         from . import demo
 

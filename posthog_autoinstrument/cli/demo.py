@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .. import event, guard
+from .. import facts, guard
 from ..config import EU_HOST, US_HOST, Config
 from ..store import Store, StoreError
 from ..summary import Summary
@@ -151,7 +151,7 @@ def _stored(path: str, run: str, started_at: float) -> list[Summary]:
     with Store(path) as store:
         # A second of slack: the store's times are wall clock times, and a clock may be set back.
         found = store.read(after=started_at - 1)
-        return [event.summary(one) for one in found if one.get("properties", {}).get(MARK) == run]
+        return [facts.summary(one) for one in found if one.get("properties", {}).get(MARK) == run]
 
 
 def _after_sending(host: str, run: str, lost: bool) -> int:

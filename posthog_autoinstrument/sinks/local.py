@@ -8,8 +8,10 @@ from os import PathLike
 from typing import Any
 
 from .. import quickjson
+from ..facts import CALLS
 from ..guard import attempt, guarded
-from ..store import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, Row, Store, StoreError
+from ..retention import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, prune
+from ..store import Row, Store, StoreError
 from ..summary import Summary
 from . import Event, Outcome
 
@@ -19,7 +21,7 @@ _PRUNE_EVERY_SENDS = 200
 class LocalSink:
     """Writes events to the store at `path`, which is opened for each batch: nothing stays open over a fork.
 
-    `summarise` reads model, trace and error out of an event for the store's columns.
+    `summarise` reads out of an event what the store has columns for.
     """
 
     name = "local store"
@@ -43,14 +45,14 @@ class LocalSink:
     def send(self, events: Sequence[Event], timeout_s: float) -> Outcome:
         """Write `events` in one transaction, waiting at most `timeout_s` seconds for other processes. Never raises."""
         try:
-            rows = [self._row(event) for event in events]
+            rows = [make_row(event, self._summarise) for event in events]
         except ValueError:
             return Outcome("rejected", "an event is not a JSON object")
         try:
             with Store(self.path, timeout_s) as store:
                 store.add(rows)
                 if self._sends % _PRUNE_EVERY_SENDS == 0 or store.used_bytes() > self._max_bytes:
-                    store.prune(self._max_bytes, self._max_age_days)
+                    prune(store, self._max_bytes, self._max_age_days)
         except StoreError as error:
             return Outcome("retry" if error.transient else "refused", str(error))
         self._sends += 1
@@ -59,25 +61,46 @@ class LocalSink:
     def close(self) -> None:
         """Nothing is open between batches."""
 
-    def _row(self, event: Event) -> Row:
-        """The event with its columns. Raises ValueError when its body is no JSON object."""
-        body = event.body.decode("utf-8")
-        parsed = quickjson.loads(event.body)
-        if not isinstance(parsed, dict):
-            raise ValueError("not an object")
-        summary = attempt("summarise an event", self._summarise, parsed) or Summary("", "")
-        when = _utc(parsed.get("timestamp"))
-        return Row(
-            uuid=event.uuid,
-            timestamp=when.isoformat(),
-            epoch=when.timestamp(),
-            event=event.name,
-            distinct_id=_text(parsed.get("distinct_id")),
-            trace_id=_text(summary.trace),
-            model=_text(summary.model),
-            is_error=summary.is_error,
-            body=body,
-        )
+
+def make_row(event: Event, summarise: Callable[[dict[str, Any]], Summary]) -> Row:
+    """The event with its columns. Raises ValueError when its body is no JSON object."""
+    body = event.body.decode("utf-8")
+    parsed = quickjson.loads(event.body)
+    if not isinstance(parsed, dict):
+        raise ValueError("not an object")
+    summary = attempt("summarise an event", summarise, parsed) or Summary("", "")
+    when = _utc(parsed.get("timestamp"))
+    is_call = summary.kind in CALLS
+    return Row(
+        uuid=event.uuid,
+        timestamp=when.isoformat(),
+        epoch=when.timestamp(),
+        event=event.name,
+        distinct_id=_text(parsed.get("distinct_id")),
+        trace_id=_text(summary.trace),
+        model=_text(summary.model),
+        is_error=summary.is_error,
+        body=body,
+        kind=_text(summary.kind) or "",
+        provider=_text(summary.provider),
+        endpoint=_text(summary.endpoint),
+        user=None if summary.anonymous else _text(summary.user),
+        input_tokens=summary.input_tokens,
+        output_tokens=summary.output_tokens,
+        cached_tokens=summary.cached_tokens,
+        reasoning_tokens=summary.reasoning_tokens,
+        latency_s=summary.latency_s,
+        ttft_s=summary.ttft_s,
+        cost_usd=summary.cost_usd,
+        priced=summary.cost_usd is not None or not is_call,
+        status=summary.status,
+        session_id=_text(summary.session),
+        span_id=_text(summary.span),
+        parent_id=_text(summary.parent),
+        name=_text(summary.name),
+        words=_first_words(summary.input_text),
+        answer=_first_words(summary.output_text),
+    )
 
 
 def _utc(timestamp: object) -> datetime:
@@ -91,4 +114,16 @@ def _utc(timestamp: object) -> datetime:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    """As SQLite takes it: a lone surrogate is no UTF-8."""
+    if value is None:
+        return None
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+_MAX_WORDS_CHARS = 200
+
+
+def _first_words(text: str | None) -> str | None:
+    """One short line of a text that may be long."""
+    return _text(" ".join(text[: _MAX_WORDS_CHARS + 50].split())[:_MAX_WORDS_CHARS]) if text is not None else None

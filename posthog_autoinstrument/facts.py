@@ -1,0 +1,225 @@
+"""What PostHog's events say, read back: the facts that lists show, the words that people search, what is paid for.
+
+Beside `event` the only module that spells the `$ai_` names. Pure; the events may be anybody's, so any value may be of
+any type: what is not as documented counts as not there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from .summary import Consumed, Summary
+
+KINDS = {
+    "$ai_generation": "generation",
+    "$ai_embedding": "embedding",
+    "$ai_span": "span",
+    "$ai_trace": "trace",
+    "$ai_feedback": "feedback",
+    "$ai_metric": "metric",
+}
+CALLS = ("generation", "embedding")
+"""The kinds that are calls of a model."""
+
+MAX_TEXT_CHARS = 65_536
+"""How much of an input, and of an output, is searched: the end of the input, which is new, the rest is history."""
+
+
+def summary(event: dict[str, Any]) -> Summary:
+    """The facts of an event that the local store indexes and the `events` command shows."""
+    properties = _properties(event)
+    return Summary(
+        time=str(event.get("timestamp", "")),
+        kind=KINDS.get(str(event.get("event")), str(event.get("event"))),
+        model=_text(properties.get("$ai_model")),
+        provider=_text(properties.get("$ai_provider")),
+        input_tokens=_count(properties.get("$ai_input_tokens")),
+        output_tokens=_count(properties.get("$ai_output_tokens")),
+        cached_tokens=_count(properties.get("$ai_cache_read_input_tokens")),
+        reasoning_tokens=_count(properties.get("$ai_reasoning_tokens")),
+        latency_s=_amount(properties.get("$ai_latency")),
+        ttft_s=_amount(properties.get("$ai_time_to_first_token")),
+        status=_count(properties.get("$ai_http_status")),
+        is_error=bool(properties.get("$ai_is_error")),
+        error=_text(properties.get("$ai_error")),
+        user=_text(event.get("distinct_id")),
+        trace=_text(properties.get("$ai_trace_id")),
+        session=_text(properties.get("$ai_session_id")),
+        span=_text(properties.get("$ai_span_id")),
+        parent=_text(properties.get("$ai_parent_id")),
+        name=_text(properties.get("$ai_span_name")),
+        endpoint=_endpoint(properties),
+        anonymous=properties.get("$process_person_profile") is False,
+        input_text=_input_words(properties),
+        output_text=_words(properties.get("$ai_output_choices", properties.get("$ai_output_state", "")), last=False),
+        cost_usd=_amount(properties.get("$ai_total_cost_usd")),
+    )
+
+
+def consumed(event: dict[str, Any]) -> Consumed:
+    """What a call used of what providers bill."""
+    properties = _properties(event)
+    return Consumed(
+        time=str(event.get("timestamp", "")),
+        model=_text(properties.get("$ai_model")),
+        provider=_text(properties.get("$ai_provider")),
+        base_url=_text(properties.get("$ai_base_url")),
+        tier=_text(properties.get("$ai_service_tier")),
+        is_embedding=event.get("event") == "$ai_embedding",
+        input_tokens=_count(properties.get("$ai_input_tokens")),
+        output_tokens=_count(properties.get("$ai_output_tokens")),
+        cache_read_tokens=_count(properties.get("$ai_cache_read_input_tokens")),
+        cache_write_tokens=_count(properties.get("$ai_cache_creation_input_tokens")),
+        reasoning_tokens=_count(properties.get("$ai_reasoning_tokens")),
+        input_audio_tokens=_count(properties.get("$ai_audio_input_tokens")),
+        output_audio_tokens=_count(properties.get("$ai_audio_output_tokens")),
+        cache_audio_read_tokens=_count(properties.get("$ai_cache_read_audio_tokens")),
+        input_image_tokens=_count(properties.get("$ai_image_input_tokens")),
+        output_image_tokens=_count(properties.get("$ai_image_output_tokens")),
+        web_searches=_count(properties.get("$ai_web_search_count")),
+        cache_beside_input=properties.get("$ai_cache_reporting_exclusive") is True,
+        reported_usd=_amount(properties.get("$ai_total_cost_usd")),
+    )
+
+
+def words_to_search(event: dict[str, Any]) -> str:
+    """What people may search an event by, a line each: input, output, error, user, model, names.
+
+    Nothing but what the event holds: in privacy mode contents are not among it.
+    """
+    properties = _properties(event)
+    given = [_flat(properties.get(name)) for name in ("$ai_instructions", "$ai_input", "$ai_input_state")]
+    made = [_flat(properties.get(name)) for name in ("$ai_output_choices", "$ai_output_state", "$ai_feedback_text")]
+    names = [
+        _text(value) or ""
+        for value in (
+            event.get("distinct_id"),
+            *(properties.get(name) for name in ("$ai_model", "$ai_span_name", "$ai_metric_name", "$ai_error")),
+        )
+    ]
+    lines = ["\n".join(filter(None, given))[-MAX_TEXT_CHARS:], "\n".join(filter(None, made))[:MAX_TEXT_CHARS]]
+    return "\n".join(filter(None, [*lines, *names]))
+
+
+def _properties(event: dict[str, Any]) -> dict[str, Any]:
+    properties = event.get("properties")
+    return properties if isinstance(properties, dict) else {}
+
+
+# --- values of any type ---
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def _count(value: object) -> int | None:
+    """A whole number from 0 to what SQLite and JavaScript hold."""
+    amount = _amount(value)
+    return int(amount) if amount is not None and amount == int(amount) and amount < 2**53 else None
+
+
+def _amount(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        amount = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return amount if math.isfinite(amount) and amount >= 0 else None
+
+
+_ID = re.compile(r"[a-z]+(?:_[a-z]+)*[_-][A-Za-z0-9]{8,}|[0-9a-fA-F-]{16,}")
+"""A part of a path that names one thing: `resp_68af4030592c81938ec0a5fbab4a3e9f`, a UUID."""
+_DEPLOYMENT = re.compile(r"^/deployments/[^/]+(?=/)")
+"""Azure has the model in the path."""
+
+
+def _endpoint(properties: dict[str, Any]) -> str | None:
+    whole, base = properties.get("$ai_request_url"), properties.get("$ai_base_url")
+    if not isinstance(whole, str) or len(whole) > 2_000:
+        return None
+    return _path_below(whole, base if isinstance(base, str) else "")
+
+
+@functools.lru_cache(maxsize=128)
+def _path_below(whole: str, base: str) -> str | None:
+    """The path of the request below the base URL, ids replaced: `/chat/completions`, `/responses/:id`.
+
+    Remembered: a program calls few addresses, many times.
+    """
+    try:
+        path, below = urlsplit(whole).path, urlsplit(base).path.rstrip("/")
+    except ValueError:
+        return None
+    if below and path.startswith(below + "/"):
+        path = path[len(below) :]
+    path = _DEPLOYMENT.sub("", path)
+    return "/".join(":id" if _ID.fullmatch(part) else part for part in path.split("/")) or None
+
+
+# --- words ---
+
+
+def _input_words(properties: dict[str, Any]) -> str | None:
+    """The first words of what went in: of a span after its name, of feedback and metrics what they say."""
+    if "$ai_metric_name" in properties:
+        return f"{properties['$ai_metric_name']} = {properties.get('$ai_metric_value')}"
+    if "$ai_feedback_text" in properties:
+        return _words(properties["$ai_feedback_text"], last=True)
+    if "$ai_input" in properties or "$ai_span_name" not in properties:
+        return _words(properties.get("$ai_input", ""), last=True)
+    state = _words(properties.get("$ai_input_state", ""), last=True)
+    return " ".join(filter(None, (f"[{properties['$ai_span_name']}]", state)))
+
+
+def _words(content: Any, last: bool) -> str | None:
+    """The first words of an input (of its last message: the rest is history) or of an output. None: held back."""
+    if content is None or isinstance(content, str):
+        return content
+    if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
+        message = content[-1] if last else content[0]
+        inner = message.get("content") or message.get("output") or message.get("arguments") or ""
+        if isinstance(inner, list):
+            return " ".join(filter(None, map(_part_words, inner)))
+        return inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)
+    return json.dumps(content, ensure_ascii=False)[:500] if content else ""
+
+
+def _part_words(part: Any) -> str | None:
+    if not isinstance(part, dict):
+        return str(part)
+    function = part.get("function")
+    if isinstance(function, dict):
+        return f"{function.get('name')}({function.get('arguments')})"
+    text = part.get("text") or part.get("refusal") or part.get("transcript")
+    return text if isinstance(text, str) else f"[{part.get('type')}]"
+
+
+def _flat(content: Any) -> str:
+    """Every text in a content, a line each, without its keys and without what only marks its shape."""
+    return "\n".join(_texts(content, 0))
+
+
+_MARKS = frozenset(("role", "type", "id", "index", "tool_call_id", "call_id", "status", "finish_reason", "detail"))
+_MAX_DEPTH = 12
+
+
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif depth < _MAX_DEPTH and isinstance(value, list):
+        for item in value:
+            yield from _texts(item, depth + 1)
+    elif depth < _MAX_DEPTH and isinstance(value, dict):
+        for key, item in value.items():
+            if key not in _MARKS or not isinstance(item, str):
+                yield from _texts(item, depth + 1)

@@ -1,0 +1,105 @@
+"""What the local store does not keep: what is too old, the oldest days when it grows too large, all of it on demand.
+
+What is deleted is overwritten in the file, too (`PRAGMA secure_delete`).
+"""
+
+from __future__ import annotations
+
+import time
+
+from .store import WORDS_BLOCK, Store, StoreError
+
+DEFAULT_MAX_BYTES = 512 * 1024 * 1024
+DEFAULT_MAX_AGE_DAYS = 30
+
+_DAY_S = 86_400
+
+
+def prune(store: Store, max_bytes: int = DEFAULT_MAX_BYTES, max_age_days: float = DEFAULT_MAX_AGE_DAYS) -> int:
+    """Delete what is too old, then the oldest days (UTC) until a tenth of `max_bytes` is free; return how many went.
+
+    Of the last day, when it alone is too much, the oldest part goes. The file itself becomes smaller too. Raises
+    StoreError.
+    """
+    store.run("PRAGMA secure_delete = ON")
+    with store.change():
+        deleted = _delete(store, "epoch < ?", time.time() - max_age_days * _DAY_S)
+        if store.used_bytes() > max_bytes:
+            while store.used_bytes() > 0.9 * max_bytes:
+                gone = _delete_oldest(store, max_bytes)
+                if gone == 0:
+                    break
+                deleted += gone
+        if deleted:
+            store.run("DELETE FROM sent WHERE uuid NOT IN (SELECT uuid FROM events)")
+            _count_deletion(store)
+    if deleted:
+        _shrink(store)
+    return deleted
+
+
+def delete_all(store: Store) -> int:
+    """Delete every event for good and return how many there were. Raises StoreError."""
+    store.run("PRAGMA secure_delete = ON")
+    with store.change():
+        deleted = store.count()
+        _forget_words(store, [block for (block,) in store.rows("SELECT block FROM worded")])
+        for table in ("events", "facts", "sent"):
+            store.run(f"DELETE FROM {table}")
+        store.set_mark("without facts", 0)
+        _count_deletion(store)
+    _shrink(store)
+    return deleted
+
+
+def _shrink(store: Store) -> None:
+    """Make the file smaller, as far as other processes let it be: what went is overwritten in any case."""
+    try:
+        store.free_pages()
+    except StoreError as error:
+        if not error.transient:
+            raise
+
+
+def _delete_oldest(store: Store, max_bytes: int) -> int:
+    """Delete the oldest day; of the only one as much as has to go, by an estimate: bodies differ in size."""
+    ((first, last),) = store.rows("SELECT (SELECT min(epoch) FROM events), (SELECT max(epoch) FROM events)")
+    if first is None:
+        return 0
+    if first // _DAY_S < last // _DAY_S:
+        return _delete(store, "epoch < ?", (first // _DAY_S + 1) * _DAY_S)
+    excess = 1 - 0.9 * max_bytes / store.used_bytes()
+    share = max(1, int(store.count() * excess))
+    return _delete(store, "uuid IN (SELECT uuid FROM events ORDER BY epoch, rowid LIMIT ?)", share)
+
+
+def _delete(store: Store, condition: str, value: float) -> int:
+    """Delete the events of a condition on `epoch` or `uuid`, and what is known of them."""
+    touched = store.rows(
+        f"SELECT block FROM worded WHERE block IN (SELECT number / {WORDS_BLOCK} FROM facts WHERE {condition})",
+        (value,),
+    )
+    _forget_words(store, [block for (block,) in touched])
+    store.run(f"DELETE FROM facts WHERE {condition}", (value,))
+    return store.run(f"DELETE FROM events WHERE {condition}", (value,))
+
+
+def _forget_words(store: Store, blocks: list[int]) -> None:
+    """Drop the word indexes of these blocks. The reader makes those again that still have events."""
+    for block in blocks:
+        try:
+            store.run(f"DROP TABLE IF EXISTS words_{int(block)}")
+        except StoreError:
+            # The SQLite of this Python cannot read what another one's wrote (it has no FTS5, or an older one). The
+            # tables behind the index are plain ones: what they say goes, their names stay until a reader comes.
+            for part in ("data", "idx"):
+                store.run(f"DELETE FROM words_{int(block)}_{part}")
+            # What FTS5 writes when it makes an index (SQLite 3.40), for the reader that then drops this one.
+            store.run(f"INSERT INTO words_{int(block)}_data VALUES (1, X''), (10, X'00000000000000')")
+            store.run(f"UPDATE words_{int(block)}_config SET v = 4 WHERE k = 'version'")
+        store.run("DELETE FROM worded WHERE block = ?", (block,))
+
+
+def _count_deletion(store: Store) -> None:
+    """Have those who watch the file see that something went."""
+    store.set_mark("deletions", int(store.mark("deletions") or 0) + 1)

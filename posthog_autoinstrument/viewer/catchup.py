@@ -1,0 +1,100 @@
+"""Bringing what the reader keeps up to date: columns of old rows, costs, the index of words; the newest first.
+
+In transactions of some 50 ms: programs that write events wait for them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .. import quickjson
+from ..facts import CALLS, summary
+from ..sinks import Event
+from ..sinks.local import make_row
+from ..store import Row, Store, StoreError
+from . import words
+from .shapes import Pricing
+
+_CHUNK = 200
+"""Rows that one transaction writes."""
+_IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
+
+
+def catch_up(store: Store, prices: Pricing | None, budget_s: float) -> int:
+    """Work for about `budget_s` seconds and return how many rows are left to do. Raises StoreError."""
+    until = time.monotonic() + budget_s
+    try:
+        left = _make_facts(store, until)
+        if prices is not None:
+            left += _make_costs(store, prices, until)
+        return left + words.refresh(store, until)
+    except StoreError as error:
+        if not error.transient:
+            raise
+        return 1  # somebody else writes for long: next time
+
+
+def _make_facts(store: Store, until: float) -> int:
+    """Columns for the rows of earlier versions, the newest first."""
+    while True:
+        last = int(store.mark("without facts") or 0)
+        if last == 0 or time.monotonic() >= until:
+            return last
+        old = store.rows(
+            "SELECT rowid, uuid, event, body FROM events WHERE rowid <= ? ORDER BY rowid DESC LIMIT ?",
+            (last, _CHUNK),
+        )
+        rows = [row for _, *event in old if (row := _row_of(*event)) is not None]
+        with store.change():
+            if int(store.mark("without facts") or 0) == last:  # nobody was quicker
+                # Only those that are still there.
+                known = {uuid for (uuid,) in _uuids(store, old)}
+                store.add_facts([row for row in reversed(rows) if row.uuid in known])
+                store.set_mark("without facts", old[-1][0] - 1 if old else 0)
+
+
+def _uuids(store: Store, old: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    marks = ", ".join("?" * len(old))
+    return store.rows(f"SELECT uuid FROM events WHERE uuid IN ({marks})", [row[1] for row in old])
+
+
+def _make_costs(store: Store, prices: Pricing, until: float) -> int:
+    """Costs of the calls that have none yet, the newest first; of all calls when the prices are others."""
+    if store.mark("prices") != prices.version:
+        with store.change():
+            store.run(f"UPDATE facts SET priced = 0 WHERE {_IS_CALL} AND priced != 0")
+            store.set_mark("prices", prices.version)
+    while time.monotonic() < until:
+        found = store.rows(
+            "SELECT f.number, e.body FROM facts f JOIN events e ON e.uuid = f.uuid"
+            " WHERE f.priced = 0 ORDER BY f.number DESC LIMIT ?",
+            (_CHUNK,),
+        )
+        costs = []
+        for number, body in found:
+            cost = prices.cost(parsed(body) or {})
+            costs.append((cost.total_usd if cost is not None else None, number))
+        with store.change():
+            if store.mark("prices") == prices.version and costs:
+                store.run_many("UPDATE facts SET cost_usd = ?, priced = 1 WHERE number = ?", costs)
+                store.set_mark("costs", int(store.mark("costs") or 0) + 1)
+        if len(found) < _CHUNK:
+            return 0
+    return int(store.rows("SELECT count(*) FROM facts WHERE priced = 0")[0][0])
+
+
+def parsed(body: str) -> dict[str, Any] | None:
+    """The event that a body is, if it is one."""
+    try:
+        event = quickjson.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _row_of(uuid: str, name: str, body: str) -> Row | None:
+    try:
+        return make_row(Event(uuid, name, body.encode("utf-8")), summary)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,194 @@
+"""What the ledger answers: sums, groups, lists, one event with its cost. Plain frozen values; None is "not known"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..facts import CALLS
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of a bill."""
+
+    name: str
+    """"input", "cached input", "output", "audio input", "web search", ..."""
+    amount: int
+    """Tokens, or searches."""
+    per_million_usd: float | None
+    """The price of a million tokens; None where it is not a price of tokens, or depends on the size of the request."""
+    usd: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a call cost."""
+
+    total_usd: float
+    parts: tuple[Part, ...]
+    """Empty where the provider only says what it was in all."""
+    source: str
+    """Where the price is from: "reported by the provider", "your prices (FILE)", "genai-prices 0.2.3"."""
+    model: str | None = None
+    """The model as the price list names it."""
+
+
+class Pricing(Protocol):
+    """What the ledger needs of prices (`prices.Prices`)."""
+
+    version: str
+    """Other prices have another version."""
+
+    def cost(self, event: dict[str, Any]) -> Cost | None:
+        """What the call of an event cost; None where that is not known. Never raises."""
+        ...
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over calls: generations and embeddings. None: of no call it is known."""
+
+    calls: int = 0
+    errors: int = 0
+    """Calls that failed."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    unpriced: int = 0
+    """Calls whose cost is not known, and not in the sum."""
+    first: float | None = None
+    """When the first call ended, in epoch seconds."""
+    last: float | None = None
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
+    ttft_p50_s: float | None = None
+    """Time to first token, of streams."""
+    ttft_p95_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One bar of a plot, from `start` (epoch seconds) on."""
+
+    start: float
+    totals: Totals
+
+
+@dataclass(frozen=True)
+class Series:
+    """Sums over time, without gaps; no points where there are no calls."""
+
+    start: float
+    step_s: float
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sums over the calls that have one value in common; None: those that have none."""
+
+    key: str | None
+    totals: Totals
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event without its body. None: not known."""
+
+    number: int
+    """Larger than that of every event that was stored before."""
+    uuid: str
+    kind: str
+    epoch: float
+    """When it ended, in epoch seconds."""
+    is_error: bool
+    model: str | None
+    provider: str | None
+    endpoint: str | None
+    user: str | None
+    trace: str | None
+    session: str | None
+    span: str | None
+    parent: str | None
+    name: str | None
+    status: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    latency_s: float | None
+    ttft_s: float | None
+    cost_usd: float | None
+    words: str | None
+    """First words of the input. None: held back (privacy mode), or there are none."""
+    answer: str | None
+    """First words of the output."""
+
+    @property
+    def started(self) -> float:
+        """When it began, in epoch seconds."""
+        return self.epoch - (self.latency_s or 0.0)
+
+    @property
+    def is_call(self) -> bool:
+        """A call of a model, not a step of the program or a remark."""
+        return self.kind in CALLS
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """Some events, newest first, and what to ask for the ones after them; "": there are none."""
+
+    entries: tuple[Entry, ...]
+    next: str
+
+
+@dataclass(frozen=True)
+class TraceRow:
+    """One trace in a list: all of it, whatever the selection."""
+
+    trace: str
+    started: float
+    """When its first event began, in epoch seconds."""
+    ended: float
+    events: int
+    calls: int
+    errors: int
+    """Events of any kind that failed."""
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: float | None
+    unpriced: int
+    user: str | None
+    session: str | None
+    name: str | None
+    """What the program calls the trace, or its outermost step."""
+    models: tuple[str, ...]
+    words: str | None
+    """First words of its first call's input."""
+
+    @property
+    def duration_s(self) -> float:
+        """From the begin of its first event to the end of its last."""
+        return max(0.0, self.ended - self.started)
+
+
+@dataclass(frozen=True)
+class TracePage:
+    """Some traces, newest first, and what to ask for the ones after them; "": there are none."""
+
+    rows: tuple[TraceRow, ...]
+    next: str
+
+
+@dataclass(frozen=True)
+class Full:
+    """One whole event."""
+
+    entry: Entry
+    event: dict[str, Any]
+    cost: Cost | None
+    """How the cost comes about. None: not known, or the ledger was opened without prices."""
