@@ -392,11 +392,16 @@ class Calls:
             recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
             if recorder is not None and recorder.ends == elsewhere.EVERY_END:
                 return SUPPRESSED
-        call = OpenCall(self, endpoint, CARRIED.get() or intent_of(overrides))
+        outer = pending if pending is not None and not pending.claimed else None
+        intent = CARRIED.get()
+        if intent is None:
+            # A method that makes its request by another one (`beta.chat.completions.parse` of 1.40) took the arguments.
+            inherits = outer is not None and outer.endpoint is endpoint and not overrides
+            intent = outer.intent if inherits and outer is not None else intent_of(overrides)
+        call = OpenCall(self, endpoint, intent)
+        call.outer = outer
         if recorder is not None:
             call.recorder = recorder
-        if pending is not None and not pending.claimed:
-            call.outer = pending
         if client is not None:
             call.of_client(client)
         if type(model) is str:
