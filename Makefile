@@ -19,6 +19,7 @@ SHELL := /bin/sh
 unexport PYTHONPATH
 
 SOURCES := $(shell find posthog_autoinstrument sitecustomize_template -name '*.py') posthog_autoinstrument/py.typed \
+	$(wildcard posthog_autoinstrument/viewer/templates/* posthog_autoinstrument/viewer/static/*) \
 	setup.cfg pyproject.toml README.md LICENSE
 WHEEL := build/wheel/.built
 PIP := -m pip --disable-pip-version-check --quiet
@@ -124,7 +125,7 @@ $(WHEEL): .venv/.made $(SOURCES)
 	@touch $@
 
 .venv/.demo: $(WHEEL)
-	@echo "installing the wheel and the openai package into .venv"
+	@echo "installing the wheel, the openai package and the viewer into .venv"
 	@.venv/bin/python $(PIP) install --force-reinstall --no-deps build/wheel/*.whl
 	@.venv/bin/python $(PIP) install "posthog-autoinstrument[demo]"
 	@touch $@

@@ -107,6 +107,16 @@ def words_to_search(event: dict[str, Any]) -> str:
     return "\n".join(filter(None, [*lines, *names]))
 
 
+def named(event: dict[str, Any]) -> dict[str, Any]:
+    """The properties that PostHog has names for, by these names without their mark: `input`, `model_parameters`."""
+    return {name[4:]: value for name, value in _properties(event).items() if name.startswith("$ai_")}
+
+
+def own(event: dict[str, Any]) -> dict[str, Any]:
+    """The properties that the program gave, its groups among them."""
+    return {name: value for name, value in _properties(event).items() if name[:1] != "$" or name == "$groups"}
+
+
 def _properties(event: dict[str, Any]) -> dict[str, Any]:
     properties = event.get("properties")
     return properties if isinstance(properties, dict) else {}

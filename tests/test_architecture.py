@@ -40,6 +40,11 @@ ONLY_IN = {
     "httpx": set(),
     "httpx2": set(),
     "posthog": set(),
+    # Of the extra `viewer`: who has it not must be able to import the rest of it.
+    "starlette": {"viewer.app", "viewer.fence", "viewer.views"},
+    "uvicorn": {"viewer.server"},
+    "jinja2": {"viewer.rendering"},
+    "markupsafe": {"viewer.rendering"},
 }
 START_UP = {"wake"}
 BROAD_EXCEPT = {"guard", "wake"}

@@ -10,7 +10,7 @@ from .. import __version__, guard
 
 USAGE = """\
 usage: posthog-instrument [--local] [--debug] [run | --] COMMAND [ARG ...]
-       posthog-instrument demo | events | send | doctor [OPTION ...]
+       posthog-instrument demo | view | events | send | doctor [OPTION ...]
 """
 
 HELP = f"""{USAGE}
@@ -32,6 +32,7 @@ options (before the command; what stands after it is the program's own):
 
 our own words:
   demo           run an example program against a bundled server
+  view           show the local store as a page in the browser
   events         print what is in the local store
   send           ship a spool or the local store to PostHog
   doctor         print settings, versions and patch points; check the host
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             guard.say(f"unknown option {option} (options of the program stand after it)")
             _usage()
             return 2
-    if arguments and arguments[0] in ("demo", "events", "send", "doctor"):
+    if arguments and arguments[0] in ("demo", "view", "events", "send", "doctor"):
         return _own_word(arguments[0], arguments[1:], local, debug)
     if arguments and arguments[0] in ("run", "--"):
         del arguments[0]
@@ -106,6 +107,10 @@ def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
         from . import demo
 
         return demo.main(arguments, settings)
+    if word == "view":
+        from . import view
+
+        return view.main(arguments, settings, sys.stdout)
     if word == "send":
         from . import send
 

@@ -123,6 +123,8 @@ def _after_storing(path: str, run: str, started_at: float) -> int:
     _say(
         "",
         "What next:",
+        "  these calls as a page in the browser:",
+        f"    {name} view",
         "  one event with all its properties:",
         f"    {name} events --json --last 1",
         "  your own program, its events stay here:",

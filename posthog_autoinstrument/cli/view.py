@@ -1,0 +1,69 @@
+"""`posthog-instrument view`: the page of the local store."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from .. import config, guard
+from ..config import Config
+from .events import clean
+
+NEEDED = ("starlette", "uvicorn", "jinja2")
+"""Packages of the extra `viewer` without which there is no page. Prices are left out where theirs is missing."""
+
+_DESCRIPTION = "Show what is in the local store as a page in the browser: calls, traces, costs, live."
+_EPILOG = """\
+The page is for this machine only; its address holds a secret. On a machine
+that you reach by ssh, forward the port first, as the same number:
+ssh -L 8742:127.0.0.1:8742 HOST, and open the printed address.
+"""
+
+
+def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
+    """Serve until Ctrl-C; 0 then, 1 when it cannot begin. Wrong arguments end in argparse's message and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="posthog-instrument view",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--db", metavar="PATH", help=f"the store (default: {settings.db_path})")
+    parser.add_argument("--port", type=_port, metavar="N", help="the port (default: 8742, or the next free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address, but do not open it")
+    options = parser.parse_args(list(arguments))
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        guard.say(f'the page needs {", ".join(missing)}: pip install "posthog-autoinstrument[viewer]"')
+        return 1
+    from ..store import StoreError
+    from ..viewer import server
+    from ..viewer.app import Pages
+    from ..viewer.ledger import Ledger
+
+    path = options.db or settings.db_path
+    try:
+        Ledger(path).close()  # whether it can be used at all
+        listener = server.listen(options.port)
+    except (StoreError, server.PortError) as error:
+        guard.say(clean(str(error)))
+        return 1
+    with listener:
+        opened = not options.no_browser and _has_browser()
+        server.serve(lambda port, token: Pages(path, None, settings, port, token), listener, opened, stdout)
+    return 0
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 65535")
+
+
+def _has_browser() -> bool:
+    """Whether there is a screen for one: where there is none, a browser in the terminal would take it over."""
+    environ = config.environment()
+    return sys.platform in ("win32", "darwin") or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,210 @@
+"""The web application: addresses, the answers to them, and the loop that keeps the ledger's columns up to date.
+
+Handlers are plain functions, which Starlette runs in threads: each opens the ledger, reads and closes it. Pages ask
+`/pulse` every two seconds whether anything has changed, and fetch themselves again when it has. That is cheaper to keep
+right than a stream of events: a stream would occupy one of the six connections that a browser has for a host, in every
+tab, and hold up Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from .. import __version__
+from ..config import Config
+from ..store import StoreError
+from . import exporting, rendering, views
+from .fence import Fence
+from .ledger import Ledger
+from .selection import Selection
+from .shapes import Pricing
+
+REFRESH_EVERY_S = 1.0
+
+Values = dict[str, Any]
+
+
+class Pages:
+    """The application. `app` is what the server serves: all of it inside the fence."""
+
+    def __init__(self, path: str, prices: Pricing | None, settings: Config, port: int, token: str) -> None:
+        self._path = path
+        self._prices = prices
+        self._settings = settings
+        self._templates = rendering.environment()
+        self._left = 0
+        """Rows whose columns are not up to date yet, as of the last look."""
+        routes = [
+            Route("/", self._show("overview.html", views.overview)),
+            Route("/traces", self._show("traces.html", views.traces)),
+            Route("/calls", self._show("calls.html", views.calls)),
+            Route("/sessions", self._show("sessions.html", views.sessions)),
+            Route("/trace", self._show("trace.html", views.trace)),
+            Route("/event", self._show("event.html", views.event)),
+            Route("/event.json", self._event_json),
+            Route("/export.jsonl", self._export(exporting.json_lines, "application/x-ndjson", "jsonl")),
+            Route("/export.csv", self._export(exporting.csv_lines, "text/csv; charset=utf-8", "csv")),
+            Route("/delete", self._show("delete.html", views.deletion)),
+            Route("/delete", self._delete, methods=["POST"]),
+            Route("/pulse", self._pulse),
+            Route("/static/{version}/{name}", self._static),
+        ]
+        inner = Starlette(
+            routes=routes,
+            lifespan=self._lifespan,
+            exception_handlers={StoreError: self._broken, HTTPException: self._refused},
+        )
+        self.app = self._fence = Fence(inner, port, token)
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self._path, self._prices)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(self._keep_up())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                self._left = await run_in_threadpool(self._refresh)
+            except StoreError:
+                pass  # each page says so itself
+            await asyncio.sleep(0.05 if self._left else REFRESH_EVERY_S)
+
+    def _refresh(self) -> int:
+        with self._ledger() as ledger:
+            return ledger.refresh()
+
+    # --- pages ---
+
+    def _show(
+        self, template: str, view: Callable[[Ledger, Selection, Request], Values]
+    ) -> Callable[[Request], Response]:
+        def endpoint(request: Request) -> Response:
+            selection = _selection(request)
+            with self._ledger() as ledger:
+                version = self._version(ledger)  # before what is read: a change in between is shown once more
+                values = view(ledger, selection, request)
+            return self._render(request, template, values, selection, version)
+
+        return endpoint
+
+    def _render(
+        self, request: Request, template: str, values: Values, selection: Selection, version: str, status: int = 200
+    ) -> Response:
+        html = self._templates.get_template(template).render(
+            path=request.url.path,
+            selection=selection,
+            version=version,
+            left=self._left,
+            secret=self._fence.form_secret,
+            store=self._path,
+            program_version=__version__,
+            **values,
+        )
+        return HTMLResponse(html, status)
+
+    def _broken(self, request: Request, error: Exception) -> Response:
+        values = {"title": "The store cannot be read", "words": str(error)}
+        return self._render(request, "message.html", values, Selection(), "", 503)
+
+    def _refused(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        words = {404: "There is no such page, or what it showed was deleted."}.get(error.status_code, error.detail)
+        return self._render(
+            request, "message.html", {"title": error.detail, "words": words}, Selection(), "", error.status_code
+        )
+
+    # --- data ---
+
+    def _pulse(self, request: Request) -> Response:
+        """A text that changes with what pages show."""
+        with self._ledger() as ledger:
+            return PlainTextResponse(self._version(ledger))
+
+    def _version(self, ledger: Ledger) -> str:
+        return f"{ledger.version()}.{int(self._left > 0)}"
+
+    def _event_json(self, request: Request) -> Response:
+        with self._ledger() as ledger:
+            full = ledger.event(request.query_params.get("id", ""))
+        if full is None:
+            raise HTTPException(404)
+        return Response(json.dumps(full.event, ensure_ascii=True, indent=2), media_type="application/json")
+
+    def _export(
+        self, write: Callable[[Ledger, Selection, Pricing | None], Iterator[str]], kind: str, ending: str
+    ) -> Callable[[Request], Response]:
+        def endpoint(request: Request) -> Response:
+            selection = _selection(request)
+
+            def chunks() -> Iterator[str]:
+                with self._ledger() as ledger:
+                    yield from write(ledger, selection, self._prices)
+
+            headers = {"Content-Disposition": f'attachment; filename="calls.{ending}"'}
+            return StreamingResponse(_in_one_thread(chunks), media_type=kind, headers=headers)
+
+        return endpoint
+
+    def _static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in rendering.STATIC:
+            raise HTTPException(404)
+        content, kind = rendering.STATIC[name]
+        headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+        return Response(content, media_type=kind, headers=headers)
+
+    # --- changes ---
+
+    async def _form(self, request: Request) -> dict[str, str]:
+        """The fields of one of our own forms; 403 for any other. The fence has looked at its length."""
+        body = await request.body()
+        form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+        if not self._fence.is_own_form(form):
+            raise HTTPException(403, "This form is not one of the page's own: load the page again")
+        return form
+
+    async def _delete(self, request: Request) -> Response:
+        await self._form(request)
+
+        def delete() -> int:
+            with self._ledger() as ledger:
+                return ledger.delete_all()
+
+        return RedirectResponse(rendering.link("/", {"deleted": str(await run_in_threadpool(delete))}), 303)
+
+
+def _selection(request: Request) -> Selection:
+    """What the address selects. A form of ours sends every field: there, an empty one is one that was not chosen."""
+    pairs = parse_qsl(request.url.query, keep_blank_values="form" not in request.query_params)
+    return Selection.from_query(dict(pairs))
+
+
+async def _in_one_thread(make: Callable[[], Iterator[str]]) -> AsyncIterator[str]:
+    """What an iterator yields, all of it made on one thread: a connection of SQLite's belongs to one."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as thread:
+        iterator = await loop.run_in_executor(thread, make)
+        try:
+            while (chunk := await loop.run_in_executor(thread, next, iterator, None)) is not None:
+                yield chunk
+        finally:  # also where the browser has gone
+            thread.submit(iterator.close)  # type: ignore[attr-defined]

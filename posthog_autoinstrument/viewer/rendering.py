@@ -1,0 +1,74 @@
+"""Templates to HTML. Everything that is written into one passes `shown` and is escaped; there is no way around it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from . import text
+
+_HERE = Path(__file__).parent
+STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+STATIC = {
+    path.name: (path.read_bytes(), STATIC_TYPES[path.suffix])
+    for path in sorted((_HERE / "static").iterdir())
+    if path.suffix in STATIC_TYPES
+}
+"""The page's own files, all of them: name to content and media type."""
+STATIC_VERSION = hashlib.sha256(b"".join(content for content, _ in STATIC.values())).hexdigest()[:12]
+"""Stands in their address, so that a browser may keep them for good."""
+
+
+def _finalize(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return text.shown(value)
+
+
+def _exact(value: str | None) -> Markup:
+    """A value that goes back to the server in a form: as it is, what is not seen as a number of HTML's."""
+    # What UTF-8 does not have cannot be sent back either.
+    escaped = Markup.escape((value or "").encode("utf-8", "replace").decode())
+    return Markup(text.UNSEEN.sub(lambda match: f"&#{ord(match[0])};", escaped))
+
+
+def link(path: str, query: str | Mapping[str, str | None] = "") -> str:
+    """An address of ours: `link("/trace", {"id": "x"})`; what is None is left out."""
+    if not isinstance(query, str):
+        query = urlencode({key: value for key, value in query.items() if value is not None}, errors="replace")
+    return f"{path}?{query}" if query else path
+
+
+def environment() -> Environment:
+    """Jinja2 with our filters. Templates of the package only."""
+    made = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(
+        count=text.count,
+        short=text.short,
+        money=text.money,
+        seconds=text.seconds,
+        iso=text.iso,
+        stretch=text.stretch,
+        json=text.pretty_json,
+        exact=_exact,
+        clock=lambda epoch: text.clock(epoch, time.time()),
+    )
+    made.globals.update(link=link, share=text.share, static=lambda name: f"/static/{STATIC_VERSION}/{name}")
+    return made

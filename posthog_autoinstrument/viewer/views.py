@@ -1,0 +1,219 @@
+"""What each page shows: from the ledger and the address to the values of its template. No HTML here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from .. import facts
+from . import conversation, plots, tree
+from .ledger import By, Ledger
+from .selection import Selection
+from .shapes import Entry, Full
+
+PAGE = 50
+"""Rows of a list. More are on the next page."""
+MAX_ROWS = 1_000
+"""Steps of one trace that its page shows."""
+LOOK_AHEAD = 8
+"""Later calls of a trace in which the result of a tool is looked for."""
+
+RANGES = (("15m", "15 min"), ("1h", "1 hour"), ("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days"), ("", "All"))
+KINDS = ("generation", "embedding", "span", "trace", "feedback", "metric")
+
+Values = dict[str, Any]
+
+
+def _filters(ledger: Ledger, selection: Selection) -> Values:
+    """What the bar of filters offers. A value in force is offered, too, if nothing has it (any more)."""
+    offered = {}
+    for by, _ in _GROUPED:
+        values = ledger.choices(by)
+        wanted = getattr(selection, by)
+        offered[by] = [wanted, *values] if wanted and wanted not in values else values
+    return {"offered": offered, "ranges": RANGES, "kinds": KINDS}
+
+
+def overview(ledger: Ledger, selection: Selection, request: Request) -> Values:
+    """Figures, plots, and who and what they come from."""
+    series = ledger.series(selection)
+    return {
+        **_filters(ledger, selection),
+        "totals": ledger.totals(selection),
+        "series": series,
+        "plots": plots.overview(series),
+        "groups": [(by, title, ledger.groups(selection, by, 12)) for by, title in _GROUPED],
+        "deleted": request.query_params.get("deleted"),
+    }
+
+
+_GROUPED: tuple[tuple[By, str], ...] = (("model", "Models"), ("user", "Users"), ("endpoint", "Endpoints"))
+
+
+def traces(ledger: Ledger, selection: Selection, request: Request) -> Values:
+    """The list of traces, newest first."""
+    page = ledger.traces(selection, request.query_params.get("before", ""), PAGE)
+    return {**_filters(ledger, selection), "page": page, "before": request.query_params.get("before", "")}
+
+
+def calls(ledger: Ledger, selection: Selection, request: Request) -> Values:
+    """The list of events, newest first; also what a search finds."""
+    page = ledger.events(selection, request.query_params.get("before", ""), PAGE)
+    return {**_filters(ledger, selection), "page": page, "before": request.query_params.get("before", "")}
+
+
+def sessions(ledger: Ledger, selection: Selection, request: Request) -> Values:
+    """Conversations: the traces that name the same session."""
+    groups = [group for group in ledger.groups(selection, "session", 200) if group.key]
+    return {**_filters(ledger, selection), "groups": groups}
+
+
+def deletion(ledger: Ledger, selection: Selection, request: Request) -> Values:
+    """The question before everything is deleted."""
+    return {"totals": ledger.totals(Selection())}
+
+
+def trace(ledger: Ledger, selection: Selection, request: Request) -> Values:
+    """One trace as a tree. 404 where there is none."""
+    trace_id = request.query_params.get("id", "")
+    entries = ledger.trace(trace_id)
+    if not entries:
+        raise HTTPException(404)
+    planted = tree.plant(entries)
+    calls = [entry for entry in entries if entry.kind in facts.CALLS]
+    costs = [entry.cost_usd for entry in calls if entry.cost_usd is not None]
+    return {
+        "trace": trace_id,
+        "tree": planted,
+        "rows": planted.rows[:MAX_ROWS],
+        "calls": len(calls),
+        "errors": sum(entry.is_error for entry in entries),
+        "input_tokens": sum(entry.input_tokens or 0 for entry in calls),
+        "output_tokens": sum(entry.output_tokens or 0 for entry in calls),
+        "cost_usd": sum(costs) if costs else None,
+        "unpriced": len(calls) - len(costs),
+        "user": next((entry.user for entry in entries if entry.user), None),
+        "session": next((entry.session for entry in entries if entry.session), None),
+        "name": (planted.trace.name if planted.trace else None)
+        or next((row.entry.name for row in planted.rows if row.depth == 0 and row.entry.name), None),
+    }
+
+
+def event(ledger: Ledger, selection: Selection, request: Request) -> Values:
+    """One event in full. 404 where there is none."""
+    full = ledger.event(request.query_params.get("id", ""))
+    if full is None:
+        raise HTTPException(404)
+    entry = full.entry
+    around = [one for one in ledger.trace(entry.trace) if one.kind not in ("trace",)] if entry.trace else []
+    place = next((n for n, one in enumerate(around) if one.uuid == entry.uuid), None)
+    said = facts.named(full.event)
+    asked, answered = conversation.read(_first(said, "input", "input_state")), _answer(said)
+    conversation.pair(asked or [])
+    conversation.pair(answered or [], _later(ledger, around[place + 1 :] if place is not None else []))
+    return {
+        "entry": entry,
+        "full": full,
+        "before": around[place - 1] if place else None,
+        "after": around[place + 1] if place is not None and place + 1 < len(around) else None,
+        "instructions": _instructions(said, asked),
+        "asked": _without_empty(asked),
+        "answered": _without_empty(answered),
+        "is_call": entry.kind in facts.CALLS,
+        "error": said.get("error"),
+        "parameters": said.get("model_parameters") if isinstance(said.get("model_parameters"), dict) else {},
+        "tools": [(_tool_name(tool), tool) for tool in said["tools"]] if isinstance(said.get("tools"), list) else [],
+        "tokens": list(_tokens(said)),
+        "usage": said.get("usage"),
+        "details": list(_details(full, said)),
+        "own": facts.own(full.event),
+    }
+
+
+def _first(said: Mapping[str, Any], *names: str) -> Any:
+    """The first of these properties that is there, null included: null was held back."""
+    return next((said[name] for name in names if name in said), "")
+
+
+def _answer(said: Mapping[str, Any]) -> list[conversation.Message] | None:
+    messages = conversation.read(_first(said, "output_choices", "output_state"))
+    choices = messages or []
+    if len(choices) > 1 and all(message.role == "assistant" for message in choices) and "output_choices" in said:
+        for number, message in enumerate(choices, 1):
+            message.name = message.name or f"choice {number} of {len(choices)}"
+    return messages
+
+
+def _tool_name(tool: Any) -> str:
+    """The name of a tool that is offered, in the ways of chat and of Responses; else its type."""
+    found = [tool.get("function"), tool] if isinstance(tool, dict) else []
+    names = [one.get("name") for one in found if isinstance(one, dict)]
+    names += [tool.get("type")] if isinstance(tool, dict) else []
+    return next((name for name in names if isinstance(name, str)), "tool")
+
+
+def _later(ledger: Ledger, entries: list[Entry]) -> Iterator[conversation.Message]:
+    """What the next calls of the trace were given: the results of tools are among it."""
+    for entry in [one for one in entries if one.kind == "generation"][:LOOK_AHEAD]:
+        full = ledger.event(entry.uuid)
+        if full is not None:
+            yield from conversation.read(facts.named(full.event).get("input")) or []
+
+
+def _without_empty(messages: list[conversation.Message] | None) -> list[conversation.Message] | None:
+    return None if messages is None else [message for message in messages if message.parts]
+
+
+def _instructions(said: Mapping[str, Any], asked: list[conversation.Message] | None) -> list[conversation.Message]:
+    """The instructions, where the input does not begin with them anyway."""
+    if not said.get("instructions"):
+        return []
+    messages = conversation.read(said["instructions"]) or []
+    first = asked[0] if asked else None
+    if first is not None and first.role in ("system", "developer") and messages and first.parts == messages[0].parts:
+        return []
+    return messages
+
+
+_INPUT = (("cache_read_input_tokens", "from the cache"), ("cache_creation_input_tokens", "into the cache"),
+          ("audio_input_tokens", "audio"), ("image_input_tokens", "images"))  # fmt: skip
+_OUTPUT = (("reasoning_tokens", "reasoning"), ("audio_output_tokens", "audio"), ("image_output_tokens", "images"),
+           ("text_output_tokens", "text"))  # fmt: skip
+
+
+def _tokens(said: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """Name, number, and whether it is a part of the one above."""
+    for name, title, parts in (("input_tokens", "input", _INPUT), ("output_tokens", "output", _OUTPUT)):
+        if isinstance(said.get(name), (int, float)):
+            yield title, said[name], False
+        for key, word in parts:
+            if isinstance(said.get(key), (int, float)) and said[key]:
+                yield word, said[key], True
+    if said.get("web_search_count"):
+        yield "web searches", said["web_search_count"], False
+
+
+def _details(full: Full, said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Facts for which there is no place of their own."""
+    for key, title in (
+        ("provider", "Provider"),
+        ("model", "Model"),
+        ("request_url", "Address"),
+        ("http_status", "HTTP status"),
+        ("stream", "Streamed"),
+        ("stop_reason", "Ended by"),
+        ("service_tier", "Service tier"),
+        ("span_type", "Type"),
+        ("span_name", "Name"),
+        ("tokens_source", "Tokens from"),
+        ("span_id", "Span"),
+        ("parent_id", "Parent"),
+        ("lib", "Recorded by"),
+    ):
+        value = said.get(key)
+        if value is not None and value != "":
+            yield title, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    yield "Event", full.entry.uuid

@@ -1,0 +1,688 @@
+"""`posthog-instrument view`: the real command, its page asked over HTTP as a browser asks it, and as others might."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from conftest import Ran, environment, wait_until
+from features import needs
+
+from posthog_autoinstrument.testing import OpenAIServer
+
+pytestmark = needs("responses")
+
+COMMAND = [sys.executable, "-m", "posthog_autoinstrument", "view", "--no-browser"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\"'><svg onload=alert(1)>",
+    "{{ 7 * 7 }} {% raw %}",
+    "'; DROP TABLE events; --",
+    '=HYPERLINK("http://evil.test")',
+    "+1+1",
+    "@SUM(A1)",
+    "red \x1b[31m text \x07",
+    "abc\u202edef\u2066ghi\u200bjkl",
+    "tags \U000e0041\U000e0042",
+]
+
+
+@dataclass
+class Viewer:
+    """A running page, with a browser's session that has opened the printed address."""
+
+    process: subprocess.Popen[str]
+    address: str
+    http: requests.Session = field(default_factory=requests.Session)
+
+    @property
+    def base(self) -> str:
+        return self.address.partition("/?")[0]
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.http.get(self.base + path, timeout=30, **options)
+
+    def post(self, path: str, data: dict[str, str], origin: str | None = None) -> requests.Response:
+        headers = {"Origin": self.base if origin is None else origin}
+        return self.http.post(
+            self.base + path,
+            data=data,
+            headers={k: v for k, v in headers.items() if v},
+            timeout=30,
+            allow_redirects=False,
+        )
+
+    def page(self, path: str) -> Page:
+        answer = self.get(path)
+        assert answer.status_code == 200, answer.text[:500]
+        return Page(answer.text)
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would make of a page: its elements, and the text between them."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.source = source
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def links(self, start: str) -> list[str]:
+        found = [attrs.get("href") or "" for tag, attrs in self.elements if tag == "a"]
+        return [href for href in found if href.startswith(start)]
+
+    def field(self, name: str) -> str:
+        return next(str(a.get("value")) for tag, a in self.elements if tag == "input" and a.get("name") == name)
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("POSTHOG_", "OPENAI_"))}
+    return {**environ, "PYTHONUNBUFFERED": "1", **extra}
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store that the real demo leaves."""
+    path = tmp_path_factory.mktemp("demo") / "events.db"
+    command = [sys.executable, "-m", "posthog_autoinstrument", "--local", "demo"]
+    environ = clean_environment(POSTHOG_AUTOINSTRUMENT_DB=str(path))
+    subprocess.run(command, env=environ, cwd=path.parent, capture_output=True, timeout=60, check=True)
+    return path
+
+
+@pytest.fixture
+def store(demo_store: Path, tmp_path: Path) -> Path:
+    """A copy of it, for one test."""
+    for file in demo_store.parent.glob("events.db*"):
+        shutil.copy(file, tmp_path / file.name)
+    return tmp_path / "events.db"
+
+
+def start(path: Path, *options: str) -> Viewer:
+    """The page of a store, at a free port unless `options` say otherwise."""
+    command = [*COMMAND, "--db", str(path), *(options or ("--port", "0"))]
+    process = subprocess.Popen(
+        command, env=clean_environment(), cwd=path.anchor, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    address = re.search(r"http://\S+", process.stdout.readline())
+    if address is None:
+        raise AssertionError(process.communicate(timeout=10)[1])
+    viewer = Viewer(process, address[0])
+    assert viewer.http.get(viewer.address, timeout=30).status_code == 200
+    return viewer
+
+
+def end(viewer: Viewer) -> None:
+    """Ctrl-C; the page ends at once, with nothing on standard error."""
+    viewer.http.close()
+    viewer.process.send_signal(signal.SIGINT)
+    out, err = viewer.process.communicate(timeout=20)
+    assert (viewer.process.returncode, err) == (0, "")
+    assert "Traceback" not in out
+
+
+@pytest.fixture
+def view() -> Iterator[Callable[..., Viewer]]:
+    """`view(path)`: the page of a store; ended after the test."""
+    started: list[Viewer] = []
+
+    def view(path: Path, *options: str) -> Viewer:
+        started.append(start(path, *options))
+        return started[-1]
+
+    yield view
+    for viewer in started:
+        end(viewer)
+
+
+@pytest.fixture(scope="module")
+def viewer(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    """The page of what the demo left, for tests that change nothing."""
+    path = tmp_path_factory.mktemp("shown") / "events.db"
+    for file in demo_store.parent.glob("events.db*"):
+        shutil.copy(file, path.parent / file.name)
+    viewer = start(path)
+    settled(viewer, 8)
+    yield viewer
+    end(viewer)
+
+
+def settled(viewer: Viewer, calls: int) -> None:
+    """Wait until all calls are read in and priced."""
+    wait_until(lambda: f"{calls} in all" in viewer.page("/").text, f"the overview does not show {calls} calls")
+
+
+# --- who may ask ---
+
+PATHS = ("/", "/traces", "/calls", "/sessions", "/trace?id=x", "/event?id=x", "/event.json?id=x", "/export.csv",
+         "/export.jsonl", "/pulse", "/delete", "/static/0/page.js", "/nowhere")  # fmt: skip
+
+
+def test_the_printed_address_opens_the_page_and_leaves_no_token_in_the_address_bar(viewer) -> None:
+    assert urlsplit(viewer.address).hostname == "127.0.0.1"
+    token = viewer.address.partition("token=")[2]
+    assert len(token) >= 32
+    answer = requests.get(f"{viewer.base}/traces?token={token}&model=a%26b", allow_redirects=False, timeout=30)
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/traces?model=a%26b"
+    cookie = answer.headers["Set-Cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert token.lower() not in cookie
+    assert str(urlsplit(viewer.base).port) in cookie.partition("=")[0]
+    assert token not in viewer.page("/").source
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_the_token_nothing_is_shown(viewer, path) -> None:
+    for query in ("", "token=", "token=wrong", "token=" + "x" * 32):
+        separator = "&" if "?" in path else "?"
+        answer = requests.get(viewer.base + path + separator + query, timeout=30)
+        assert answer.status_code == 403
+        assert "Lisbon" not in answer.text
+        assert "posthog-instrument view" in answer.text
+
+
+def test_a_redirect_stays_here(viewer) -> None:
+    token = viewer.address.partition("token=")[2]
+    with socket.create_connection(("127.0.0.1", urlsplit(viewer.base).port)) as raw:
+        host = viewer.base.removeprefix("http://")
+        raw.sendall(f"GET //evil.test/x?token={token} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = raw.makefile("rb").read().decode()
+    assert re.search(r"^location: /evil.test/x\r$", answer, re.MULTILINE | re.IGNORECASE)
+
+
+def test_only_names_of_this_machine_are_answered(viewer) -> None:
+    port = urlsplit(viewer.base).port
+    for host in (
+        "evil.test",
+        f"evil.test:{port}",
+        "127.0.0.1",
+        f"127.0.0.1.evil.test:{port}",
+        f"127.0.0.1:{port}1",
+        "",
+    ):
+        answer = viewer.get("/", headers={"Host": host})
+        assert answer.status_code in (400, 421), host
+        assert "Lisbon" not in answer.text
+    (cookie,) = viewer.http.cookies
+    for host in (f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}"):
+        headers = {"Host": host, "Cookie": f"{cookie.name}={cookie.value}"}
+        assert requests.get(f"{viewer.base}/pulse", headers=headers, timeout=30).status_code == 200, host
+
+
+def test_it_listens_on_loopback_only(viewer) -> None:
+    port = urlsplit(viewer.base).port
+    listening = Path("/proc/net/tcp")
+    if not listening.exists():
+        pytest.skip("no /proc here")
+    rows = [line.split() for line in listening.read_text().splitlines()[1:]]
+    addresses = {
+        row[1].partition(":")[0] for row in rows if int(row[1].partition(":")[2], 16) == port and row[3] == "0A"
+    }
+    assert addresses == {"0100007F"}
+
+
+@pytest.mark.parametrize("path", [*PATHS, "closed"])
+def test_every_answer_forbids_what_the_page_does_not_need(viewer, path) -> None:
+    answer = requests.get(viewer.base, timeout=30) if path == "closed" else viewer.get(path)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert re.findall(r"https?:|\*|data:", policy) == []
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    if "static" not in path or answer.status_code != 200:
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+def every_page(viewer: Viewer) -> Iterator[tuple[str, Page]]:
+    for path in ("/", "/traces", "/calls", "/sessions", "/delete"):
+        yield path, viewer.page(path)
+    for path in viewer.page("/traces").links("/trace?"):
+        yield path, viewer.page(path)
+    for path in viewer.page("/calls").links("/event?"):
+        yield path, viewer.page(path)
+
+
+def test_pages_hold_no_scripts_or_styles_of_their_own_and_name_no_other_host(viewer) -> None:
+    seen = 0
+    for path, page in every_page(viewer):
+        for tag, attrs in page.elements:
+            seen += 1
+            assert tag != "style", path
+            assert tag != "script" or attrs.get("src"), path
+            assert not [name for name in attrs if name.startswith("on") or name == "style"], (path, tag, attrs)
+            for name in ("src", "href", "action", "formaction", "srcset", "data", "poster"):
+                if attrs.get(name):
+                    assert re.match(r"/(?!/)|#", str(attrs[name])), (path, tag, attrs)
+    assert seen > 1000
+    for name in ("page.css", "page.js", "icon.svg"):
+        (address,) = {str(a.get("href") or a.get("src")) for _, a in viewer.page("/").elements if name in str(a)}
+        answer = viewer.get(address)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["Cache-Control"]
+        assert re.findall(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", answer.text) == []
+
+
+# --- what changes something ---
+
+
+def test_deleting_asks_first_and_takes_no_forged_form(view, store) -> None:
+    viewer = view(store)
+    settled(viewer, 8)
+    secret = viewer.page("/delete").field("secret")
+    right = {"secret": secret}
+    for data, origin, status in (
+        ({}, None, 403),
+        ({"secret": "x"}, None, 403),
+        (right, "http://evil.test", 403),
+        (right, "null", 403),
+        (right, "", 403),
+        (right, viewer.base.replace("http:", "https:"), 403),
+        ({**right, "more": "x" * 70_000}, None, 413),
+    ):
+        assert viewer.post("/delete", data, origin).status_code == status, (data.keys(), origin)
+    stranger = requests.post(f"{viewer.base}/delete", data=right, headers={"Origin": viewer.base}, timeout=30)
+    assert stranger.status_code == 403
+    assert viewer.get(f"/delete?secret={secret}").status_code == 200  # a GET only asks
+    settled(viewer, 8)
+
+    done = viewer.post("/delete", right)
+    assert done.status_code == 303
+    assert "9 events were deleted" in viewer.page(done.headers["Location"]).text
+    assert "No calls yet" in viewer.page("/traces").text
+    assert b"umbrella" not in b"".join(file.read_bytes() for file in store.parent.glob("events.db*"))
+
+
+def test_other_methods_and_bodies_without_a_length(viewer) -> None:
+    headers = {"Origin": viewer.base}
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        answer = viewer.http.request(method, f"{viewer.base}/delete", headers=headers, data="x", timeout=30)
+        assert answer.status_code == 405, method
+    endless = viewer.http.post(f"{viewer.base}/delete", headers=headers, data=iter([b"secret=x"]), timeout=30)
+    assert endless.status_code == 411
+
+
+# --- what is shown ---
+
+
+def test_the_overview_sums_up_what_the_demo_did(viewer) -> None:
+    page = viewer.page("/")
+    assert "Errors 1 12 %" in page.text
+    assert "Tokens 160 85 in (0 cached), 75 out (0 reasoning)" in page.text
+    for group in (
+        "gpt-4o-mini-2024-07-18",
+        "text-embedding-3-small",
+        "ada@example.com",
+        "/chat/completions",
+        "/responses",
+    ):
+        assert group in page.text
+    for title in ("Calls", "Tokens", "Cost", "Latency", "Time to first token"):
+        assert title in page.text
+    assert [tag for tag, _ in page.elements].count("figure") == 5
+
+
+def test_filters_and_time_ranges_stand_in_the_address(viewer) -> None:
+    assert len(viewer.page("/calls").links("/event?")) == 9
+    assert len(viewer.page("/calls?user=ada@example.com").links("/event?")) == 5
+    assert len(viewer.page("/calls?errors=1").links("/event?")) == 1
+    assert len(viewer.page("/calls?model=text-embedding-3-small").links("/event?")) == 1
+    assert len(viewer.page("/calls?kind=span").links("/event?")) == 1
+    assert len(viewer.page("/calls?since=1h").links("/event?")) == 9
+    assert "Nothing in this selection" in viewer.page("/calls?until=1h").text
+    # A form without the script sends every field; an empty one was not chosen.
+    assert len(viewer.page("/calls?form=1&model=&user=grace@example.com&endpoint=&kind=").links("/event?")) == 4
+    filtered = viewer.page("/calls?user=ada@example.com&since=1h")
+    assert any("user=ada%40example.com" in href and "since=24h" in href for href in filtered.links("/calls?"))
+    assert len(viewer.page("/traces?user=ada@example.com").links("/trace?")) == 1
+    (conversation,) = [href for href in viewer.page("/sessions").links("/traces?") if "session=demo-" in href]
+    assert len(viewer.page(conversation).links("/trace?")) == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["since=nonsense", "before=x", "before=1_2_3", "kind=\x00", "q=%22(*)", "errors=2", "a=b&&=", "model=%ff%fe"],
+)
+def test_an_address_that_makes_no_sense_is_answered_all_the_same(viewer, query) -> None:
+    for path in ("/", "/traces", "/calls", "/sessions", "/export.csv"):
+        assert viewer.get(f"{path}?{query}").status_code == 200
+
+
+def test_search_finds_prompts_answers_users_and_models(viewer) -> None:
+
+    def found(words: str) -> int:
+        return len(viewer.page(f"/calls?q={words}").links("/event?"))
+
+    wait_until(lambda: found("umbrella") == 2, "the search does not find the prompt")
+    assert found("umbrella+lisbon") == 2
+    assert found("grace@example.com") == 4
+    assert found("text-embedding-3-small") == 1
+    assert found("nowhere-to-be-found") == 0
+
+
+def test_a_trace_is_a_tree_with_a_time_axis(viewer) -> None:
+    (path,) = viewer.page("/traces?user=ada@example.com").links("/trace?")
+    page = viewer.page(path)
+    rows = [attrs for tag, attrs in page.elements if tag == "tr" and "data-depth" in attrs]
+    assert [row["data-depth"] for row in rows] == ["0", "0", "0", "1", "0"]  # the tool is below the call that asked
+    bars = [a for tag, a in page.elements if tag == "rect" and a.get("class") in ("generation", "span", "bad")]
+    assert len(bars) == 5
+    places = [(float(a["x"].rstrip("%")), float(a["width"].rstrip("%"))) for a in bars]
+    assert all(0 <= left <= 100 and left + width <= 100.01 for left, width in places)
+    assert places == sorted(places, key=lambda place: place[0])
+    assert "get_weather" in page.text
+    assert "Calls 4" in page.text
+
+
+def event_page(viewer: Viewer, query: str, number: int = 0) -> Page:
+    return viewer.page(viewer.page(f"/calls?{query}").links("/event?")[number])
+
+
+def test_a_generation_is_shown_as_a_conversation(viewer) -> None:
+    page = event_page(viewer, "user=ada@example.com&kind=generation", 3)
+    assert "system You are a travel agent. Answer in one sentence. user Where is it warm in November?" in page.text
+    assert 'Output assistant A made-up answer to "Where is it warm in November?".' in page.text
+    for fact in (
+        "Provider openai",
+        "feature chat",
+        "plan pro",
+        "service_tier default",
+        "Ended by stop",
+        "HTTP status 200",
+    ):
+        assert fact in page.text, fact
+
+
+def test_the_result_of_a_tool_stands_beside_its_call(viewer) -> None:
+    asked = event_page(viewer, "user=ada@example.com&kind=generation", 1)  # the result came with the next call
+    answered = event_page(viewer, "user=ada@example.com&kind=generation", 0)
+    for page in (asked, answered):
+        assert 'calls get_weather { "city": "Lisbon" } result { "sky": "clear", "celsius": 21 }' in page.text
+
+
+def test_an_error_is_shown_in_full(viewer) -> None:
+    page = event_page(viewer, "errors=1")
+    assert "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 9 instead." in page.text
+    assert "Status 400" in page.text
+    assert "None: the call failed." in page.text
+
+
+def test_the_raw_event_can_be_copied(viewer) -> None:
+    path = viewer.page("/calls?errors=1").links("/event?")[0]
+    answer = viewer.get(path.replace("/event?", "/event.json?"))
+    assert answer.headers["Content-Type"] == "application/json"
+    event = answer.json()
+    assert event["properties"]["$ai_model_parameters"] == {"temperature": 9}
+    shown = re.search(r'<pre class="json">(.*?)</pre>', viewer.get(path).text, re.DOTALL)
+    assert shown is not None
+    assert json.loads(html.unescape(shown[1])) == event
+
+
+def test_pages_of_lists(view, tmp_path, run_program: Callable[..., Ran]) -> None:
+    run_program(
+        """
+        import openai
+        client = openai.OpenAI()
+        for number in range(120):
+            client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": f"No. {number}"}])
+        """,
+        token=False,
+    )
+    viewer = view(tmp_path / "state" / "events.db")
+    settled(viewer, 120)
+    for path, start in (("/calls", "/event?"), ("/traces", "/trace?")):
+        seen: list[str] = []
+        following = path
+        while following:
+            page = viewer.page(following)
+            seen += page.links(start)
+            older = [str(a["href"]) for tag, a in page.elements if tag == "a" and a.get("rel") == "next"]
+            following = older[0] if older else ""
+        assert len(seen) == len(set(seen)) == 120
+
+
+# --- text that would like to be more ---
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, run_program: Callable[..., Ran]) -> Path:
+    """A store of calls whose every text is hostile, as a program would have made them."""
+    done = run_program(
+        """
+        import json, sys
+        import openai
+        from posthog_autoinstrument import posthog_context
+        client = openai.OpenAI()
+        for text in json.loads(sys.argv[1]):
+            ids = {name: text for name in ("distinct_id", "session_id", "trace_id", "span_name")}
+            with posthog_context(**ids, properties={text: text}):
+                tool = {"type": "function", "function": {"name": "f", "description": text, "parameters": {}}}
+                messages = [
+                    {"role": "system", "content": text},
+                    {"role": "assistant", "tool_calls": [{"id": "1", "type": "function",
+                        "function": {"name": text, "arguments": text}}]},
+                    {"role": "tool", "tool_call_id": "1", "content": text},
+                    {"role": "user", "content": [{"type": "text", "text": text},
+                        {"type": "image_url", "image_url": {"url": text}}, {"type": text, text: text}]},
+                ]
+                client.chat.completions.create(model=text, messages=messages, tools=[tool], user=text)
+        """,
+        args=[json.dumps(HOSTILE)],
+        token=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "state" / "events.db"
+
+
+def test_hostile_text_is_text(view, hostile: Path) -> None:
+    viewer = view(hostile)
+    settled(viewer, len(HOSTILE))
+    plain = {tag for _, page in every_page(view(hostile.parent / "empty.db")) for tag, _ in page.elements}
+    shown = ""
+    pages = 0
+    for path, page in every_page(viewer):
+        pages += 1
+        shown += page.text
+        assert [a for tag, a in page.elements if tag == "script" and not str(a.get("src")).startswith("/static/")] == []
+        assert not [a for tag, a in page.elements if tag == "img" or "onload" in a or "onerror" in a], path
+        # Nothing that is not seen is left in the page, neither in texts nor in attributes.
+        assert (
+            re.findall("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200b\U000e0000-\U000e0fff]", page.source)
+            == []
+        )
+    assert pages == 5 + 2 * len(HOSTILE)
+    assert {"script", "a", "table"} <= plain | {"table"}
+    for text in (
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "{{ 7 * 7 }} {% raw %}",
+        "'; DROP TABLE events; --",
+    ):
+        assert text in shown
+    assert "red ␛[31m text ␇" in shown
+    assert "abc⟨U+202E⟩def⟨U+2066⟩ghi⟨U+200B⟩jkl" in shown
+    assert "tags ⟨U+E0041⟩⟨U+E0042⟩" in shown
+
+
+def test_links_with_hostile_ids_lead_there(view, hostile: Path) -> None:
+    viewer = view(hostile)
+    settled(viewer, len(HOSTILE))
+    for path in viewer.page("/traces").links("/trace?"):
+        assert "Calls 1" in viewer.page(path).text
+    for path in viewer.page("/sessions").links("/traces?session"):
+        assert len(viewer.page(path).links("/trace?")) == 1
+    for text in HOSTILE:
+        answer = viewer.get("/calls", params={"q": text, "user": text, "model": text})
+        assert answer.status_code == 200
+        assert "<script>alert" not in answer.text
+
+
+def test_no_spreadsheet_computes_a_cell(view, hostile: Path) -> None:
+    viewer = view(hostile)
+    settled(viewer, len(HOSTILE))
+    answer = viewer.get("/export.csv")
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == len(HOSTILE)
+    for row in rows:
+        for name, cell in row.items():
+            assert not re.match(r"[=+\-@\t\r]", cell), (name, cell)
+            assert "\x1b" not in cell
+            assert "\u202e" not in cell
+    assert {row["user"] for row in rows} >= {'\'=HYPERLINK("http://evil.test")', "'+1+1", "'@SUM(A1)"}
+
+
+def test_export_of_the_selection(viewer) -> None:
+    answer = viewer.get("/export.jsonl?user=ada@example.com")
+    events = [json.loads(line) for line in answer.text.splitlines()]
+    assert [event["distinct_id"] for event in events] == ["ada@example.com"] * 5
+    assert "$ai_input" in events[0]["properties"]
+    rows = list(csv.DictReader(io.StringIO(viewer.get("/export.csv?user=ada@example.com").text)))
+    assert [row["uuid"] for row in rows] == [event["uuid"] for event in events]
+    assert rows[0]["input"] == "Where is it warm in November?"
+    assert viewer.get("/export.csv?user=nobody").text.count("\n") == 1
+
+
+def test_what_privacy_mode_held_back_is_named_so(view, tmp_path, run_program: Callable[..., Ran]) -> None:
+    run_program(
+        """
+        import openai
+        openai.OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "secret"}])
+        """,
+        token=False,
+        env={"POSTHOG_PRIVACY_MODE": "1"},
+    )
+    viewer = view(tmp_path / "state" / "events.db")
+    settled(viewer, 1)
+    assert "(held back)" in viewer.page("/calls").text
+    assert event_page(viewer, "").text.count("Held back (privacy mode).") == 2
+
+
+# --- live ---
+
+
+def test_the_page_notices_what_programs_do_meanwhile(view, tmp_path, openai_server: OpenAIServer) -> None:
+    path = tmp_path / "state" / "events.db"
+    viewer = view(path)
+    assert "No calls yet" in viewer.page("/").text
+    before = viewer.get("/pulse").text
+    assert viewer.get("/pulse").text == before
+    program = "import openai; openai.OpenAI().embeddings.create(model='text-embedding-3-small', input='Hi')"
+    command = [sys.executable, "-m", "posthog_autoinstrument", sys.executable, "-c", program]
+    environ = environment(openai_server, None, POSTHOG_AUTOINSTRUMENT_DB=str(path))
+    subprocess.run(command, env=environ, check=True, timeout=60, capture_output=True)
+    wait_until(lambda: viewer.get("/pulse").text != before, "nobody noticed")
+    settled(viewer, 1)
+
+
+# --- the command ---
+
+
+def run(*options: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *options], env=clean_environment(**environ), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_a_port_that_is_taken(view, store) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("--db", str(store), "--port", str(port))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"port {port} is taken" in line
+    assert done.stdout == ""
+
+
+def test_without_a_port_two_pages_get_one_each_and_do_not_log_each_other_out(view, store) -> None:
+    one, two = view(store, "--no-browser"), view(store, "--no-browser")
+    assert one.base != two.base
+    jar = requests.Session()
+    for viewer in (one, two):
+        assert jar.get(viewer.address, timeout=30).status_code == 200
+    for viewer in (one, two):
+        assert jar.get(viewer.base + "/pulse", timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "70000"])
+def test_a_port_that_is_none(store, port) -> None:
+    done = run("--db", str(store), "--port", port)
+    assert done.returncode == 2
+    assert "--port" in done.stderr
+
+
+def test_a_file_that_is_no_store(tmp_path) -> None:
+    (tmp_path / "file").write_text("not a database, but a text that is long enough to be one" * 100)
+    done = run("--db", str(tmp_path / "file"))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "database" in line
+
+
+def test_the_extra_is_named_where_it_is_missing(tmp_path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['jinja2'] = None\nsys.modules['uvicorn'] = None\n"
+    )
+    done = run("--db", str(tmp_path / "events.db"), PYTHONPATH=str(hidden))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert 'uvicorn, jinja2: pip install "posthog-autoinstrument[viewer]"' in line
+
+
+def test_a_store_that_breaks_while_the_page_runs_is_said_in_one_line(view, store) -> None:
+    viewer = view(store)
+    settled(viewer, 8)
+
+    def broken() -> list[requests.Response]:
+        (store.parent / "broken").write_bytes(b"broken" * 1000)
+        os.replace(store.parent / "broken", store)  # again and again: who has it open may write it back
+        return [answer for answer in [viewer.get("/")] if answer.status_code == 503]
+
+    (answer,) = wait_until(broken, "no answer says that it is broken")
+    assert "The store cannot be read" in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_ctrl_c_does_not_wait_for_open_connections(view, store) -> None:
+    viewer = view(store)
+    assert viewer.get("/pulse").status_code == 200  # the session keeps its connection
+    began = time.monotonic()
+    viewer.process.send_signal(signal.SIGINT)
+    assert viewer.process.wait(timeout=20) == 0
+    assert time.monotonic() - began < 5

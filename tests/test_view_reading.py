@@ -1,0 +1,354 @@
+"""How the page reads what events hold: conversations, traces, figures, text. Pure functions, so tables of examples."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("jinja2")
+
+from posthog_autoinstrument.viewer import conversation, exporting, plots, text, tree
+from posthog_autoinstrument.viewer.shapes import Entry, Point, Series, Totals
+
+WEATHER = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}}
+
+
+def read(content: Any) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Each message: its role, and its parts as (kind, title, text)."""
+    messages = conversation.read(content)
+    assert messages is not None
+    return [(one.role, [(part.kind, part.title, part.text) for part in one.parts]) for one in messages]
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("Hello", [("input", [("text", "", "Hello")])]),
+        (["one", "two"], [("input", [("text", "", "one")]), ("input", [("text", "", "two")])]),
+        ([[1, 2, 3]], [("input", [("text", "", "3 token ids: 1, 2, 3")])]),
+        ("", []),
+        ([], []),
+        ([{"role": "user", "content": "Hi"}], [("user", [("text", "", "Hi")])]),
+        ([{"role": "assistant", "content": None, "refusal": "No."}], [("assistant", [("refusal", "", "No.")])]),
+        (
+            [{"role": "user", "content": [{"type": "input_text", "text": "Look"}, {"type": "input_image", "image_url":
+              "[base64 image redacted, 12 bytes]"}]}],
+            [("user", [("text", "", "Look"), ("media", "image · [base64 image redacted, 12 bytes]", "")])],
+        ),
+        (
+            [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://e.test/a.png", "detail":
+              "low"}}]}],
+            [("user", [("media", "image · low · https://e.test/a.png", "")])],
+        ),
+        (
+            [{"role": "user", "content": [{"type": "file", "file": {"filename": "a.pdf", "file_data":
+              "[base64 file redacted, 9 bytes]"}}]}],
+            [("user", [("media", "file · a.pdf · [base64 file redacted, 9 bytes]", "")])],
+        ),
+        (
+            [{"role": "assistant", "content": None, "audio": {"id": "a", "data": "[base64 audio redacted, 5 bytes]",
+              "transcript": "Hello there"}}],
+            [("assistant", [("media", "audio · [base64 audio redacted, 5 bytes]", "Hello there")])],
+        ),
+        (
+            [{"role": "assistant", "content": None, "tool_calls": [WEATHER]}],
+            [("assistant", [("call", "weather", '{\n  "city": "Rome"\n}')])],
+        ),
+        (
+            [{"role": "assistant", "function_call": {"name": "old", "arguments": "{}"}, "content": ""}],
+            [("assistant", [("call", "old", "{}")])],
+        ),
+        (
+            [{"role": "assistant", "content": [WEATHER]}],
+            [("assistant", [("call", "weather", '{\n  "city": "Rome"\n}')])],
+        ),
+        (
+            [{"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "not JSON"}],
+            [("assistant", [("call", "weather", "not JSON")])],
+        ),
+        (
+            [{"type": "function_call_output", "call_id": "c1", "output": "sunny"}],
+            [("tool", [("result", "", "sunny")])],
+        ),
+        (
+            [{"type": "custom_tool_call", "call_id": "c2", "name": "shell", "input": "ls -l"}],
+            [("assistant", [("call", "shell", "ls -l")])],
+        ),
+        (
+            [{"type": "web_search_call", "id": "w", "action": {"type": "search", "query": "tram 28"}}],
+            [("assistant", [("call", "web_search", '{\n  "type": "search",\n  "query": "tram 28"\n}')])],
+        ),
+        (
+            [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "First"}, {"type": "summary_text",
+              "text": "Second"}]}],
+            [("assistant", [("reasoning", "", "First\n\nSecond")])],
+        ),
+        (
+            [{"type": "reasoning", "summary": [], "encrypted_content": "x"}],
+            [("assistant", [("reasoning", "", "(the provider keeps it to itself)")])],
+        ),
+        (
+            [{"role": "assistant", "content": [{"type": "image_generation_call", "id": "i", "result":
+              "[base64 image redacted, 7 bytes]"}]}],
+            [("assistant", [("media", "image · [base64 image redacted, 7 bytes]", "")])],
+        ),
+        (
+            [{"role": "user", "content": [{"type": "brand_new", "x": 1}]}],
+            [("user", [("json", "brand_new", '{\n  "type": "brand_new",\n  "x": 1\n}')])],
+        ),
+        ({"city": "Rome"}, [("input", [("json", "", '{\n  "city": "Rome"\n}')])]),
+        (7, [("input", [("json", "", "7")])]),
+    ],
+)  # fmt: skip
+def test_a_conversation_is_read(content: Any, wanted: Any) -> None:
+    assert read(content) == wanted
+
+
+def test_what_was_held_back_is_not_nothing() -> None:
+    assert conversation.read(None) is None
+
+
+def test_results_are_put_beside_their_calls_whatever_the_order() -> None:
+    def calls(ident: str) -> dict[str, Any]:
+        return {"role": "assistant", "content": None, "tool_calls": [{**WEATHER, "id": ident}]}
+
+    def answers(ident: str, what: str) -> dict[str, Any]:
+        return {"role": "tool", "tool_call_id": ident, "content": what}
+
+    messages = conversation.read([calls("1"), calls("2"), answers("2", "two"), answers("1", "one"), answers("3", "?")])
+    assert messages is not None
+    conversation.pair(messages)
+    shown = [part for message in messages for part in message.parts]
+    assert [(part.kind, part.result and part.result.text) for part in shown] == [
+        ("call", "one"),
+        ("call", "two"),
+        ("result", None),  # nobody asked for it here
+    ]
+
+
+def test_long_texts_are_folded_and_none_of_it_is_lost() -> None:
+    part = conversation.Part("text", "x" * 50_000)
+    assert len(part.head) < 3_000
+    assert part.head + part.rest == part.text
+    assert part.hidden == 0
+    endless = conversation.Part("text", "x" * 1_000_000)
+    assert len(endless.head + endless.rest) == conversation.MAX_SHOWN
+    assert endless.hidden == 900_000
+    short = conversation.Part("text", "x" * 5_000)
+    assert (short.head, short.rest) == (short.text, "")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "role", "content", "text", "tool_calls", "function", "name", "arguments", "image_url", "url",
+                 "audio", "output", "summary", "call_id", "id", "input_audio", "file", "action", "result", "refusal"]
+            ),
+            inner | st.sampled_from(["text", "function", "image_url", "tool", "reasoning", "x_call", "x_call_output"]),
+            max_size=5,
+        )
+    ),
+    max_leaves=15,
+)  # fmt: skip
+
+
+@given(json_values)
+def test_any_json_is_shown_somehow(content: Any) -> None:
+    messages = conversation.read(content)
+    conversation.pair(messages or [])
+    for message in messages or []:
+        assert isinstance(message.role, str)
+        assert isinstance(message.name, str)
+        for part in message.parts:
+            assert part.kind in {"text", "refusal", "reasoning", "media", "call", "result", "json"}
+            assert all(isinstance(value, str) for value in (part.text, part.title, part.ident, part.head, part.rest))
+
+
+# --- trees ---
+
+
+def step(number: int, begin: float, end: float, span: str = "", parent: str | None = None, **more: Any) -> Entry:
+    facts: dict[str, Any] = dict.fromkeys(Entry.__dataclass_fields__)
+    facts |= {"number": number, "uuid": f"u{number}", "kind": "span", "epoch": end, "is_error": False}
+    facts |= {"span": span or f"s{number}", "parent": parent, "latency_s": end - begin, **more}
+    return Entry(**facts)
+
+
+def outline(*entries: Entry) -> list[tuple[int, int, int]]:
+    return [(row.entry.number, row.depth, row.children) for row in tree.plant(entries).rows]
+
+
+def test_children_stand_below_their_parents_in_the_order_of_time() -> None:
+    # Spans end after what is inside: the outermost is stored last.
+    entries = (step(1, 12, 13, parent="s3"), step(2, 11, 12, parent="s3"), step(3, 10, 20), step(4, 21, 22))
+    assert outline(*entries) == [(3, 0, 2), (2, 1, 0), (1, 1, 0), (4, 0, 0)]
+    planted = tree.plant(entries)
+    assert (planted.started, planted.duration_s) == (10, 12)
+    assert [(round(row.left), round(row.width)) for row in planted.rows] == [(0, 83), (8, 8), (17, 8), (92, 8)]
+
+
+def test_parents_that_are_missing_and_circles() -> None:
+    assert outline(step(1, 0, 1, parent="gone")) == [(1, 0, 0)]
+    assert outline(step(1, 0, 1, parent="s1")) == [(1, 0, 0)]
+    circle = outline(step(1, 0, 1, parent="s2"), step(2, 1, 2, parent="s3"), step(3, 2, 3, parent="s1"))
+    assert sorted(number for number, _, _ in circle) == [1, 2, 3]
+    twice = outline(step(1, 0, 1, span="a"), step(2, 1, 2, span="a"), step(3, 2, 3, parent="a"))
+    assert twice == [(1, 0, 1), (3, 1, 0), (2, 0, 0)]
+
+
+def test_a_tree_deeper_than_python_can_recurse() -> None:
+    entries = [step(n, n, 10_000, span=f"s{n}", parent=f"s{n - 1}") for n in range(3_000)]
+    rows = tree.plant(entries).rows
+    assert [row.depth for row in rows] == list(range(3_000))
+    assert rows[0].children == 2_999
+
+
+def test_costs_and_tokens_of_what_is_below() -> None:
+    rows = tree.plant(
+        (
+            step(1, 0, 10),
+            step(2, 1, 2, parent="s1", kind="generation", cost_usd=0.25, input_tokens=3, output_tokens=4),
+            step(3, 2, 3, parent="s1", kind="generation", cost_usd=0.5, input_tokens=5, ttft_s=0.25),
+            step(4, 4, 5, parent="s1", kind="generation"),
+        )
+    ).rows
+    assert [(row.cost_usd, row.tokens, row.first_token) for row in rows] == [
+        (0.75, 12, None),
+        (0.25, 7, None),
+        (0.5, 5, 0.25),
+        (None, None, None),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), st.floats(0, 100), st.floats(0, 50)), max_size=12))
+def test_every_step_is_in_the_tree_once(steps: list[tuple[int, int, float, float]]) -> None:
+    entries = [
+        step(number, begin, begin + length, span=f"s{span}", parent=f"s{parent}")
+        for number, (span, parent, begin, length) in enumerate(steps)
+    ]
+    planted = tree.plant(entries)
+    assert sorted(row.entry.number for row in planted.rows) == list(range(len(steps)))
+    for row in planted.rows:
+        assert -0.001 <= row.left <= 100.001
+        assert row.left + row.width <= 100.001
+
+
+def test_remarks_and_what_is_said_of_the_trace_are_no_steps() -> None:
+    planted = tree.plant((step(1, 0, 1), step(2, 1, 1, kind="feedback"), step(3, 1, 1, kind="trace", name="The trace")))
+    assert [row.entry.number for row in planted.rows] == [1]
+    assert [entry.number for entry in planted.remarks] == [2]
+    assert planted.trace is not None
+    assert planted.trace.name == "The trace"
+
+
+# --- plots ---
+
+
+def series(*totals: Totals) -> Series:
+    return Series(1_700_000_000.0, 60.0, tuple(Point(1_700_000_000.0 + 60 * n, one) for n, one in enumerate(totals)))
+
+
+def test_bars_are_stacked_from_the_bottom() -> None:
+    calls, *_ = plots.overview(series(Totals(calls=10, errors=2), Totals(), Totals(calls=5)))
+    assert [(bar.look, round(bar.top), round(bar.height)) for bar in calls.bars] == [
+        ("ok", 20, 80),
+        ("bad", 0, 20),
+        ("ok", 50, 50),
+    ]
+    assert [words for _, words in calls.marks] == ["10", "5"]
+    assert calls.slots[0].words.endswith(": 8 answered, 2 failed")
+    assert calls.slots[1].figures == ("0", "0")
+
+
+def test_lines_have_gaps_where_nothing_is_known() -> None:
+    def took(p50: float | None) -> Totals:
+        return Totals(calls=1, latency_p50_s=p50)
+
+    latency = plots.overview(series(took(1.0), took(2.0), took(None), took(4.0)))[3]
+    assert [line.look for line in latency.lines] == ["one", "one dot"]
+    assert latency.lines[0].points == ((12.5, 75.0), (37.5, 50.0))
+    assert latency.lines[1].path == "87.50,0.00 87.50,0.00"
+    assert latency.slots[2].figures == ("—", "—")
+
+
+def test_unknown_costs_are_no_bars() -> None:
+    cost = plots.overview(series(Totals(calls=3, unpriced=3)))[2]
+    assert cost.is_empty
+    assert cost.slots[0].figures == ("—",)
+    assert all(plot.is_empty for plot in plots.overview(Series(0.0, 0.0, ())))
+
+
+@pytest.mark.parametrize(
+    ("highest", "top"), [(0, 1), (1, 1), (7, 8), (10, 10), (11, 15), (0.003, 0.003), (1234, 1500), (9.99, 10)]
+)
+def test_axes_end_at_round_numbers(highest: float, top: float) -> None:
+    assert plots.nice_top(highest) == pytest.approx(top)
+
+
+# --- text ---
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("plain", "plain"),
+        ("two\nlines\tand a tab\r\n", "two\nlines\tand a tab\r\n"),
+        ("\x1b[31mred\x1b[0m", "␛[31mred␛[0m"),
+        ("\x00\x07\x7f\x9b", "␀␇␡⟨U+009B⟩"),
+        ("over\rwritten", "over␍written"),
+        ("\u202eabc\u202c \u2066x\u2069", "⟨U+202E⟩abc⟨U+202C⟩ ⟨U+2066⟩x⟨U+2069⟩"),
+        ("\ufeffa\u200bb\u2060c", "⟨U+FEFF⟩a⟨U+200B⟩b⟨U+2060⟩c"),
+        ("\U000e0049\U000e0067", "⟨U+E0049⟩⟨U+E0067⟩"),
+        ("\ud800", "⟨U+D800⟩"),
+        ("שלום مرحبا नमस्ते", "שלום مرحبا नमस्ते"),
+        ("👩\u200d🔬 ❤\ufe0f", "👩\u200d🔬 ❤\ufe0f"),  # one emoji of several, and a red heart
+    ],
+)
+def test_what_is_not_seen_is_shown(given: str, wanted: str) -> None:
+    assert text.shown(given) == wanted
+
+
+@given(st.text())
+def test_json_to_copy_is_the_same_value_and_hides_nothing(value: str) -> None:
+    written = text.pretty_json({"key": value})
+    assert json.loads(written) == {"key": value}
+    assert text.shown(written) == written
+
+
+@pytest.mark.parametrize(
+    ("usd", "wanted"),
+    [(None, "unknown"), (0, "$0"), (12.345, "$12.35"), (1234.5, "$1,234.50"), (0.5, "$0.5"), (0.000123, "$0.000123"),
+     (0.0000108, "$0.0000108"), (1e-9, "$0.000000001"), (0.999, "$1.00")],
+)  # fmt: skip
+def test_money(usd: float | None, wanted: str) -> None:
+    assert text.money(usd) == wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(None, "—"), (0.0, "0 ms"), (0.0012, "1.2 ms"), (0.015, "15 ms"), (0.9996, "1.00 s"), (1.234, "1.23 s"),
+     (12.34, "12.3 s"), (59.96, "1 min 0 s"), (125, "2 min 5 s"), (7260, "2 h 1 min")],
+)  # fmt: skip
+def test_seconds(value: float | None, wanted: str) -> None:
+    assert text.seconds(value) == wanted
+
+
+@pytest.mark.parametrize(
+    ("number", "wanted"), [(0, "0"), (999, "999"), (1000, "1k"), (12_345, "12.3k"), (4_500_000, "4.5M"), (0.25, "0.25")]
+)
+def test_short_numbers(number: float, wanted: str) -> None:
+    assert text.short(number) == wanted
+
+
+@pytest.mark.parametrize("beginning", ["=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_cells_that_a_spreadsheet_would_compute(beginning: str) -> None:
+    assert exporting.cell(beginning + "1+1") == "'" + beginning + "1+1"
+    assert exporting.cell(" " + beginning) == " " + beginning
+    assert exporting.cell(-1.5) == -1.5
