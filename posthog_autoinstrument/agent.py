@@ -22,6 +22,7 @@ from . import (
     frameworks,
     guard,
     hooks,
+    libraries,
     providers,
     recording,
     threads,
@@ -138,10 +139,11 @@ class Agent:
             )
 
     def _watch_requests(self) -> None:
-        """Have web requests give context, as soon as something is captured here."""
+        """Have web requests give context, and libraries tell of their steps, as soon as something is captured here."""
         if not self._watches_requests:
             self._watches_requests = True
             frameworks.install(wake.finder().watch, self.config)
+            libraries.install(wake.finder().watch, self.config)
 
     def set_active(self, active: bool) -> None:
         """Switch capture on or off; `posthog_*` arguments are taken out of calls either way."""

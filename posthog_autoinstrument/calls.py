@@ -54,7 +54,7 @@ class Intent:
     __slots__ = ("call_fields", "context", "opentelemetry", "sdk_fields", "web_fields")
 
     def __init__(self, overrides: Mapping[str, Any] | None, inside: context.Context | None = None) -> None:
-        self.context = inside or context.CONTEXT.get()
+        self.context = inside or context.current()
         self.opentelemetry = guard.quietly(context.opentelemetry_ids) if OPENTELEMETRY in sys.modules else None
         """Trace id and span id of its active span."""
         self.call_fields = context.fields_of_overrides(overrides) if overrides else context.NOTHING

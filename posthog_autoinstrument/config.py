@@ -268,6 +268,14 @@ SETTINGS: tuple[Setting, ...] = (
         _flag,
     ),
     Setting(
+        "library_spans",
+        "POSTHOG_AUTOINSTRUMENT_LIBRARY_SPANS",
+        True,
+        FLAG,
+        "Make a span of each agent, tool, chain and the like that openai-agents or LangChain runs.",
+        _flag,
+    ),
+    Setting(
         "otel_trace_id",
         "POSTHOG_AUTOINSTRUMENT_OTEL_TRACE_ID",
         False,
@@ -491,6 +499,7 @@ class Config:
     groups: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None
     tool_spans: bool = True
+    library_spans: bool = True
     otel_trace_id: bool = False
     propagate: bool = True
     propagate_hosts: frozenset[str] = frozenset()

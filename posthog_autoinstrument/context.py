@@ -75,6 +75,23 @@ class Ambient:
         raise NotImplementedError
 
 
+class Passing:
+    """The scope of a block that a library opens by what it tells of its steps, and that it may not close where it was
+    opened."""
+
+    def in_force(self) -> bool:
+        """Whether code that runs here is inside."""
+        raise NotImplementedError
+
+
+def current() -> Context | None:
+    """The innermost block in force here."""
+    inside = CONTEXT.get()
+    while inside is not None and isinstance(inside.scope, Passing) and not inside.scope.in_force():
+        inside = inside.outer
+    return inside
+
+
 def ambient(inside: Context | None) -> Ambient | None:
     """The web request around a block."""
     while inside is not None:
@@ -263,7 +280,7 @@ class posthog_context:
         self._provider = checked_text("posthog_context", "provider", provider)
 
     def _opened(self) -> Context:
-        outer = CONTEXT.get()
+        outer = current()
         inherited = outer.fields if outer is not None else NOTHING
         if self._trace_id and inherited.parent_id and self._trace_id != inherited.trace_id:
             inherited = copy(inherited)
@@ -317,7 +334,7 @@ class posthog_context:
 
 def current_trace_id() -> str | None:
     """The trace that calls made here belong to; None outside of any block and web request."""
-    context = CONTEXT.get()
+    context = current()
     if context is None:
         return None
     if opentelemetry_trace_ids:
@@ -335,7 +352,7 @@ def set_session(session_id: str | None) -> None:
     Raises TypeError for an id that is no string.
     """
     session_id = checked_text("set_session", "session_id", session_id)
-    context = CONTEXT.get()
+    context = current()
     fields = copy(context.fields if context is not None else NOTHING)
     fields.session_id = session_id
     CONTEXT.set(Context(fields, context.outer, context.scope) if context is not None else Context(fields, None, None))

@@ -210,10 +210,27 @@ def mark_middleware(module: str) -> None:
     guard.attempt(f"mark {module}", _mark_middleware, _class(module, "PostHogMiddleware"))
 
 
+on_middleware_agent: Callable[[], object] | None = None
+"""Called inside each run of an agent that PostHog's middleware tells of, before its first step. Set by who wants it."""
+
+
 def _mark_middleware(cls: Any) -> None:
     if cls is _Nothing or hasattr(cls.wrap_model_call, "__wrapped__"):
         return
     wrap, awrap = cls.wrap_model_call, cls.awrap_model_call
+    before, abefore = cls.before_agent, cls.abefore_agent
+
+    @functools.wraps(before)
+    def before_agent(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if on_middleware_agent is not None:
+            guard.attempt("leave an agent to its middleware", on_middleware_agent)
+        return before(self, *args, **kwargs)
+
+    @functools.wraps(abefore)
+    async def abefore_agent(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if on_middleware_agent is not None:
+            guard.attempt("leave an agent to its middleware", on_middleware_agent)
+        return await abefore(self, *args, **kwargs)
 
     @functools.wraps(wrap)
     def wrap_model_call(self: Any, request: Any, handler: Callable[..., Any]) -> Any:
@@ -235,6 +252,7 @@ def _mark_middleware(cls: Any) -> None:
                 pass
 
     cls.wrap_model_call, cls.awrap_model_call = wrap_model_call, awrap_model_call
+    cls.before_agent, cls.abefore_agent = before_agent, abefore_agent
 
 
 # --- posthog.ai.openai_agents ---
@@ -250,9 +268,19 @@ def _in_recorded_span() -> bool:
     span = _class("agents.tracing.scope", "Scope").get_current_span()
     if span is None or type(span.span_data).__name__ not in MODEL_SPANS or getattr(span, "ended_at", None):
         return False
-    processors = getattr(getattr(span, "_processor", None), "_processors", ())
+    return is_told_by_agents(span)
+
+
+def is_told_by_agents(traced: Any) -> bool:
+    """Whether a span or trace of openai-agents goes to PostHog's processor."""
+    processors = getattr(getattr(traced, "_processor", None), "_processors", ())
     processor_class = _class(AGENTS, "PostHogTracingProcessor")
     return any(isinstance(processor, processor_class) for processor in processors)
+
+
+def langchain_handler() -> Any:
+    """The class of PostHog's handler for LangChain, or one of which there is no object."""
+    return _class(LANGCHAIN, "CallbackHandler")
 
 
 # --- litellm's own PostHog logger ---

@@ -34,6 +34,22 @@ _TOKEN_PROPERTIES = frozenset(
 )
 """Token counts that a program may pass as properties; then they are the program's, not the SDK's."""
 
+FACTS = frozenset(
+    (
+        "framework",
+        "agent_tools",
+        "agent_handoffs",
+        "agent_output_type",
+        "handoff_from_agent",
+        "handoff_to_agent",
+        "guardrail_triggered",
+        "mcp_data",
+        "mcp_server",
+        "mcp_tools",
+    )
+)
+"""What a library tells of its steps, by the names that PostHog's own integrations of them give it (`posthog.ai`)."""
+
 Event = dict[str, Any]
 """event, uuid, timestamp (ISO 8601, UTC), distinct_id, properties."""
 
@@ -144,6 +160,9 @@ def _step_facts(span: Span) -> dict[str, Any]:
         found["$ai_latency"] = span.duration_s
     if span.type is not None:
         found["$ai_span_type"] = span.type
+    for name, text in span.facts.items():
+        if name in FACTS:
+            found[f"$ai_{name}"] = json.loads(text)
     return found
 
 

@@ -16,6 +16,8 @@ from .guard import describe
 
 MAX_CHARS = 262_144
 """Of one value. Context is for ids, flags and small documents; prompts travel by another way (256 Ki characters)."""
+_PYDANTIC = ("__pydantic_fields_set__", "__fields_set__")
+"""By which models of pydantic are known, version 2 and 1; their fields are in their `__dict__`."""
 _MAX_DEPTH = 50
 _MAX_ITEMS = 10_000
 
@@ -49,7 +51,11 @@ def _plain(value: Any, depth: int, above: set[int]) -> Any:
         return str(value)
     if id(value) in above or depth >= _MAX_DEPTH:
         return f"<{type(value).__name__}: cyclic or too deep>"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, type):
+        return describe(value)
+    if any(hasattr(type(value), name) for name in _PYDANTIC):
+        value = vars(value)
+    elif dataclasses.is_dataclass(value):
         value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         above = above | {id(value)}

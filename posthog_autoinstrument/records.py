@@ -111,6 +111,8 @@ class Span:
     output_state: str | None = None
     error: Error | None = None
     of_trace: bool = False
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What a library tells of a step of its own: names of `event.FACTS` -> JSON text."""
     spooled: tuple[int, ...] = ()
 
     def to_bytes(self) -> bytes:

@@ -87,6 +87,7 @@ class FinishedSpan(Finished):
             output_state=span.output_state,
             error=records.Error(*span.error) if span.error is not None else None,
             of_trace=self.of_trace,
+            facts=span.facts,
         )
         return made
 
@@ -102,18 +103,25 @@ class Span:
     error: tuple[Any, ...] | None = None
     duration_s = 0.0
 
-    def __init__(self, of: posthog_span, name: str, type: str | None) -> None:
+    def __init__(
+        self, of: object, name: str, type: str | None, inside: context.Context | None = None, id: str | None = None
+    ) -> None:
+        """`inside`: the block that it is a step of, where that is not the one in force here."""
         outer = context.CONTEXT.get()
-        inherited = outer.fields if outer is not None else context.NOTHING
+        if inside is None:
+            inside = context.current()
+        inherited = inside.fields if inside is not None else context.NOTHING
         self.of = of
         self.name = name
         self.type = type
-        self.id = context.new_trace_id()
+        self.id = id or context.new_trace_id()
         self.parent_id = inherited.parent_id
         self.trace_id = inherited.trace_id or context.fresh_trace_id()
         self.properties: dict[str, str] = {}
+        self.facts: dict[str, str] = {}
+        """What a library tells of it: `records.Span.facts`."""
         fields = context.merge(context.Fields(trace_id=self.trace_id, parent_id=self.id), inherited)
-        self.opened = context.Context(fields, outer, self)
+        self.opened = context.Context(fields, outer or inside, self)
         self.intent = Intent(None, self.opened)
         self.pid = os.getpid()
         self.started = perf_counter()
@@ -130,17 +138,18 @@ class Span:
         """Put a property on the span's event."""
         self.properties.update(context.serialised({name: value}))
 
-    def end(self, error: BaseException | None, names_trace: bool) -> None:
-        """The span was left, by an exception or not."""
+    def end(self, error: BaseException | None, names_trace: bool, is_step: bool = True) -> None:
+        """The span was left, by an exception or not. Not `is_step`: it is only what is said of the trace."""
         self.duration_s = perf_counter() - self.started
         to = recording()
         if to is None:
             return
-        if error is not None and not isinstance(error, GeneratorExit):
+        if error is not None and self.error is None and not isinstance(error, GeneratorExit):
             name = type(error).__name__
             said = "cancelled" if name in CANCELLATIONS else (guard.quietly(str, error) or "")[:MAX_ERROR_CHARS]
             self.error = (name, said)
-        to.emit(FinishedSpan(to, self, of_trace=False), False)
+        if is_step:
+            to.emit(FinishedSpan(to, self, of_trace=False), False)
         if names_trace and self.parent_id is None:
             to.emit(FinishedSpan(to, self, of_trace=True), False)
 

@@ -10,16 +10,20 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .context import new_ids
 from .generation import Generation
 from .reading import as_dict, as_list, as_text, parse
 from .records import Call, Span
 
+T = TypeVar("T")
+
 MAX_ASKED = 1_000
 """Tools whose results are waited for; the oldest goes."""
 TYPE = "tool"
+TOLD = (TYPE, "handoff")
+"""Types of a library's spans that are the work of a tool."""
 
 _ASKING = ("function", "custom", "custom_tool_call")
 """Types of content parts by which a model asks for a tool of the program's: of chat and of Responses."""
@@ -41,17 +45,22 @@ class Tools:
         self._asked: OrderedDict[tuple[str, str], _Asked] = OrderedDict()
         self._named: OrderedDict[tuple[str, str], float] = OrderedDict()
         """Trace and name of the program's own spans of tools, and when each ended."""
+        self._told: OrderedDict[str, float] = OrderedDict()
+        """Traces in which a library tells of tools itself, and when the last of them ended."""
 
     def clear(self) -> None:
         """Forget everything: in a forked child, whose parent has it."""
         self.__init__()  # type: ignore[misc]
 
     def named(self, span: Span) -> None:
-        """The program names a span itself: of a tool it needs no other."""
-        if span.type == TYPE and not span.of_trace:
-            self._named[span.identity.trace_id, span.name] = span.ended_at
-            while len(self._named) > MAX_ASKED:
-                self._named.popitem(last=False)
+        """The program names a span itself, or its library does: of a tool it needs no other."""
+        if span.of_trace:
+            return
+        if span.facts and span.type in TOLD:
+            # By whatever name: a library hands over to another agent by a tool, too, and may rename a tool.
+            _note(self._told, span.identity.trace_id, span.ended_at)
+        elif span.type == TYPE:
+            _note(self._named, (span.identity.trace_id, span.name), span.ended_at)
 
     def look(self, call: Call, generation: Generation) -> list[Span]:
         """The tools whose results this call brings; what it asks for is noted."""
@@ -59,7 +68,9 @@ class Tools:
         found = []
         for ident, result in _results(generation) if self._asked else ():
             asked = self._asked.pop((trace_id, ident), None)
-            if asked is not None and self._named.get((trace_id, asked.name), 0.0) < asked.at:
+            if asked is None:
+                continue
+            if max(self._named.get((trace_id, asked.name), 0.0), self._told.get(trace_id, 0.0)) < asked.at:
                 found.append(_span(call, asked, result))
         for ident, name, arguments in _calls(generation):
             private = call.identity.privacy_mode
@@ -67,6 +78,13 @@ class Tools:
         while len(self._asked) > MAX_ASKED:
             self._asked.popitem(last=False)
         return found
+
+
+def _note(times: OrderedDict[T, float], key: T, at: float) -> None:
+    times[key] = at
+    times.move_to_end(key)
+    while len(times) > MAX_ASKED:
+        times.popitem(last=False)
 
 
 def _calls(generation: Generation) -> Iterator[tuple[str, str, Any]]:

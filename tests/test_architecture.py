@@ -21,7 +21,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "host": {
         "calls", "sealing", "recording", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage",
-        "sockets", "conversations", "hooks", "borders", "frameworks",
+        "sockets", "conversations", "hooks", "borders", "frameworks", "libraries",
     },
     "delivery": {
         "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store",

@@ -89,6 +89,22 @@ def test_other_integrations_are_named(run: Run, tmp_path: Path) -> None:
     assert "gateway.us.posthog.com" in line_of(done.stdout, "AI gateway")
 
 
+def test_what_gives_context_and_what_tells_of_steps(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "site" / "openai_agents-1.2.3.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: openai-agents\nVersion: 1.2.3\n")
+    (tmp_path / "site" / "agents").mkdir()
+    (tmp_path / "site" / "agents" / "__init__.py").write_text("")
+    (tmp_path / "site" / "agents" / "tracing.py").write_text("")
+    done = run(PYTHONPATH=str(tmp_path / "site"))
+    for name in ("uvicorn", "hypercorn", "gunicorn", "waitress", "werkzeug", "starlette", "fastapi", "flask", "django"):
+        assert line_of(done.stdout, name).endswith("each request has a context"), done.stdout
+    assert "langchain-core" in line_of(done.stdout, "not installed")
+    state = "not hooked into agents.tracing: of this version we do not know how"
+    assert line_of(done.stdout, "openai-agents").endswith(state)
+    assert f"problem: openai-agents 1.2.3: {state}" in done.stdout
+
+
 PATHS = [
     "chat.completions.create",
     "chat.completions.parse",

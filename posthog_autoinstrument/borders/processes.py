@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
-from ..context import CONTEXT, Context, handed_on
+from ..context import CONTEXT, Context, current, handed_on
 from . import MARK, install, replace
 from .crossing import unpacked
 
@@ -39,7 +39,7 @@ def arrive(text: str) -> None:
 
 def _start(original: Any) -> Any:
     def start(self: Any) -> Any:
-        context = CONTEXT.get()
+        context = current()
         if context is None:
             return original(self)
         self.__dict__[MARK] = Luggage(context)

@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, elsewhere, guard, hooks, maker, redact, wake
+from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, maker, redact, wake
 from ..config import LAUNCHED, SETTINGS, Config, Setting, mask
 from ..hooks import Point
 from ..sinks.posthog import answers
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     found = agent.start(explicit=True).hooks
     for hook in found:
         _points(report, hook)
+    _hooks(report, settings)
     _others(report)
     packages = [hook.provider.package for hook in found]
     if not any(map(importlib.util.find_spec, packages)):
@@ -259,6 +261,42 @@ def _rows(points: Iterable[Point]) -> Iterator[tuple[str, str, list[str]]]:
         rows.setdefault((point.state, f"{point.module}.{point.cls}"), []).append(point.method)
     for (state, where), methods in rows.items():
         yield state, where, methods
+
+
+# --- web requests and libraries' steps ---
+
+
+def _hooks(report: Report, settings: Config) -> None:
+    """What gives context by itself, and what tells of its steps, of all that is installed."""
+    report.head("Web servers, frameworks and libraries")
+    if settings.disabled:
+        report.line("not hooked", "nothing is captured")
+        return
+    modules = [name for names in frameworks.MODULES.values() for name in names if not name.startswith("wsgiref")]
+    rows: dict[str, tuple[list[str], str]] = {}
+    for name in modules:
+        rows.setdefault(name.partition(".")[0], ([], "each request has a context"))[0].append(name)
+    if settings.library_spans:
+        for file, hooked_into in libraries.MODULES.items():
+            rows[libraries.DISTRIBUTIONS[file]] = (list(hooked_into), "its steps are spans")
+    absent = []
+    for distribution, (names, words) in rows.items():
+        version = _version(distribution)
+        if version is None:
+            absent.append(distribution)
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # servers warn of protocols that nobody asked them for
+            there = [name for name in names if guard.quietly(_imported, name)]
+        hooked = [name for name in there if frameworks.hooked.get(name) or libraries.hooked.get(name)]
+        state = words if there else "cannot be imported"
+        if hooked != there:
+            missing = ", ".join(name for name in there if name not in hooked)
+            state = f"not hooked into {missing}: of this version we do not know how"
+            report.problem(f"{distribution} {version}: {state}")
+        report.line(f"{distribution} {version}", state)
+    if absent:
+        report.line("not installed", ", ".join(absent))
 
 
 # --- what is recorded elsewhere ---

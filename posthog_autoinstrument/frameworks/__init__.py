@@ -55,6 +55,11 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 MARK = "_posthog_autoinstrument_wrapped"
 """On a function of ours: it is patched already."""
 
+hooked: dict[str, bool] = {}
+"""Module that has loaded -> whether something in it is patched."""
+_in_place = 0
+"""Functions that were found by `patch`."""
+
 
 def install(watch: Callable[[str, Callable[[str], None]], None], settings: Config) -> None:
     """Patch what is loaded, and what will be when it is: `watch(module, callback)` tells."""
@@ -76,13 +81,19 @@ def _hook(file: str, settings: Config, name: str) -> None:
 
     borders.install(settings)  # from now on contexts are opened
     hooks = importlib.import_module(f"{__name__}.{file}").HOOKS
+    before = _in_place
     hooks[name](sys.modules[name], Web(settings.tracing_headers, settings.user))
+    hooked[name] = _in_place > before
 
 
 def patch(owner: type | ModuleType, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Put `wrap(function)` in the place of a function of a class or module, once; nothing where there is none."""
+    global _in_place
     original = vars(owner).get(name)
-    if not callable(original) or hasattr(original, MARK):
+    if not callable(original):
+        return
+    _in_place += 1
+    if hasattr(original, MARK):
         return
     wrapped = functools.wraps(original)(wrap(original))
     setattr(wrapped, MARK, True)
