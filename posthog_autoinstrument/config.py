@@ -212,12 +212,20 @@ SETTINGS: tuple[Setting, ...] = (
         _path,
     ),
     Setting(
-        "db_max_bytes",
-        "POSTHOG_AUTOINSTRUMENT_DB_MAX_BYTES",
-        512 * 1024 * 1024,
-        "a whole number of at least 1048576",
-        "Size at which the local store drops its oldest events.",
-        _whole(1_048_576, 2**50),
+        "store_max_mb",
+        "POSTHOG_AUTOINSTRUMENT_STORE_MAX_MB",
+        512,
+        "a whole number of megabytes, at least 1",
+        "Size at which the local store drops its oldest days.",
+        _whole(1, 2**30),
+    ),
+    Setting(
+        "prices",
+        "POSTHOG_AUTOINSTRUMENT_PRICES",
+        None,
+        "a file path",
+        "Your own prices, as TOML. Default: prices.toml in the user's configuration directory.",
+        _path,
     ),
     Setting(
         "spool",
@@ -492,7 +500,8 @@ class Config:
     disabled: bool = False
     local: bool = False
     db: str | None = None
-    db_max_bytes: int = 512 * 1024 * 1024
+    store_max_mb: int = 512
+    prices: str | None = None
     spool: str | None = None
     spool_max_bytes: int = 1024 * 1024 * 1024
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -541,6 +550,12 @@ class Config:
         state_home = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME")
         return self.db or default_path(state_home, os.path.expanduser("~"))
 
+    @property
+    def prices_path(self) -> str:
+        """Where the user's own prices are, if there are any."""
+        config_home = os.environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
+        return self.prices or default_prices_path(config_home, os.path.expanduser("~"))
+
 
 def default_path(state_home: str | None, home: str, platform: str = sys.platform) -> str:
     """Where the local store is when nobody says otherwise. Pure.
@@ -556,6 +571,22 @@ def default_path(state_home: str | None, home: str, platform: str = sys.platform
     else:
         base = os.path.join(home, ".local", "state")
     return os.path.join(base, "posthog-autoinstrument", "events.db")
+
+
+def default_prices_path(config_home: str | None, home: str, platform: str = sys.platform) -> str:
+    """Where the user's own prices are when nobody says otherwise. Pure.
+
+    `config_home` is the value of XDG_CONFIG_HOME (on Windows of APPDATA), `home` the user's home directory.
+    """
+    if config_home and os.path.isabs(config_home):
+        base = config_home
+    elif platform == "darwin":
+        base = os.path.join(home, "Library", "Application Support")
+    elif platform == "win32":
+        base = os.path.join(home, "AppData", "Roaming")
+    else:
+        base = os.path.join(home, ".config")
+    return os.path.join(base, "posthog-autoinstrument", "prices.toml")
 
 
 def parse_host(text: str) -> str | None:

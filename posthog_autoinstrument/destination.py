@@ -64,7 +64,7 @@ def choose(settings: Config) -> Sink:
                 from .sinks.local import LocalSink
         except ImportError as error:
             return NoSink(f"this Python has no {error.name}, so there is no local store")
-        return LocalSink(settings.db_path, facts.summary, settings.db_max_bytes)
+        return LocalSink(settings.db_path, facts.summary, settings.store_max_mb * 1_000_000)
     return NoSink("no POSTHOG_PROJECT_TOKEN is set")
 
 

@@ -9,7 +9,7 @@ import time
 
 from .store import WORDS_BLOCK, Store, StoreError
 
-DEFAULT_MAX_BYTES = 512 * 1024 * 1024
+DEFAULT_MAX_BYTES = 512 * 1_000_000
 DEFAULT_MAX_AGE_DAYS = 30
 
 _DAY_S = 86_400

@@ -58,11 +58,11 @@ def test_totals_are_of_calls_and_know_what_is_not_known(path: Path) -> None:
     with ready(path) as ledger:
         assert ledger.totals(EVERYTHING) == Totals(
             calls=4, errors=1, input_tokens=40, output_tokens=10, cached_tokens=4, reasoning_tokens=2,
-            cost_usd=0.5, unpriced=3, first=NOON, last=NOON + 30,
+            cost_usd=0.5, unpriced=2, first=NOON, last=NOON + 30,
             latency_p50_s=2.0, latency_p95_s=3.0, ttft_p50_s=0.25, ttft_p95_s=0.25,
         )  # fmt: skip
         assert ledger.totals(Selection(errors=True)) == Totals(
-            calls=1, errors=1, unpriced=1, first=NOON + 20, last=NOON + 20, latency_p50_s=2.0, latency_p95_s=2.0
+            calls=1, errors=1, first=NOON + 20, last=NOON + 20, latency_p50_s=2.0, latency_p95_s=2.0
         )
         assert ledger.totals(Selection(model="no such model")) == Totals()
 

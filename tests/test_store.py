@@ -282,3 +282,31 @@ def test_a_full_disk_is_retried(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @posix
 def test_the_default_place(state_home: str | None, platform: str, expected: str) -> None:
     assert str(default_path(state_home, "/home/me", platform)) == expected
+
+
+def test_the_size_of_the_store_is_a_setting(path: Path) -> None:
+    from posthog_autoinstrument import config, destination
+
+    settings = config.Config(local=True, db=str(path), store_max_mb=1)
+    sink = destination.choose(settings)
+    now = datetime.now(timezone.utc).isoformat()
+    for number in range(60):
+        assert sink.send([event(number, 50_000, now)], 5).kind == "delivered"
+    with Store(path) as store:
+        assert 500_000 < store.used_bytes() <= 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("config_home", "platform", "expected"),
+    [
+        ("/conf", "linux", "/conf/posthog-autoinstrument/prices.toml"),
+        ("relative", "linux", "/home/me/.config/posthog-autoinstrument/prices.toml"),
+        (None, "darwin", "/home/me/Library/Application Support/posthog-autoinstrument/prices.toml"),
+        (None, "win32", "/home/me/AppData/Roaming/posthog-autoinstrument/prices.toml"),
+    ],
+)
+@posix
+def test_the_default_place_of_prices(config_home: str | None, platform: str, expected: str) -> None:
+    from posthog_autoinstrument.config import default_prices_path
+
+    assert str(default_prices_path(config_home, "/home/me", platform)) == expected

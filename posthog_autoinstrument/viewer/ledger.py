@@ -36,7 +36,7 @@ _IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
 _STEPS_S = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400, 28 * 86_400)
 _SUMS = (
     "count(*), coalesce(sum(is_error), 0), sum(input_tokens), sum(output_tokens), sum(cached_tokens),"
-    " sum(reasoning_tokens), sum(cost_usd), count(*) - count(cost_usd), min(epoch), max(epoch)"
+    " sum(reasoning_tokens), sum(cost_usd), coalesce(sum(cost_usd IS NULL AND is_error = 0), 0), min(epoch), max(epoch)"
 )
 
 
@@ -261,7 +261,7 @@ class Ledger:
         of_trace = "FROM facts WHERE trace_id = :trace"
         (row,) = self._store.rows(
             "SELECT min(epoch - coalesce(latency_s, 0)), max(epoch), count(*), sum(is_call), sum(is_error),"
-            " sum(input_tokens), sum(output_tokens), sum(cost_usd), sum(is_call) - count(cost_usd),"
+            " sum(input_tokens), sum(output_tokens), sum(cost_usd), sum(is_call AND cost_usd IS NULL AND is_error = 0),"
             f" max(user), max(session_id) FROM (SELECT *, {_IS_CALL} AS is_call {of_trace})",
             ask,
         )

@@ -58,7 +58,7 @@ class Totals:
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
     unpriced: int = 0
-    """Calls whose cost is not known, and not in the sum."""
+    """Calls that went well and whose cost is not known, and not in the sum."""
     first: float | None = None
     """When the first call ended, in epoch seconds."""
     last: float | None = None
