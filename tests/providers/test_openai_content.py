@@ -21,6 +21,8 @@ from posthog_autoinstrument import redact
 from .test_openai_readers import chunk, delta, read
 
 types = pytest.importorskip("openai.types.responses")
+if not hasattr(types, "ResponseInputItem"):
+    pytest.skip("this openai has no type of all input items", allow_module_level=True)  # before 1.84
 
 SHOWN_AS_TEXT = {"message"}
 SHOWN_AS_A_FUNCTION = {"function_call"}
