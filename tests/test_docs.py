@@ -132,7 +132,7 @@ def test_public_names_are_in_the_readme() -> None:
 
 
 def test_commands_are_in_the_readme_and_in_the_help() -> None:
-    for word in ("demo", "view", "events", "doctor"):
+    for word in ("demo", "view", "events", "stats", "send", "doctor"):
         assert f"posthog-instrument {word}" in README.read_text()
         assert re.search(rf"^  {word} ", cli.HELP, re.MULTILINE)
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import wait_until
+from stored import NOON, call, write
 
 from posthog_autoinstrument.cli import events as command
+from posthog_autoinstrument.cli import terminal
 from posthog_autoinstrument.cli.events import print_table
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
 from posthog_autoinstrument.store import Store
 from posthog_autoinstrument.summary import Summary
+from posthog_autoinstrument.viewer.ledger import Ledger
 
 NOW = datetime.now(timezone.utc)
 CALL = Summary(
@@ -96,7 +102,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, text: str) -> None:
     )
     failed = replace(long, is_error=True, error=text)
     lines = table(CALL, long, failed, width=width)
-    assert max(map(command._width, lines)) <= width
+    assert max(map(terminal.width, lines)) <= width
 
 
 def test_wide_terminals_show_more_columns() -> None:
@@ -264,3 +270,100 @@ sys.exit(events.main(sys.argv[2:], path=sys.argv[1], summarise=summarise, stdout
         errors = reading.stderr.read()
         reading.stderr.close()
         assert (reading.wait(60), errors) == (0, b"")
+
+
+# --- as it comes ---
+
+
+@pytest.fixture
+def follower(tmp_path: Path) -> Iterator[Callable[..., Follower]]:
+    started: list[Follower] = []
+
+    def start(*arguments: str) -> Follower:
+        started.append(Follower(tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+class Follower:
+    """`events --follow` of a store that may come later."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.path = folder / "later" / "events.db"
+        self._out, self._errors = folder / "out", folder / "errors"
+        command = [sys.executable, "-m", "posthog_autoinstrument", "events", "--db", str(self.path), *arguments]
+        with self._out.open("wb") as out, self._errors.open("wb") as errors:
+            self._child = subprocess.Popen(command, stdout=out, stderr=errors, env={**os.environ, "COLUMNS": "100"})
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def interrupt(self) -> int:
+        self._child.send_signal(signal.SIGINT)
+        return self._child.wait(30)
+
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.wait(30)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_events_are_printed_as_they_come(follower: Callable[..., Follower]) -> None:
+    one = follower("--follow")
+    wait_until(lambda: one.errors, "it does not say what it waits for")
+    assert one.errors == f"waiting for {one.path}\n"
+    write(one.path, [call(user="first"), call(user="second")])
+    wait_until(lambda: "second" in one.out, "the first two are not there")
+    write(one.path, [call(user="third"), call(user="fo\x1b[31mur\u202eth")])
+    wait_until(lambda: "fo[31murth" in one.out, "the others are not there")
+    with Ledger(one.path) as ledger:
+        ledger.delete_all()
+    write(one.path, [call(user="fifth")])
+    wait_until(lambda: "fifth" in one.out, "it has lost its place")
+    assert one.interrupt() == 130
+    assert one.errors == f"waiting for {one.path}\n"
+    rows = [line for line in one.out.splitlines() if " gen " in line]
+    assert [row.split()[-2] for row in rows] == ["first", "second", "third", "fo[31murth", "fifth"]
+    assert one.out.count("TIME") == 1
+    assert len({len(row) for row in rows}) == 1, "the columns moved"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_what_is_followed_may_be_one_trace_as_json(follower: Callable[..., Follower], tmp_path: Path) -> None:
+    path = tmp_path / "later" / "events.db"
+    write(path, [call(NOON + number, user=f"old {number}", trace_id="one") for number in range(30)])
+    one = follower("-f", "--json", "--trace", "ne", "--last", "2")
+    wait_until(lambda: one.out.count("\n") == 2, "the last two are not there")
+    write(path, [call(user="other", trace_id="two"), call(user="mine", trace_id="one")])
+    wait_until(lambda: "mine" in one.out, "the new one is not there")
+    assert one.interrupt() == 130
+    assert [json.loads(line)["distinct_id"] for line in one.out.splitlines()] == ["old 28", "old 29", "mine"]
+    assert one.errors == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_another_file_in_its_place_is_followed_from_its_beginning(follower: Callable[..., Follower]) -> None:
+    one = follower("--follow", "--json")
+    write(one.path, [call(user=f"before {number}") for number in range(5)])
+    wait_until(lambda: "before 4" in one.out, "the first file is not shown")
+    for file in one.path.parent.iterdir():
+        file.unlink()
+    write(one.path, [call(user="after")])
+    wait_until(lambda: "after" in one.out, "the second file is not shown")
+    assert one.interrupt() == 130
+
+
+def test_another_programs_file_is_not_followed(follower: Callable[..., Follower], tmp_path: Path) -> None:
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "events.db").write_text("text " * 1000)
+    one = follower("--follow")
+    wait_until(lambda: "not a (sound) SQLite database" in one.errors, "it does not say what is wrong")
+    assert one.errors.count("\n") == 1

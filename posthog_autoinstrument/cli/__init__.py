@@ -10,7 +10,7 @@ from .. import __version__, guard
 
 USAGE = """\
 usage: posthog-instrument [--local] [--debug] [run | --] COMMAND [ARG ...]
-       posthog-instrument demo | view | events | send | doctor [OPTION ...]
+       posthog-instrument demo | view | events | stats | send | doctor [OPTION ...]
 """
 
 HELP = f"""{USAGE}
@@ -33,7 +33,8 @@ options (before the command; what stands after it is the program's own):
 our own words:
   demo           run an example program against a bundled server
   view           show the local store as a page in the browser
-  events         print what is in the local store
+  events         print what is in the local store; --follow: as it comes
+  stats          calls, errors, tokens, costs and times of the local store
   send           ship a spool or the local store to PostHog
   doctor         print settings, versions and patch points; check the host
                  (each has a --help of its own)
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             guard.say(f"unknown option {option} (options of the program stand after it)")
             _usage()
             return 2
-    if arguments and arguments[0] in ("demo", "view", "events", "send", "doctor"):
+    if arguments and arguments[0] in ("demo", "view", "events", "stats", "send", "doctor"):
         return _own_word(arguments[0], arguments[1:], local, debug)
     if arguments and arguments[0] in ("run", "--"):
         del arguments[0]
@@ -111,6 +112,10 @@ def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
         from . import view
 
         return view.main(arguments, settings, sys.stdout)
+    if word == "stats":
+        from . import stats
+
+        return stats.main(arguments, settings, sys.stdout)
     if word == "send":
         from . import send
 

@@ -24,7 +24,8 @@ from ..config import EU_HOST, US_HOST, Config
 from ..store import Store, StoreError
 from ..summary import Summary
 from ..testing import OpenAIServer
-from .events import clean, print_table
+from .events import print_table
+from .terminal import clean
 
 MARK = "demo_run"
 """The property on every event of one run: how its events are told from others in the same store or project."""

@@ -28,7 +28,7 @@ from ..hooks import Point
 from ..sinks.posthog import answers
 from ..store import Store, StoreError
 from . import launcher
-from .events import clean
+from .terminal import clean
 
 HOST_TIMEOUT_S = 5.0
 ELSEWHERE = "not in this version"

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, TextIO
 
 from ..store import Store, StoreError
 from ..summary import Summary
+from . import following
+from .terminal import clean, cut, detach, pad, width, write
 
 DEFAULT_LAST = 20
 WIDE = 150
@@ -33,69 +34,129 @@ def main(
     stdout: TextIO,
     stderr: TextIO | None = None,
 ) -> int:
-    """Run the command and return its exit code: 1 when there is nothing to show or it cannot be read.
+    """Run the command and return its exit code: 1 when there is nothing to show or it cannot be read, 130 for Ctrl-C.
 
     `path` is the store unless `--db` names another. Wrong arguments end in argparse's message and SystemExit(2).
     """
     stderr = stderr or sys.stderr
     options = _parser().parse_args(argv)
     path = Path(options.db or path)
-    if not path.exists() and not path.is_symlink():
-        advice = "run a program with `posthog-instrument --local ...` first"
-        print(f"no events yet: {path} does not exist ({advice})", file=stderr)
-        return 1
     try:
-        with Store(path) as store:
-            trace = _trace(store, options.trace)
-            last = options.last
-            if last is None and not options.json and trace is None:
-                last = DEFAULT_LAST
-            events = store.read(last=last, trace_id=trace)
-            if options.json:
-                shown = _print_json(events, stdout)
-            else:
-                summaries = [summarise(event) for event in events]
-                print_table(summaries, shutil.get_terminal_size((80, 24)).columns, stdout)
-                shown = len(summaries)
-        stdout.flush()
+        if options.follow:
+            return _follow(path, options, summarise, stdout, stderr)
+        return _show(path, options, summarise, stdout, stderr)
     except StoreError as error:
         print(clean(str(error)), file=stderr)
         return 1
     except BrokenPipeError:
         # The reader (`head`) has what it wanted. What is still buffered must not fail again when Python exits.
-        _detach(stdout)
+        detach(stdout)
         return 0
+
+
+def _show(
+    path: Path,
+    options: argparse.Namespace,
+    summarise: Callable[[dict[str, Any]], Summary],
+    stdout: TextIO,
+    stderr: TextIO,
+) -> int:
+    if not path.exists() and not path.is_symlink():
+        advice = "run a program with `posthog-instrument --local ...` first"
+        print(f"no events yet: {path} does not exist ({advice})", file=stderr)
+        return 1
+    with Store(path) as store:
+        trace = _trace(store, options.trace)
+        last = options.last
+        if last is None and not options.json and trace is None:
+            last = DEFAULT_LAST
+        events = store.read(last=last, trace_id=trace)
+        if options.json:
+            shown = _print_json(events, stdout)
+        else:
+            summaries = [summarise(event) for event in events]
+            print_table(summaries, _columns(), stdout)
+            shown = len(summaries)
+    stdout.flush()
     if not shown:
         print(f"no events in {path}", file=stderr)
     return 0
 
 
+def _follow(
+    path: Path,
+    options: argparse.Namespace,
+    summarise: Callable[[dict[str, Any]], Summary],
+    stdout: TextIO,
+    stderr: TextIO,
+) -> int:
+    """Print events as they come until Ctrl-C; its exit code is that of a program that ends by it."""
+    table = Table(_columns(), stdout)
+    trace = options.trace.lstrip("…") if options.trace else ""
+    try:
+        for events in following.batches(path, options.last or DEFAULT_LAST, stderr):
+            found = [(event, summarise(event)) for event in events]
+            found = [(event, summary) for event, summary in found if (summary.trace or "").endswith(trace)]
+            if options.json:
+                _print_json([event for event, _ in found], stdout)
+            else:
+                table.add([summary for _, summary in found], grows=True)
+            stdout.flush()
+    except KeyboardInterrupt:
+        pass
+    return 130
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size((80, 24)).columns
+
+
 def print_table(summaries: Iterable[Summary], width: int, stdout: TextIO) -> None:
     """Print one row an event for `width` columns; below `WIDE` the first words follow in a second line."""
-    rows = [_Row(summary) for summary in summaries]
-    if not rows:
-        return
-    wide = width >= WIDE
-    columns = [column for column in _COLUMNS if wide or not column.wide_only]
-    columns = [column for column in columns if not column.optional or any(column.cell(row) for row in rows)]
-    cells = [[column.cell(row) for column in columns] for row in rows]
-    widths = _widths(columns, cells, width - (2 * (_MIN_TEXT + len(_GAP)) if wide else 0))
-    text_width = (width - sum(widths) - len(_GAP) * (len(widths) + 1)) // 2
+    Table(width, stdout).add(summaries)
 
-    head = _join([column.title for column in columns], columns, widths)
-    _write(stdout, head + (_GAP + _pad("INPUT", text_width) + _GAP + "OUTPUT" if wide else ""))
-    day = date.today()
-    for row, line in zip(rows, cells, strict=True):
-        if row.day is not None and row.day != day:
-            day = row.day
-            _write(stdout, f"-- {day.isoformat()} --")
-        text = _join(line, columns, widths)
-        if wide:
-            text += _GAP + _pad(row.input, text_width) + _GAP + _pad(row.error or row.output, text_width)
-        _write(stdout, text)
-        if not wide:
-            for words in row.lines(width - 2):
-                _write(stdout, "  " + words)
+
+class Table:
+    """A table that more rows may be added to, under the head and in the columns of the first ones."""
+
+    def __init__(self, columns: int, stdout: TextIO) -> None:
+        self._room = columns
+        self._wide = columns >= WIDE
+        self._stdout = stdout
+        self._columns: list[_Column] = []
+        self._widths: list[int] = []
+        self._day = date.today()
+
+    def add(self, summaries: Iterable[Summary], grows: bool = False) -> None:
+        """Print the rows, the first ones under a head. `grows`: more may come, which may need the optional columns."""
+        rows = [_Row(summary) for summary in summaries]
+        if not rows:
+            return
+        is_first = not self._columns
+        if is_first:
+            columns = [column for column in _COLUMNS if self._wide or not column.wide_only]
+            self._columns = [
+                column for column in columns if grows or not column.optional or any(column.cell(row) for row in rows)
+            ]
+        cells = [[column.cell(row) for column in self._columns] for row in rows]
+        room = self._room - (2 * (_MIN_TEXT + len(_GAP)) if self._wide else 0)
+        least = [column.usual if grows and not self._widths else 0 for column in self._columns]
+        self._widths = _widths(self._columns, cells, room, self._widths or least)
+        text_width = (self._room - sum(self._widths) - len(_GAP) * (len(self._widths) + 1)) // 2
+        if is_first:
+            head = _join([column.title for column in self._columns], self._columns, self._widths)
+            write(self._stdout, head + (_GAP + pad("INPUT", text_width) + _GAP + "OUTPUT" if self._wide else ""))
+        for row, line in zip(rows, cells, strict=True):
+            if row.day is not None and row.day != self._day:
+                self._day = row.day
+                write(self._stdout, f"-- {row.day.isoformat()} --")
+            text = _join(line, self._columns, self._widths)
+            if self._wide:
+                text += _GAP + pad(row.input, text_width) + _GAP + pad(row.error or row.output, text_width)
+            write(self._stdout, text)
+            if not self._wide:
+                for words in row.lines(self._room - 2):
+                    write(self._stdout, "  " + words)
 
 
 class _Row:
@@ -122,25 +183,26 @@ class _Row:
         self.output = clean(summary.output_text or ("(private)" if private_output and not summary.is_error else ""))
         self.error = clean(f"error: {summary.error or 'no message'}") if summary.is_error else ""
 
-    def lines(self, width: int) -> list[str]:
+    def lines(self, room: int) -> list[str]:
         """The indented lines below the row: first words of input and output, then the error."""
         words = ""
         if self.private and not self.error:
             words = self.input
         elif self.input and self.output and not self.error:
-            share = (width - len("in:  / out: ")) // 2
+            share = (room - len("in:  / out: ")) // 2
             # What the output does not need the input may have.
-            first = _cut(self.input, share + max(0, share - _width(self.output)))
+            first = cut(self.input, share + max(0, share - width(self.output)))
             words = f"in: {first} / out: {self.output}"
         elif self.input:
             words = f"in: {self.input}"
         elif not self.error and self.output:
             words = f"out: {self.output}"
-        return [_cut(line, width) for line in (words, self.error) if line]
+        return [cut(line, room) for line in (words, self.error) if line]
 
 
 class _Column:
-    """A column of the table. `least` is how narrow it may become; None: as wide as its cells."""
+    """A column of the table. `least` is how narrow it may become; None: as wide as its cells. `usual` is how wide it is
+    at least where more rows may come."""
 
     def __init__(
         self,
@@ -150,7 +212,9 @@ class _Column:
         right: bool = False,
         wide_only: bool = False,
         keep_end: bool = False,
+        usual: int = 0,
     ) -> None:
+        self.usual = usual
         self.title = title
         self.cell = cell
         self.least = least
@@ -162,25 +226,29 @@ class _Column:
 _COLUMNS = (
     _Column("TIME", lambda row: row.time),
     _Column("KIND", lambda row: row.kind),
-    _Column("MODEL", lambda row: row.model, least=10),
-    _Column("TOKENS", lambda row: row.tokens, right=True),
-    _Column("LATENCY", lambda row: row.latency, right=True),
-    _Column("TTFT", lambda row: row.ttft, right=True, wide_only=True),
-    _Column("COST", lambda row: row.cost, right=True, wide_only=True),
+    _Column("MODEL", lambda row: row.model, least=10, usual=22),
+    _Column("TOKENS", lambda row: row.tokens, right=True, usual=11),
+    _Column("LATENCY", lambda row: row.latency, right=True, usual=7),
+    _Column("TTFT", lambda row: row.ttft, right=True, usual=6, wide_only=True),
+    _Column("COST", lambda row: row.cost, right=True, usual=9, wide_only=True),
     _Column("STATUS", lambda row: row.status),
-    _Column("USER", lambda row: row.user, least=6),
+    _Column("USER", lambda row: row.user, least=6, usual=12),
     # The end of an id tells traces apart: UUIDs of version 7 begin with the time.
-    _Column("TRACE", lambda row: row.trace, least=8, keep_end=True),
+    _Column("TRACE", lambda row: row.trace, least=8, usual=13, keep_end=True),
     _Column("SESSION", lambda row: row.session, least=8, wide_only=True, keep_end=True),
 )
 _MOST = {"MODEL": 30, "USER": 24, "TRACE": 13, "SESSION": 13}
 """No column gets wider than this, in columns of the terminal."""
 
 
-def _widths(columns: list[_Column], cells: list[list[str]], room: int) -> list[int]:
-    """How wide each column is; the widest of the flexible ones give way until all fit into `room`."""
+def _widths(columns: list[_Column], cells: list[list[str]], room: int, least: list[int]) -> list[int]:
+    """How wide each column is, at least as before; the widest of the flexible ones give way until all fit into
+    `room`."""
     widths = [
-        min(max(_width(line[index]) for line in [[c.title for c in columns], *cells]), _MOST.get(column.title, 99))
+        max(
+            min(max(width(line[index]) for line in [[c.title for c in columns], *cells]), _MOST.get(column.title, 99)),
+            least[index],
+        )
         for index, column in enumerate(columns)
     ]
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
@@ -196,8 +264,8 @@ def _widths(columns: list[_Column], cells: list[list[str]], room: int) -> list[i
 
 def _join(cells: list[str], columns: list[_Column], widths: list[int]) -> str:
     padded = [
-        _pad(cell, width, right=column.right, keep_end=column.keep_end)
-        for cell, column, width in zip(cells, columns, widths, strict=True)
+        pad(cell, size, right=column.right, keep_end=column.keep_end)
+        for cell, column, size in zip(cells, columns, widths, strict=True)
     ]
     return _GAP.join(padded)
 
@@ -229,64 +297,6 @@ def _local(timestamp: str) -> datetime | None:
     return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone()
 
 
-# --- text on a terminal ---
-
-
-def clean(text: str) -> str:
-    """One line without anything a terminal obeys: control characters, escape sequences, direction marks."""
-    if text.isascii() and text.isprintable():
-        return text
-    kept = (" " if char.isspace() else char for char in text if char.isspace() or not _is_control(char))
-    return " ".join("".join(kept).split())
-
-
-def _is_control(char: str) -> bool:
-    if char == "\u200d":  # joins the parts of one emoji
-        return False
-    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-
-
-def _width(text: str) -> int:
-    """Columns that the text takes on a terminal."""
-    return len(text) if text.isascii() else sum(map(_char_width, text))
-
-
-def _char_width(char: str) -> int:
-    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _cut(text: str, width: int, keep_end: bool = False) -> str:
-    """At most `width` columns of the text, with an ellipsis where something is missing."""
-    # Every second character may be wide, none is narrower than nothing: look at a bounded part only.
-    if len(text) <= width * 4 and _width(text) <= width:
-        return text
-    room, kept = width - 1, []
-    for char in reversed(text) if keep_end else text:
-        room -= _char_width(char)
-        if room < 0:
-            break
-        kept.append(char)
-    return "…" + "".join(reversed(kept)) if keep_end else "".join(kept) + "…"
-
-
-def _pad(text: str, width: int, right: bool = False, keep_end: bool = False) -> str:
-    text = _cut(text, width, keep_end)
-    blanks = " " * (width - _width(text))
-    return blanks + text if right else text + blanks
-
-
-def _write(stdout: TextIO, line: str) -> None:
-    encoding = getattr(stdout, "encoding", None) or "utf-8"
-    line = line.rstrip()
-    try:
-        line.encode(encoding)
-    except UnicodeEncodeError:
-        line = line.replace("→", ">").replace("…", "~").encode(encoding, "replace").decode(encoding)
-    stdout.write(line + "\n")
-
-
 # --- the command ---
 
 
@@ -298,9 +308,10 @@ def _parser() -> argparse.ArgumentParser:
         "--last",
         type=_positive,
         metavar="N",
-        help=f"only the newest N (default: {DEFAULT_LAST}; with --trace or --json all)",
+        help=f"only the newest N (default: {DEFAULT_LAST}; with --trace or --json all, unless it follows)",
     )
     parser.add_argument("--trace", metavar="ID", help="only this trace (the end of its id, as shown, will do)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on and print events as they come, until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="whole events, one JSON object a line")
     parser.add_argument("--db", metavar="PATH", help="another store file")
     return parser
@@ -332,14 +343,3 @@ def _print_json(events: Iterable[dict[str, Any]], stdout: TextIO) -> int:
         stdout.write(json.dumps(event).replace("\x7f", "\\u007f") + "\n")
         shown += 1
     return shown
-
-
-def _detach(stdout: TextIO) -> None:
-    """Point a broken standard output at nothing."""
-    try:
-        number = stdout.fileno()
-    except (OSError, ValueError):  # not a file
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)

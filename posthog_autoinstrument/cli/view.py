@@ -10,7 +10,7 @@ from typing import TextIO
 
 from .. import config, guard
 from ..config import Config
-from .events import clean
+from .terminal import clean
 
 NEEDED = ("starlette", "uvicorn", "jinja2")
 """Packages of the extra `viewer` without which there is no page. Prices are left out where theirs is missing."""

@@ -21,14 +21,14 @@ _CHUNK = 200
 _IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
 
 
-def catch_up(store: Store, prices: Pricing | None, budget_s: float) -> int:
+def catch_up(store: Store, prices: Pricing | None, budget_s: float, search: bool = True) -> int:
     """Work for about `budget_s` seconds and return how many rows are left to do. Raises StoreError."""
     until = time.monotonic() + budget_s
     try:
         left = _make_facts(store, until)
         if prices is not None:
             left += _make_costs(store, prices, until)
-        return left + words.refresh(store, until)
+        return left + (words.refresh(store, until) if search else 0)
     except StoreError as error:
         if not error.transient:
             raise

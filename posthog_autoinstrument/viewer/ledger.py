@@ -84,12 +84,13 @@ class Ledger:
 
     # --- keeping up ---
 
-    def refresh(self, budget_s: float = 0.2) -> int:
-        """Bring columns, costs and the index of words up to date with what was written, for about `budget_s` seconds.
+    def refresh(self, budget_s: float = 0.2, search: bool = True) -> int:
+        """Bring columns, costs and (`search`) the index of words up to date with what was written, for about `budget_s`
+        seconds.
 
         Returns how many rows are left to do. What the columns of earlier versions lack is made here, too.
         """
-        return catch_up(self._store, self._prices, budget_s)
+        return catch_up(self._store, self._prices, budget_s, search)
 
     def version(self) -> str:
         """A text that changes when anything in the file has changed."""
