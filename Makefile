@@ -28,7 +28,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak packages elsewhere beside frameworks steps memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak browser screenshots packages elsewhere beside frameworks steps memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -37,7 +37,7 @@ demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of
 	@.venv/bin/posthog-instrument --local demo
 
 test: .venv-test/.wheel ## run the everyday tests on the installed wheel
-	@$(call TESTS,.venv-test,-n 2 -m "not packages and not memory")
+	@$(call TESTS,.venv-test,-n 2 -m "not packages and not memory and not browser")
 
 lint: .venv-test/.installed ## ruff (lint and format) and mypy
 	@.venv-test/bin/python -m ruff check .
@@ -73,6 +73,14 @@ soak: .venv-test/.wheel ## 200,000 calls: memory must stay flat; benchmarks/resu
 	@.venv-test/bin/python -c "import matplotlib" 2>/dev/null || \
 		.venv-test/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[bench]"
 	@.venv-test/bin/python benchmarks/soak.py
+
+browser: .venv-test/.browser ## the pages of `view` in Chromium, which is installed by apt-get where it is missing
+	@.ci/install-chromium
+	@$(call TESTS,.venv-test,-m browser)
+
+screenshots: .venv-test/.browser ## the README's pictures, docs/images/, from the demo's data
+	@.ci/install-chromium
+	@.venv-test/bin/python tests/browser/screenshots.py
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)
@@ -141,4 +149,9 @@ $(WHEEL): .venv/.made $(SOURCES)
 
 .venv-test/.wheel: %/.wheel: %/.installed $(WHEEL)
 	@$*/bin/python $(PIP) install --force-reinstall --no-deps build/wheel/*.whl
+	@touch $@
+
+.venv-test/.browser: %/.browser: %/.wheel
+	@echo "installing playwright into $*"
+	@$*/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[browser]"
 	@touch $@

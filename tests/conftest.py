@@ -23,6 +23,8 @@ from features import supported
 
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
+pytest_plugins = ("viewing",)
+
 TOKEN = "phc_test_token_of_the_test_suite"
 
 _posthog = PostHogServer()

@@ -88,7 +88,7 @@ class Cell:
 
     def arguments(self, tests: Path) -> list[str]:
         """What pytest is told."""
-        wanted = "basics" if self.openai in BASICS else "not packages and not memory"
+        wanted = "basics" if self.openai in BASICS else "not packages and not memory and not browser"
         return ["-n", "2", "-m", wanted, *(str(tests / suite) for suite in SUITES[self.suites])]
 
 

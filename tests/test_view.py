@@ -8,179 +8,24 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 from conftest import Ran, environment, wait_until
 from features import needs
+from viewing import COMMAND, HOSTILE, Page, Viewer, clean_environment, settled
 
 from posthog_autoinstrument.testing import OpenAIServer
 
 pytestmark = needs("responses")
-
-COMMAND = [sys.executable, "-m", "posthog_autoinstrument", "view", "--no-browser"]
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "\"'><svg onload=alert(1)>",
-    "{{ 7 * 7 }} {% raw %}",
-    "'; DROP TABLE events; --",
-    '=HYPERLINK("http://evil.test")',
-    "+1+1",
-    "@SUM(A1)",
-    "red \x1b[31m text \x07",
-    "abc\u202edef\u2066ghi\u200bjkl",
-    "tags \U000e0041\U000e0042",
-]
-
-
-@dataclass
-class Viewer:
-    """A running page, with a browser's session that has opened the printed address."""
-
-    process: subprocess.Popen[str]
-    address: str
-    http: requests.Session = field(default_factory=requests.Session)
-
-    @property
-    def base(self) -> str:
-        return self.address.partition("/?")[0]
-
-    def get(self, path: str, **options: Any) -> requests.Response:
-        return self.http.get(self.base + path, timeout=30, **options)
-
-    def post(self, path: str, data: dict[str, str], origin: str | None = None) -> requests.Response:
-        headers = {"Origin": self.base if origin is None else origin}
-        return self.http.post(
-            self.base + path,
-            data=data,
-            headers={k: v for k, v in headers.items() if v},
-            timeout=30,
-            allow_redirects=False,
-        )
-
-    def page(self, path: str) -> Page:
-        answer = self.get(path)
-        assert answer.status_code == 200, answer.text[:500]
-        return Page(answer.text)
-
-
-class Page(html.parser.HTMLParser):
-    """What a browser would make of a page: its elements, and the text between them."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.source = source
-        self.feed(source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def links(self, start: str) -> list[str]:
-        found = [attrs.get("href") or "" for tag, attrs in self.elements if tag == "a"]
-        return [href for href in found if href.startswith(start)]
-
-    def field(self, name: str) -> str:
-        return next(str(a.get("value")) for tag, a in self.elements if tag == "input" and a.get("name") == name)
-
-
-def clean_environment(**extra: str) -> dict[str, str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("POSTHOG_", "OPENAI_"))}
-    return {**environ, "PYTHONUNBUFFERED": "1", **extra}
-
-
-@pytest.fixture(scope="session")
-def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store that the real demo leaves."""
-    path = tmp_path_factory.mktemp("demo") / "events.db"
-    command = [sys.executable, "-m", "posthog_autoinstrument", "--local", "demo"]
-    environ = clean_environment(POSTHOG_AUTOINSTRUMENT_DB=str(path))
-    subprocess.run(command, env=environ, cwd=path.parent, capture_output=True, timeout=60, check=True)
-    return path
-
-
-@pytest.fixture
-def store(demo_store: Path, tmp_path: Path) -> Path:
-    """A copy of it, for one test."""
-    for file in demo_store.parent.glob("events.db*"):
-        shutil.copy(file, tmp_path / file.name)
-    return tmp_path / "events.db"
-
-
-def start(path: Path, *options: str) -> Viewer:
-    """The page of a store, at a free port unless `options` say otherwise."""
-    command = [*COMMAND, "--db", str(path), *(options or ("--port", "0"))]
-    process = subprocess.Popen(
-        command, env=clean_environment(), cwd=path.anchor, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    address = re.search(r"http://\S+", process.stdout.readline())
-    if address is None:
-        raise AssertionError(process.communicate(timeout=10)[1])
-    viewer = Viewer(process, address[0])
-    assert viewer.http.get(viewer.address, timeout=30).status_code == 200
-    return viewer
-
-
-def end(viewer: Viewer) -> None:
-    """Ctrl-C; the page ends at once, with nothing on standard error."""
-    viewer.http.close()
-    viewer.process.send_signal(signal.SIGINT)
-    out, err = viewer.process.communicate(timeout=20)
-    assert (viewer.process.returncode, err) == (0, "")
-    assert "Traceback" not in out
-
-
-@pytest.fixture
-def view() -> Iterator[Callable[..., Viewer]]:
-    """`view(path)`: the page of a store; ended after the test."""
-    started: list[Viewer] = []
-
-    def view(path: Path, *options: str) -> Viewer:
-        started.append(start(path, *options))
-        return started[-1]
-
-    yield view
-    for viewer in started:
-        end(viewer)
-
-
-@pytest.fixture(scope="module")
-def viewer(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
-    """The page of what the demo left, for tests that change nothing."""
-    path = tmp_path_factory.mktemp("shown") / "events.db"
-    for file in demo_store.parent.glob("events.db*"):
-        shutil.copy(file, path.parent / file.name)
-    viewer = start(path)
-    settled(viewer, 8)
-    yield viewer
-    end(viewer)
-
-
-def settled(viewer: Viewer, calls: int) -> None:
-    """Wait until all calls are read in and priced."""
-    wait_until(lambda: f"{calls} in all" in viewer.page("/").text, f"the overview does not show {calls} calls")
-
 
 # --- who may ask ---
 
@@ -356,6 +201,20 @@ def test_the_overview_sums_up_what_the_demo_did(viewer) -> None:
     assert [tag for tag, _ in page.elements].count("figure") == 5
 
 
+def test_costs_are_those_of_the_price_list(viewer) -> None:
+    """gpt-4o-mini: $0.15 and $0.60 a million tokens; text-embedding-3-small: $0.02 (OpenAI's pricing page)."""
+    wait_until(lambda: "$0.0000" in viewer.page("/").text, "no costs")
+    wanted = (80 * 0.15 + 75 * 0.60 + 5 * 0.02) / 1e6
+    rows = list(csv.DictReader(io.StringIO(viewer.get("/export.csv").text)))
+    assert sum(float(row["cost_usd"] or 0) for row in rows) == pytest.approx(wanted)
+    assert [row["cost_usd"] for row in rows if row["status"] == "400"] == [""]
+    event = next(path for path in viewer.page("/calls?q=November").links("/event?"))
+    text = viewer.page(event).text
+    assert "$0.0000108" in text  # 20 in, 13 out
+    assert "$0.15" in text
+    assert "$0.60" in text
+
+
 def test_filters_and_time_ranges_stand_in_the_address(viewer) -> None:
     assert len(viewer.page("/calls").links("/event?")) == 9
     assert len(viewer.page("/calls?user=ada@example.com").links("/event?")) == 5
@@ -476,36 +335,6 @@ def test_pages_of_lists(view, tmp_path, run_program: Callable[..., Ran]) -> None
 
 
 # --- text that would like to be more ---
-
-
-@pytest.fixture
-def hostile(tmp_path: Path, run_program: Callable[..., Ran]) -> Path:
-    """A store of calls whose every text is hostile, as a program would have made them."""
-    done = run_program(
-        """
-        import json, sys
-        import openai
-        from posthog_autoinstrument import posthog_context
-        client = openai.OpenAI()
-        for text in json.loads(sys.argv[1]):
-            ids = {name: text for name in ("distinct_id", "session_id", "trace_id", "span_name")}
-            with posthog_context(**ids, properties={text: text}):
-                tool = {"type": "function", "function": {"name": "f", "description": text, "parameters": {}}}
-                messages = [
-                    {"role": "system", "content": text},
-                    {"role": "assistant", "tool_calls": [{"id": "1", "type": "function",
-                        "function": {"name": text, "arguments": text}}]},
-                    {"role": "tool", "tool_call_id": "1", "content": text},
-                    {"role": "user", "content": [{"type": "text", "text": text},
-                        {"type": "image_url", "image_url": {"url": text}}, {"type": text, text: text}]},
-                ]
-                client.chat.completions.create(model=text, messages=messages, tools=[tool], user=text)
-        """,
-        args=[json.dumps(HOSTILE)],
-        token=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "state" / "events.db"
 
 
 def test_hostile_text_is_text(view, hostile: Path) -> None:

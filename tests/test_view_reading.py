@@ -324,7 +324,7 @@ def test_json_to_copy_is_the_same_value_and_hides_nothing(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("usd", "wanted"),
-    [(None, "unknown"), (0, "$0"), (12.345, "$12.35"), (1234.5, "$1,234.50"), (0.5, "$0.5"), (0.000123, "$0.000123"),
+    [(None, "unknown"), (0, "$0"), (12.345, "$12.35"), (1234.5, "$1,234.50"), (0.5, "$0.50"), (0.000123, "$0.000123"),
      (0.0000108, "$0.0000108"), (1e-9, "$0.000000001"), (0.999, "$1.00")],
 )  # fmt: skip
 def test_money(usd: float | None, wanted: str) -> None:

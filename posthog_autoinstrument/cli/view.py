@@ -40,20 +40,21 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
         guard.say(f'the page needs {", ".join(missing)}: pip install "posthog-autoinstrument[viewer]"')
         return 1
     from ..store import StoreError
-    from ..viewer import server
+    from ..viewer import prices, server
     from ..viewer.app import Pages
     from ..viewer.ledger import Ledger
 
     path = options.db or settings.db_path
     try:
+        known = prices.Prices.load(settings.prices_path)
         Ledger(path).close()  # whether it can be used at all
         listener = server.listen(options.port)
-    except (StoreError, server.PortError) as error:
+    except (StoreError, prices.PricesError, server.PortError) as error:
         guard.say(clean(str(error)))
         return 1
     with listener:
         opened = not options.no_browser and _has_browser()
-        server.serve(lambda port, token: Pages(path, None, settings, port, token), listener, opened, stdout)
+        server.serve(lambda port, token: Pages(path, known, settings, port, token), listener, opened, stdout)
     return 0
 
 

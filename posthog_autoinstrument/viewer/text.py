@@ -56,7 +56,7 @@ def short(number: int | float) -> str:
 
 
 def money(usd: float | None) -> str:
-    """US dollars: `$12.34`, `$0.0012`, to three digits where they are small; "unknown", which is not free."""
+    """US dollars: `$12.34`, `$0.50`, `$0.00123`, to three digits below a dollar; "unknown", which is not free."""
     if usd is None:
         return "unknown"
     if usd == 0:
@@ -64,7 +64,8 @@ def money(usd: float | None) -> str:
     if abs(usd) >= 0.995:
         return f"${usd:,.2f}"
     digits = f"{usd:.3g}"
-    return "$" + (f"{usd:.12f}".rstrip("0") if "e" in digits else digits)
+    whole, _, decimals = (f"{usd:.12f}".rstrip("0") if "e" in digits else digits).partition(".")
+    return f"${whole}.{decimals:0<2}"
 
 
 def seconds(value: float | None) -> str:
