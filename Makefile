@@ -28,7 +28,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak browser screenshots packages elsewhere beside frameworks steps memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak web browser screenshots packages elsewhere beside frameworks steps memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -36,8 +36,8 @@ help: ## this list
 demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of events
 	@.venv/bin/posthog-instrument --local demo
 
-test: .venv-test/.wheel ## run the everyday tests on the installed wheel
-	@$(call TESTS,.venv-test,-n 2 -m "not packages and not memory and not browser")
+test: .venv-test/.wheel ## run the everyday tests on the installed wheel (those of make web are apart)
+	@$(call TESTS,.venv-test,-n 2 -m "not packages and not memory and not browser and not web")
 
 lint: .venv-test/.installed ## ruff (lint and format) and mypy
 	@.venv-test/bin/python -m ruff check .
@@ -74,9 +74,13 @@ soak: .venv-test/.wheel ## 200,000 calls: memory must stay flat; benchmarks/resu
 		.venv-test/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[bench]"
 	@.venv-test/bin/python benchmarks/soak.py
 
+web: .venv-test/.browser ## web requests, borders, libraries, the examples in real servers, and a page in Chromium
+	@.ci/install-chromium
+	@$(call TESTS,.venv-test,-n 2 -m web)
+
 browser: .venv-test/.browser ## the pages of `view` in Chromium, which is installed by apt-get where it is missing
 	@.ci/install-chromium
-	@$(call TESTS,.venv-test,-m browser)
+	@$(call TESTS,.venv-test,-m "browser and not web")
 
 screenshots: .venv-test/.browser ## the README's pictures, docs/images/, from the demo's data
 	@.ci/install-chromium

@@ -25,6 +25,32 @@ from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
 pytest_plugins = ("viewing",)
 
+WEB = frozenset(
+    (
+        "test_web",
+        "test_web_django",
+        "test_web_examples",
+        "test_web_flask",
+        "test_web_starlette",
+        "test_borders",
+        "test_celery_border",
+        "test_dramatiq_border",
+        "test_services",
+        "test_libraries",
+        "test_examples",
+        "test_chat",
+    )
+)
+"""The modules of `make web`."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in WEB:
+            item.add_marker(pytest.mark.web)
+
+
 TOKEN = "phc_test_token_of_the_test_suite"
 
 _posthog = PostHogServer()
