@@ -215,10 +215,19 @@ class Agent:
         for made in self.calls:
             guard.attempt("end open streams", made.finish_streams)
         guard.attempt("deliver events at exit", self.flusher.close)
+        if self.config.summary and guard.owner == os.getpid():
+            guard.attempt("sum up", self._sum_up)
         _keep_interrupted()
         self._closing = 0
         if self._ends_by:
             wake.end_by(self._ends_by)
+
+    def _sum_up(self) -> None:
+        """Say in one line what was captured here. The program is over."""
+        from .tally import Tally, where_to_look
+
+        tally = (self._maker.tally if self._maker is not None else None) or Tally()
+        guard.say_once("summary", tally.line(self.config.prices_path, where_to_look(self.courier.sink)))
 
     def terminate(self, number: int) -> bool:
         """Signal `number` wants to end this process: deliver first, as at exit.
@@ -348,6 +357,12 @@ def flush(timeout_s: float | None = None) -> bool:
     done = guard.attempt("flush", _agent.flusher.flush, timeout_s) or False
     _agent.heed()
     return done
+
+
+def sum_up_nothing() -> None:
+    """At the end of a program that imported no SDK, where a summary is asked for."""
+    if _agent is None and config.load().summary and guard.owner == os.getpid():
+        guard.say_once("summary", "no calls were captured: the program imported no SDK")
 
 
 def configure(before_send: BeforeSend | None = None) -> None:

@@ -470,6 +470,14 @@ SETTINGS: tuple[Setting, ...] = (
         _whole(65_536, 2**40),
     ),
     Setting(
+        "summary",
+        "POSTHOG_AUTOINSTRUMENT_SUMMARY",
+        False,
+        FLAG,
+        "Sum up on standard error, in one line at the program's end (`posthog-instrument --summary`).",
+        _flag,
+    ),
+    Setting(
         "debug",
         "POSTHOG_AUTOINSTRUMENT_DEBUG",
         False,
@@ -532,6 +540,7 @@ class Config:
     sigterm: bool = True
     queue_max_events: int = 10_000
     queue_max_bytes: int = 64 * 1024 * 1024
+    summary: bool = False
     debug: bool = False
     raise_errors: bool = False
 

@@ -18,6 +18,7 @@ from .providers import Provider
 from .records import Call, Record, Remark, Sealable, Span
 from .sampling import Sampling
 from .sinks import Event
+from .tally import Tally
 from .tools import Tools
 
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
@@ -57,6 +58,7 @@ class Maker:
         self._before_send_read = settings.before_send is None
         self._program = program
         self._sampling = Sampling(settings)
+        self.tally = Tally() if settings.summary else None
 
     def build(self, record: Sealable) -> Event | None:
         """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised."""
@@ -147,6 +149,8 @@ class Maker:
         self.background.clear()
         self.tools.clear()
         self._more.clear()
+        if self.tally is not None:
+            self.tally.clear()
 
     def overdue_of(self, background: Background, final: bool, forget: Callable[[tuple[int, ...]], None]) -> list[Event]:
         """The same of calls that wait elsewhere; rows that make no event are told to `forget`."""
@@ -190,6 +194,8 @@ class Maker:
         if str(built["distinct_id"]).lower() in event.SHARED_IDS:
             said = f"distinct_id {built['distinct_id']!r} is nobody's: PostHog makes no person of it"
             guard.say_once("shared distinct_id", said)
+        if self.tally is not None:
+            guard.attempt("count a call", self.tally.note, built)
         lost = self._take_untold()
         if lost:
             built["properties"][LOST] = lost

@@ -101,6 +101,27 @@ def wake() -> None:
         for name in UVICORN_WORKERS:
             found.after[name] = _uvicorn_worker_loaded
         handle_sigterm()
+        _expect_summary()
+
+
+def _expect_summary() -> None:
+    """Where a summary is asked for, have one said of a program that never loads the agent, too."""
+    import os
+
+    if os.environ.get("POSTHOG_AUTOINSTRUMENT_SUMMARY"):
+        import atexit  # built in
+
+        atexit.register(_sum_up)
+
+
+def _sum_up() -> None:
+    try:
+        from . import agent
+
+        agent.sum_up_nothing()
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
 
 
 def handle_sigterm() -> None:

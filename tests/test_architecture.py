@@ -27,7 +27,9 @@ FLOORS: dict[str, set[str]] = {
         "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store",
         "outbox", "spool", "facts", "retention",
     },
-    "roof": {"agent", "destination", "maker", "durable", "wake", "auto", "__main__", "cli", "testing", "viewer"},
+    "roof": {
+        "agent", "destination", "maker", "tally", "durable", "wake", "auto", "__main__", "cli", "testing", "viewer",
+    },
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}
 

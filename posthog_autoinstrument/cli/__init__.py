@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .. import __version__, guard
 
 USAGE = """\
-usage: posthog-instrument [--local] [--debug] [run | --] COMMAND [ARG ...]
+usage: posthog-instrument [OPTION ...] [run | --] COMMAND [ARG ...]
        posthog-instrument demo | view | events | stats | send | doctor [OPTION ...]
 """
 
@@ -26,6 +26,8 @@ becomes an event in PostHog. The program's code is not changed.
 
 options (before the command; what stands after it is the program's own):
   --local        keep events in the local store, even with a PostHog token
+  --summary      say on standard error, when the program has ended, how many
+                 calls it made, their tokens, cost and the slowest
   --debug        say on standard error what the agent does
   -h, --help     this text
   -V, --version  the version
@@ -56,13 +58,15 @@ exit code: the program's own; 127 program not found, 126 not executable,
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point `posthog-instrument`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    local = debug = False
+    local = debug = summary = False
     while arguments and arguments[0].startswith("-") and arguments[0] not in ("-m", "--"):
         option = arguments.pop(0)
         if option == "--local":
             local = True
         elif option == "--debug":
             debug = True
+        elif option == "--summary":
+            summary = True
         elif option in ("-h", "--help"):
             sys.stdout.write(HELP)
             return 0
@@ -82,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from . import launcher
 
-    return launcher.launch(arguments, local, debug)
+    return launcher.launch(arguments, local, debug, summary)
 
 
 def _usage() -> None:

@@ -29,14 +29,14 @@ def _is_python_file(path: str) -> bool:
     return path.endswith((".py", ".pyz", ".pyw")) and os.path.isfile(path)
 
 
-def environment(environ: dict[str, str], local: bool, debug: bool) -> dict[str, str]:
+def environment(environ: dict[str, str], local: bool, debug: bool, summary: bool = False) -> dict[str, str]:
     """The environment of the program: `environ` with our folder first on PYTHONPATH and the launcher's marks."""
     folder = os.path.dirname(os.path.abspath(sitecustomize_template.__file__))
     entries = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry != folder]
     if entries == [""]:
         entries = []
     changed = {**environ, "PYTHONPATH": os.pathsep.join([folder, *entries]), config.LAUNCHED: str(os.getpid())}
-    for variable in ("POSTHOG_AUTOINSTRUMENT_DB", "POSTHOG_SPOOL"):
+    for variable in ("POSTHOG_AUTOINSTRUMENT_DB", "POSTHOG_AUTOINSTRUMENT_PRICES", "POSTHOG_SPOOL"):
         path = environ.get(variable, "").strip()
         if path:  # the program may change its directory before the agent looks
             changed[variable] = os.path.abspath(os.path.expanduser(path))
@@ -44,15 +44,17 @@ def environment(environ: dict[str, str], local: bool, debug: bool) -> dict[str, 
         changed["POSTHOG_AUTOINSTRUMENT_LOCAL"] = "1"
     if debug:
         changed["POSTHOG_AUTOINSTRUMENT_DEBUG"] = "1"
+    if summary:
+        changed["POSTHOG_AUTOINSTRUMENT_SUMMARY"] = "1"
     return changed
 
 
-def launch(command: Sequence[str], local: bool = False, debug: bool = False) -> int:
+def launch(command: Sequence[str], local: bool = False, debug: bool = False, summary: bool = False) -> int:
     """Replace this process by the program (POSIX), or run it and return its exit code (Windows).
 
     Returns 127 when it is not found and 126 when it cannot be executed, after one line on stderr.
     """
-    environ = environment(dict(os.environ), local, debug)
+    environ = environment(dict(os.environ), local, debug, summary)
     settings = config.load(environ)
     arguments = command_line(command)
     program = shutil.which(arguments[0])

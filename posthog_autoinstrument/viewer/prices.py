@@ -48,7 +48,10 @@ class Prices:
 
     def cost(self, event: dict[str, Any]) -> Cost | None:
         """What the call of an event cost; None where that is not known. Never raises."""
-        use = consumed(event)
+        return self.cost_of(consumed(event))
+
+    def cost_of(self, use: Consumed) -> Cost | None:
+        """The same of what a call used."""
         if use.reported_usd is not None:
             return Cost(use.reported_usd, (), "reported by the provider", use.model)
         if use.model is None or (use.input_tokens is None and use.output_tokens is None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 UNSEEN = re.compile(
@@ -102,6 +102,11 @@ def clock(epoch: float | None, now: float) -> str:
 def iso(epoch: float) -> str:
     """ISO 8601 in the time zone of this machine, to the millisecond."""
     return datetime.fromtimestamp(epoch).astimezone().isoformat(timespec="milliseconds")
+
+
+def iso_utc(epoch: float) -> str:
+    """ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(epoch, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def stretch(step_s: float) -> str:

@@ -1,0 +1,167 @@
+"""`posthog-instrument --summary`: one line at the end of the program, on standard error and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Ran, environment, wait_until
+from stored import NOON, call, span
+
+from posthog_autoinstrument import guard
+from posthog_autoinstrument.tally import Tally
+from posthog_autoinstrument.testing import OpenAIServer
+from posthog_autoinstrument.viewer import links
+
+ASK = {"POSTHOG_AUTOINSTRUMENT_SUMMARY": "1"}
+PROGRAM = """
+import openai
+client = openai.OpenAI(max_retries=0)
+for model in ("gpt-4o", "gpt-4o", "error-500"):
+    try:
+        print(client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}]).model)
+    except openai.APIError as error:
+        print("failed")
+"""
+Run = Callable[..., Ran]
+
+
+def said(ran: Ran) -> list[str]:
+    """The lines that are ours, without the launcher's."""
+    lines = [line.removeprefix(guard.PREFIX) for line in ran.stderr.splitlines() if line.startswith(guard.PREFIX)]
+    return [line for line in lines if "calls are kept in" not in line]
+
+
+def test_the_line_has_calls_tokens_cost_and_the_slowest(run_program: Run) -> None:
+    pytest.importorskip("genai_prices")
+    plain = run_program(PROGRAM, token=False)
+    ran = run_program(PROGRAM, token=False, env=ASK)
+    assert (ran.returncode, ran.stdout) == (plain.returncode, plain.stdout)
+    assert said(plain) == []
+    (line,) = said(ran)
+    found = re.fullmatch(
+        r"3 calls, 1 failed, (\d+) tokens in, (\d+) out, cost \$(\S+), slowest [\d.]+ m?s \(\S+\); "
+        r"see them: posthog-instrument view",
+        line,
+    )
+    assert found, line
+    # gpt-4o: 2.50 and 10 USD a million
+    expected = (int(found[1]) * 2.5 + int(found[2]) * 10) / 1_000_000
+    assert float(found[3]) == pytest.approx(expected, rel=0.01)
+
+
+def test_with_a_token_the_line_leads_to_posthog(run_program: Run) -> None:
+    ran = run_program(PROGRAM, env=ASK)
+    (line,) = said(ran)
+    assert re.search(r"; see them: http://127\.0\.0\.1:\d+/llm-analytics/traces$", line)
+    assert len(ran.events) == 3
+
+
+def test_a_program_that_calls_nobody_says_so(run_program: Run) -> None:
+    assert said(run_program("print(1)", env=ASK)) == ["no calls were captured: the program imported no SDK"]
+    assert said(run_program("import openai", env=ASK)) == [
+        "no calls were captured in this process (those of its child processes are not counted)"
+    ]
+    assert said(run_program("print(1)", env={"POSTHOG_AUTOINSTRUMENT_SUMMARY": "0"})) == []
+
+
+def test_children_say_nothing(run_program: Run) -> None:
+    ran = run_program(
+        """
+        import os, subprocess, sys
+        import openai
+        ask = "import openai; openai.OpenAI().embeddings.create(model='text-embedding-3-small', input='x')"
+        subprocess.run([sys.executable, "-c", ask], check=True)
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        exec(ask)
+        child = os.fork()
+        if child == 0:
+            exec(ask)
+            sys.exit()
+        os.waitpid(child, 0)
+        """,
+        env=ASK,
+    )
+    (line,) = said(ran)
+    assert line.startswith("1 call, ")
+    assert len(ran.events) == 3
+
+
+@pytest.mark.parametrize("how", ["raise SystemExit(3)", "raise KeyboardInterrupt", "1 / 0", "os.kill(os.getpid(), 15)"])
+def test_however_the_program_ends(run_program: Run, how: str) -> None:
+    source = f"import os\n{PROGRAM}\nprint('end', flush=True)\n{how}\n"
+    plain, ran = run_program(source), run_program(source, env=ASK)
+    assert (ran.returncode, ran.stdout) == (plain.returncode, plain.stdout)
+    assert [line.partition(",")[0] for line in said(ran)] == ["3 calls"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_the_option_is_before_the_command(tmp_path: Path, openai_server: OpenAIServer) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, "-m", "posthog_autoinstrument", "--summary", "--local", sys.executable, str(program)]
+    environ = environment(openai_server, None, POSTHOG_AUTOINSTRUMENT_DB=str(tmp_path / "state" / "events.db"))
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.count("\n") == 3
+    assert "3 calls, 1 failed" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_a_server_that_is_stopped_sums_up(tmp_path: Path, openai_server: OpenAIServer) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM + "\nimport time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "posthog_autoinstrument", "--summary", "--local", sys.executable, str(program)]
+    environ = environment(openai_server, None, POSTHOG_AUTOINSTRUMENT_DB=str(tmp_path / "state" / "events.db"))
+    with (tmp_path / "out").open("w") as out, (tmp_path / "errors").open("w") as errors:
+        child = subprocess.Popen(command, env=environ, stdout=out, stderr=errors)
+    wait_until(lambda: "ready" in (tmp_path / "out").read_text(), "it does not start")
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(30) == -signal.SIGTERM
+    assert "3 calls, 1 failed" in (tmp_path / "errors").read_text().splitlines()[-1]
+
+
+def test_costs_are_only_those_that_are_known(tmp_path: Path) -> None:
+    pytest.importorskip("genai_prices")
+    nowhere = str(tmp_path / "none.toml")
+
+    def line(*events: dict[str, object], prices: str = nowhere) -> str:
+        tally = Tally()
+        for event in events:
+            tally.note(event)
+        return tally.line(prices, "end")
+
+    unknown = call(model="no\x1b[31m-price", input_tokens=1, output_tokens=2, latency=None)
+    assert line(unknown) == "1 call, 1 token in, 2 out, cost unknown; end"
+    known = call(NOON, model="gpt-4o", input_tokens=1000, output_tokens=100, latency=2.0)
+    assert line(known, span()) == "1 call, 1,000 tokens in, 100 out, cost $0.0035, slowest 2.00 s (gpt-4o); end"
+    reported = call(total_cost_usd=1.5, model="x\u202ey", latency=3.0, input_tokens=None, output_tokens=None)
+    assert line(known, unknown, reported) == (
+        "3 calls, 1,001 tokens in, 102 out, cost $1.50 and the unknown cost of 1, slowest 3.00 s (xy); end"
+    )
+    own = tmp_path / "prices.toml"
+    own.write_text('[[price]]\nmodel = "no*price"\ninput = 1\noutput = 1\n')
+    assert "cost $0.000003;" in line(unknown, prices=str(own))
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("https://us.i.posthog.com", "https://us.posthog.com/llm-analytics/traces/t%2F1%3F"),
+        ("https://eu.i.posthog.com", "https://eu.posthog.com/llm-analytics/traces/t%2F1%3F"),
+        ("https://posthog.example.com:8000/sub/", "https://posthog.example.com:8000/sub/llm-analytics/traces/t%2F1%3F"),
+        ("https://user:password@example.com", None),
+        ("javascript:alert(1)", None),
+        ("https://[", None),
+        ("", None),
+    ],
+)
+def test_a_trace_has_its_place_in_posthog(host: str, expected: str | None) -> None:
+    assert links.trace_url(host, "t/1?") == expected
+    at = links.trace_url(host, "t/1?", NOON)
+    assert at == (None if expected is None else f"{expected}?timestamp=2026-11-23T12%3A00%3A00Z")
