@@ -10,7 +10,7 @@ from .. import __version__, guard
 
 USAGE = """\
 usage: posthog-instrument [OPTION ...] [run | --] COMMAND [ARG ...]
-       posthog-instrument demo | view | events | stats | send | doctor [OPTION ...]
+       posthog-instrument demo|view|events|stats|send|doctor [OPTION ...]
 """
 
 HELP = f"""{USAGE}
