@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -16,9 +15,9 @@ from typing import IO, TYPE_CHECKING
 from .. import agent as agents
 from .. import durable
 from ..config import Config
-from ..sinks import Event
-from ..spool import PREFIX, Orphan, fingerprint
-from ..store import Store, StoreError
+from ..spool import PREFIX, Orphan
+from ..store import StoreError
+from ..viewer.shipping import Progress, Shipment, shipper
 
 if TYPE_CHECKING:
     from ..flusher import Orphaned
@@ -38,9 +37,18 @@ def main(
         nargs="?",
         help="a spool directory, one outbox in it, or a local store (default: POSTHOG_SPOOL, else the local store)",
     )
+    parser.add_argument(
+        "--db",
+        nargs="?",
+        const=settings.db_path,
+        metavar="PATH",
+        help="a local store (without PATH: the one that events go to), also where POSTHOG_SPOOL is set",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what there is to send")
     options = parser.parse_args(arguments)
-    path = Path(options.path or settings.spool or settings.db_path)
+    if options.path and options.db:
+        parser.error("name one place to send from: PATH or --db")
+    path = Path(options.db or options.path or settings.spool or settings.db_path)
     if settings.token is None and not options.dry_run:
         stderr.write("send: set POSTHOG_PROJECT_TOKEN, the project that the events are for\n")
         return 2
@@ -49,7 +57,7 @@ def main(
         return 2
     shown = _Progress(stderr)
     try:
-        if path.is_dir() or path.name.startswith(PREFIX):
+        if not options.db and (path.is_dir() or path.name.startswith(PREFIX)):
             left = _send_spool(path, settings, options.dry_run, shown, stderr)
         else:
             left = _send_store(path, settings, options.dry_run, shown, stderr)
@@ -79,6 +87,13 @@ class _Progress:
         self.n_all = 0
         self._said: set[str] = set()
 
+    def take(self, progress: Progress) -> None:
+        """Show how far a shipment is."""
+        self.n_sent, self.n_all = progress.sent, progress.total
+        if progress.waiting:
+            self.wait(progress.waiting)
+        self.show()
+
     def show(self) -> None:
         if self._live and self.n_all:
             done = int(30 * self.n_sent / self.n_all)
@@ -98,11 +113,6 @@ class _Progress:
             self._stream.write("\n")
 
 
-def _shipper(settings: Config) -> agents.Agent:
-    """An agent that patches nothing: its readers, its hook and its way of sending."""
-    return agents.Agent(replace(settings, spool=None, local=False, disabled=True))
-
-
 def _ship(agent: agents.Agent, source: Orphaned, shown: _Progress) -> None:
     """Deliver all that `source` has, or until PostHog takes no more."""
     flusher = agent.flusher
@@ -116,7 +126,7 @@ def _ship(agent: agents.Agent, source: Orphaned, shown: _Progress) -> None:
 
 def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
     folder = path if path.is_dir() else path.parent
-    agent = _shipper(settings)
+    agent = shipper(settings)
     reader = durable.make(replace(settings, spool=str(folder)), agent.maker)
     reader.spool.check()
     ours = [one for one in reader.spool.paths() if path.is_dir() or one.name == path.name]
@@ -147,7 +157,7 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
             left += 1
         finally:
             orphan.close()
-    _say_losses(agent, stderr)
+    _say_losses(agent.courier.lost, agent.courier.stays, stderr)
     return left
 
 
@@ -173,46 +183,19 @@ def _count(path: Path, settings: Config, stderr: IO[str]) -> int:
         orphan.close()
 
 
-class _Stored:
-    """The events of a local store that have not gone to this project yet."""
-
-    def __init__(self, store: Store, project: str) -> None:
-        self._store = store
-        self._project = project
-        self._last = 0
-
-    def next(self, limit: int) -> list[Event] | None:
-        """The next events; None where there are no more."""
-        rows = self._store.unsent(self._project, self._last, limit)
-        if not rows:
-            return None
-        self._last = rows[-1][0]
-        return [Event(uuid, name, body.encode("utf-8"), (number,)) for number, uuid, name, body in rows]
-
-    def done(self, numbers: Sequence[int]) -> None:
-        """These were delivered, or cannot be."""
-        self._store.mark_sent(self._project, numbers)
-
-    def spill(self, numbers: Sequence[int]) -> None:
-        """They stay where they are."""
-
-    def close(self) -> None:
-        """The store belongs to the caller."""
-
-
 def _send_store(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
-    agent = _shipper(settings)
-    project = fingerprint(settings.host, settings.token)
-    with closing(Store(path)) as store:
-        shown.n_all = store.count_unsent(project)
-        if not dry_run:
-            _ship(agent, _Stored(store, project), shown)
-            _say_losses(agent, stderr)
-        return store.count_unsent(project)
+    if settings.token is None:  # only to be counted: for whom does not matter
+        settings = replace(settings, token="phc_nobody")
+    shipment = Shipment(path, settings, shown.take)
+    if dry_run:
+        return shipment.count()
+    shipped = shipment.run()
+    _say_losses(shipped.lost, shipped.stopped, stderr)
+    return shipped.left
 
 
-def _say_losses(agent: agents.Agent, stderr: IO[str]) -> None:
-    for reason, count in agent.courier.lost.items():
+def _say_losses(lost: Mapping[str, int], stopped: str, stderr: IO[str]) -> None:
+    for reason, count in lost.items():
         stderr.write(f"send: {count} could not be sent: {reason}\n")
-    if agent.courier.stays:
-        stderr.write(f"send: stopped: {agent.courier.stays}\n")
+    if stopped:
+        stderr.write(f"send: stopped: {stopped}\n")

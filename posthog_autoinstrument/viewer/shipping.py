@@ -1,0 +1,123 @@
+"""Shipping a local store to PostHog: with the original ids and times, batch by batch, and each event once.
+
+What was taken is marked in the store, for each project, so a shipment that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+
+from .. import agent as agents
+from ..config import Config
+from ..sinks import Event
+from ..spool import fingerprint
+from ..store import Store
+
+
+class NoProjectError(Exception):
+    """There is no token: nobody knows which project the events are for."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a shipment is."""
+
+    sent: int
+    total: int
+    waiting: str = ""
+    """Why nothing moves now; it is tried again. "": it moves."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What became of a shipment."""
+
+    sent: int
+    left: int
+    """Events that are still to send: it was stopped, or they came meanwhile."""
+    stopped: str = ""
+    """Why it ended before all was sent; "": it did not."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """Events that PostHog takes in no form: how many, by reason. They are not tried again."""
+
+
+class Shipment:
+    """One shipment of the store at `path` to the project of `settings`.
+
+    `progress` is called on the thread of `run`: at the begin, after each batch, and before each wait for a server that
+    does not answer.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        settings: Config,
+        progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        if settings.token is None:
+            raise NoProjectError("set POSTHOG_PROJECT_TOKEN, the project that the events are for")
+        self._path = path
+        self._project = fingerprint(settings.host, settings.token)
+        self._progress = progress
+        self._agent = shipper(settings)
+        self._cancelled = False
+
+    def count(self) -> int:
+        """How many events there are to send. Raises StoreError."""
+        with Store(self._path, forks_wait=False) as store:
+            return store.count_unsent(self._project)
+
+    def run(self) -> Shipped:
+        """Send all that is there, or until PostHog takes no more, or `cancel`. Raises StoreError."""
+        flusher, courier = self._agent.flusher, self._agent.courier
+        with Store(self._path, forks_wait=False) as store:
+            total = store.count_unsent(self._project)
+            rows = _Rows(store, self._project)
+            courier.while_waiting = lambda: self._progress(Progress(courier.delivered, total, courier.why))
+            self._progress(Progress(0, total))
+            while not courier.stays and not self._cancelled and flusher.ship_next(rows):
+                self._progress(Progress(courier.delivered, max(total, courier.delivered)))
+            left = store.count_unsent(self._project)
+        stopped = "cancelled" if self._cancelled and left else courier.stays
+        return Shipped(courier.delivered, left, stopped, dict(courier.lost))
+
+    def cancel(self) -> None:
+        """Have `run` return soon. From any thread."""
+        self._cancelled = True
+        self._agent.courier.deadline = time.monotonic()
+        self._agent.courier.hurry()
+
+
+def shipper(settings: Config) -> agents.Agent:
+    """An agent that patches nothing: its readers, its hook and its way of sending."""
+    return agents.Agent(replace(settings, spool=None, local=False, disabled=True))
+
+
+class _Rows:
+    """The events of a store that have not gone to this project yet: what the flusher takes for an orphan's outbox."""
+
+    def __init__(self, store: Store, project: str) -> None:
+        self._store = store
+        self._project = project
+        self._last = 0
+
+    def next(self, limit: int) -> list[Event] | None:
+        """The next events; None where there are no more."""
+        rows = self._store.unsent(self._project, self._last, limit)
+        if not rows:
+            return None
+        self._last = rows[-1][0]
+        return [Event(uuid, name, body.encode("utf-8"), (number,)) for number, uuid, name, body in rows]
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """These were delivered, or cannot be."""
+        self._store.mark_sent(self._project, numbers)
+
+    def spill(self, numbers: Sequence[int]) -> None:
+        """They stay where they are."""
+
+    def close(self) -> None:
+        """The store belongs to the shipment."""

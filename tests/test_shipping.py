@@ -1,0 +1,134 @@
+"""Shipping a local store to PostHog: progress, interruption, and the command."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TOKEN
+from stored import NOON, call, write
+
+from posthog_autoinstrument import config
+from posthog_autoinstrument.cli import send
+from posthog_autoinstrument.store import StoreError
+from posthog_autoinstrument.testing import PostHogServer
+from posthog_autoinstrument.testing.posthog_server import Fault
+from posthog_autoinstrument.viewer.shipping import NoProjectError, Progress, Shipment, Shipped
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "state" / "events.db"
+    write(path, [call(NOON + number) for number in range(250)])
+    return path
+
+
+@pytest.fixture
+def settings(posthog_server: PostHogServer) -> Iterator[config.Config]:
+    yield config.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
+    config.load()  # `load` also sets how failures behave
+
+
+def test_progress_is_told_batch_by_batch(path: Path, settings: config.Config, posthog_server: PostHogServer) -> None:
+    seen: list[Progress] = []
+    shipment = Shipment(path, settings, seen.append)
+    assert shipment.count() == 250
+    assert shipment.run() == Shipped(sent=250, left=0)
+    assert seen == [Progress(sent, 250) for sent in (0, 100, 200, 250)]
+    assert len({event["uuid"] for event in posthog_server.events}) == 250
+    assert Shipment(path, settings).run() == Shipped(0, 0)
+
+
+def test_why_nothing_moves_is_told(path: Path, settings: config.Config, posthog_server: PostHogServer) -> None:
+    posthog_server.fail_next(Fault(503))
+    seen: list[Progress] = []
+    assert Shipment(path, settings, seen.append).run().left == 0
+    assert [progress.waiting for progress in seen if progress.waiting] == ["503 from 127.0.0.1: not now"]
+
+
+def test_what_posthog_refuses_stops_it(path: Path, settings: config.Config, posthog_server: PostHogServer) -> None:
+    posthog_server.fail_next(Fault(401))
+    shipped = Shipment(path, settings).run()
+    assert (shipped.sent, shipped.left) == (0, 250)
+    assert "401" in shipped.stopped
+
+
+def test_a_shipment_that_waits_can_be_cancelled_and_goes_on_later(
+    path: Path, settings: config.Config, posthog_server: PostHogServer
+) -> None:
+    posthog_server.fail_next(*[Fault(503, {"retry-after": "600"})] * 2)  # the second one for the last attempt
+    waiting = threading.Event()
+    shipment = Shipment(path, settings, lambda progress: waiting.set() if progress.waiting else None)
+    ended: list[Shipped] = []
+    thread = threading.Thread(target=lambda: ended.append(shipment.run()))
+    thread.start()
+    assert waiting.wait(20)
+    shipment.cancel()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert ended == [Shipped(0, 250, "cancelled", ended[0].lost)]
+    assert Shipment(path, settings).run() == Shipped(250, 0)
+    assert len({event["uuid"] for event in posthog_server.events}) == 250
+
+
+def test_two_shipments_at_once_send_nothing_that_is_lost(
+    path: Path, settings: config.Config, posthog_server: PostHogServer
+) -> None:
+    threads = [threading.Thread(target=Shipment(path, settings).run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len({event["uuid"] for event in posthog_server.events}) == 250
+    assert Shipment(path, settings).count() == 0
+
+
+def test_what_cannot_begin_is_said(path: Path, tmp_path: Path, settings: config.Config) -> None:
+    with pytest.raises(NoProjectError, match="POSTHOG_PROJECT_TOKEN"):
+        Shipment(path, config.Config())
+    with pytest.raises(StoreError, match="is not a file"):
+        Shipment(tmp_path, settings).run()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_command_shows_progress_on_a_terminal(path: Path, settings: config.Config) -> None:
+    stdout, stderr = io.StringIO(), Terminal()
+    assert send.main(["--db", str(path)], settings, stdout, stderr) == 0
+    assert stdout.getvalue() == "250 sent, 0 left\n"
+    shown = re.findall(r"\[([#.]{30})\] (\S+) of (\S+) events", stderr.getvalue())
+    assert [(sent, total) for _, sent, total in shown] == [
+        ("0", "250"), ("100", "250"), ("200", "250"), ("250", "250"),
+    ]  # fmt: skip
+    assert shown[1][0] == "#" * 12 + "." * 18
+    assert stderr.getvalue().endswith("\n")
+
+
+def test_the_store_is_sent_where_there_is_a_spool_too(
+    path: Path, tmp_path: Path, posthog_server: PostHogServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "spool").mkdir()
+    settings = config.load(
+        {"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url, "POSTHOG_SPOOL": str(tmp_path / "spool"),
+         "POSTHOG_AUTOINSTRUMENT_DB": str(path)}
+    )  # fmt: skip
+    try:
+        out = io.StringIO()
+        assert send.main(["--db", "--dry-run"], settings, out, sys.stderr) == 0
+        assert out.getvalue() == "250 to send\n"
+        with pytest.raises(SystemExit):
+            send.main([str(path), "--db", str(path)], settings, out, sys.stderr)
+        assert "PATH or --db" in capsys.readouterr().err
+        out = io.StringIO()
+        assert send.main(["--db"], settings, out, sys.stderr) == 0
+        assert out.getvalue() == "250 sent, 0 left\n"
+    finally:
+        config.load()
