@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from features import needs
 from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
 
 from posthog_autoinstrument.viewer import conversation, exporting, plots, text, tree
+from posthog_autoinstrument.viewer.figures import Figures
+from posthog_autoinstrument.viewer.ledger import Ledger
+from posthog_autoinstrument.viewer.prices import Prices
+from posthog_autoinstrument.viewer.selection import Selection
 from posthog_autoinstrument.viewer.shapes import Entry, Point, Series, Totals
 
 WEATHER = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}}
@@ -352,3 +360,32 @@ def test_cells_that_a_spreadsheet_would_compute(beginning: str) -> None:
     assert exporting.cell(beginning + "1+1") == "'" + beginning + "1+1"
     assert exporting.cell(" " + beginning) == " " + beginning
     assert exporting.cell(-1.5) == -1.5
+
+
+# --- figures ---
+
+
+@needs("responses")
+@pytest.mark.parametrize("query", ["", "since=1h", "user=ada@example.com", "errors=1", "q=lisbon", "model=nowhere"])
+def test_figures_are_what_the_ledger_sums_up(demo_store: Path, query: str) -> None:
+    """Two ways to the same numbers: read once and summed here, and summed by the database."""
+    selection = Selection.from_query(query)
+    with Ledger(demo_store, Prices.load()) as ledger:
+        while ledger.refresh():
+            pass
+        found = Figures(ledger, selection, time.time())
+        assert rounded(found.totals) == rounded(ledger.totals(selection))
+        ours, theirs = found.series(), ledger.series(selection)
+        assert [rounded(point.totals) for point in ours.points] == [rounded(point.totals) for point in theirs.points]
+        assert (ours.start, ours.step_s) == (theirs.start, theirs.step_s)
+        for by in ("model", "user", "endpoint"):
+            ours_by, theirs_by = found.groups(by, 10), ledger.groups(selection, by, 10)
+            assert {group.key: rounded(group.totals) for group in ours_by} == {
+                group.key: rounded(group.totals) for group in theirs_by
+            }
+            assert [group.totals.calls for group in ours_by] == [group.totals.calls for group in theirs_by]
+
+
+def rounded(totals: Totals) -> Totals:
+    """Sums of floats depend on their order."""
+    return totals if totals.cost_usd is None else replace(totals, cost_usd=round(totals.cost_usd, 12))

@@ -35,6 +35,8 @@ from .shapes import Pricing
 REFRESH_EVERY_S = 1.0
 
 Values = dict[str, Any]
+_PAUSE = rendering.Markup("<!-- the figures follow -->")
+"""Where a page that is sent in pieces is parted."""
 
 
 class Pages:
@@ -48,7 +50,7 @@ class Pages:
         self._left = 0
         """Rows whose columns are not up to date yet, as of the last look."""
         routes = [
-            Route("/", self._show("overview.html", views.overview)),
+            Route("/", self._overview),
             Route("/traces", self._show("traces.html", views.traces)),
             Route("/calls", self._show("calls.html", views.calls)),
             Route("/sessions", self._show("sessions.html", views.sessions)),
@@ -102,35 +104,59 @@ class Pages:
             with self._ledger() as ledger:
                 version = self._version(ledger)  # before what is read: a change in between is shown once more
                 values = view(ledger, selection, request)
-            return self._render(request, template, values, selection, version)
+            return HTMLResponse(self._html(request, template, values, selection, version))
 
         return endpoint
 
-    def _render(
-        self, request: Request, template: str, values: Values, selection: Selection, version: str, status: int = 200
-    ) -> Response:
-        html = self._templates.get_template(template).render(
-            path=request.url.path,
-            selection=selection,
-            version=version,
-            left=self._left,
-            secret=self._fence.form_secret,
-            store=self._path,
-            program_version=__version__,
+    def _overview(self, request: Request) -> Response:
+        """The overview in two pieces: with 100,000 calls there is something to see before all of them are read."""
+        selection = _selection(request)
+        with self._ledger() as ledger:
+            version = self._version(ledger)  # and whether the store can be read at all
+
+        def pieces() -> Iterator[str]:
+            held: list[str] = []
+            try:
+                with self._ledger() as ledger:
+                    values = views.overview(ledger, selection, request)
+                    template = self._templates.get_template("overview.html")
+                    for piece in template.generate(**self._values(request, values, selection, version)):
+                        held.append(piece)
+                        if piece == _PAUSE:
+                            yield "".join(held)
+                            held = []
+            except StoreError as error:
+                held.append(rendering.note(f"The store cannot be read: {error}"))
+            yield "".join(held)
+
+        return StreamingResponse(_in_one_thread(pieces), media_type="text/html")
+
+    def _html(self, request: Request, template: str, values: Values, selection: Selection, version: str) -> str:
+        return self._templates.get_template(template).render(**self._values(request, values, selection, version))
+
+    def _values(self, request: Request, values: Values, selection: Selection, version: str) -> Values:
+        """What a template needs: the view's values, and what every page shows."""
+        return {
+            "path": request.url.path,
+            "selection": selection,
+            "version": version,
+            "left": self._left,
+            "secret": self._fence.form_secret,
+            "store": self._path,
+            "program_version": __version__,
+            "pause": _PAUSE,
             **values,
-        )
-        return HTMLResponse(html, status)
+        }
 
     def _broken(self, request: Request, error: Exception) -> Response:
         values = {"title": "The store cannot be read", "words": str(error)}
-        return self._render(request, "message.html", values, Selection(), "", 503)
+        return HTMLResponse(self._html(request, "message.html", values, Selection(), ""), 503)
 
     def _refused(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         words = {404: "There is no such page, or what it showed was deleted."}.get(error.status_code, error.detail)
-        return self._render(
-            request, "message.html", {"title": error.detail, "words": words}, Selection(), "", error.status_code
-        )
+        values = {"title": error.detail, "words": words}
+        return HTMLResponse(self._html(request, "message.html", values, Selection(), ""), error.status_code)
 
     # --- data ---
 

@@ -46,6 +46,11 @@ _ENTRY = ", ".join(
     for name in _ENTRY_FIELDS
 )
 
+CALL_FIELDS = (
+    "epoch", "is_error", "model", "user", "endpoint", "input_tokens", "output_tokens", "cached_tokens",
+    "reasoning_tokens", "cost_usd", "latency_s", "ttft_s",
+)  # fmt: skip
+
 R = TypeVar("R")
 P = ParamSpec("P")
 
@@ -121,16 +126,7 @@ class Ledger:
         )
         if first is None:
             return Series(0.0, 0.0, ())
-        now = time.time()
-        since, until = selection.span(now)
-        begin = first if since is None else since
-        # Up to now where the range is open at its end: a plot that ends with the last call hides that nothing came.
-        end = max(begin, last, until if until is not None else (now if since is not None else last))
-        end = min(end, max(now, last))
-        step = next((step for step in _STEPS_S if (end - begin) / step <= points), _STEPS_S[-1])
-        while (end - begin) / step > 10 * points:  # times that are no times
-            step *= 10
-        start = math.floor(begin / step) * step
+        start, step, number_of_steps = steps(selection, first, last, points, time.time())
         bucket = f"CAST((epoch - {start!r}) / {step!r} AS INTEGER)"
         sums = {
             row[0]: row[1:]
@@ -143,9 +139,9 @@ class Ledger:
         )
         made = [
             Point(start + number * step, _totals(sums[number], timed.get(number, ())) if number in sums else Totals())
-            for number in range(int((end - start) // step) + 1)
+            for number in range(number_of_steps)
         ]
-        return Series(start, float(step), tuple(made))
+        return Series(start, step, tuple(made))
 
     @_at_once
     def groups(self, selection: Selection, by: By, limit: int = 50) -> list[Group]:
@@ -164,6 +160,11 @@ class Ledger:
         )
         percentiles = _percentiles(row for row in timed if row[0] in wanted)
         return [Group(row[0], _totals(row[1:], percentiles.get(row[0], ()))) for row in sums]
+
+    def calls(self, selection: Selection) -> list[tuple[Any, ...]]:
+        """What sums are made of, of every call of the selection: tuples as `CALL_FIELDS` has them."""
+        where, values = self._where(selection)
+        return self._store.rows(f"SELECT {', '.join(CALL_FIELDS)} FROM facts f WHERE {where} AND {_IS_CALL}", values)
 
     def choices(self, by: By, limit: int = 200) -> list[str]:
         """The values that a filter can have, the last used first."""
@@ -303,6 +304,23 @@ def _percentiles(rows: Iterable[tuple[Any, ...]]) -> dict[Any, tuple[float | Non
             percentile(sorted(given), share) for given in (latencies[key], firsts[key]) for share in (0.5, 0.95)
         )
     return found
+
+
+def steps(selection: Selection, first: float, last: float, points: int, now: float) -> tuple[float, float, int]:
+    """How a plot of calls from `first` to `last` divides its time: begin, length and number of the steps.
+
+    At most about `points` steps, of a round length (UTC).
+    """
+    since, until = selection.span(now)
+    begin = first if since is None else since
+    # Up to now where the range is open at its end: a plot that ends with the last call hides that nothing came.
+    end = max(begin, last, until if until is not None else (now if since is not None else last))
+    end = min(end, max(now, last))
+    step = next((step for step in _STEPS_S if (end - begin) / step <= points), _STEPS_S[-1])
+    while (end - begin) / step > 10 * points:  # times that are no times
+        step *= 10
+    start = math.floor(begin / step) * step
+    return float(start), float(step), int((end - start) // step) + 1
 
 
 def percentile(ordered: list[float], share: float) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup as Markup
 
 from . import text
 
@@ -39,6 +39,11 @@ def _exact(value: str | None) -> Markup:
     # What UTF-8 does not have cannot be sent back either.
     escaped = Markup.escape((value or "").encode("utf-8", "replace").decode())
     return Markup(text.UNSEEN.sub(lambda match: f"&#{ord(match[0])};", escaped))
+
+
+def note(words: str) -> str:
+    """A remark as HTML, for a page that cannot be finished as it was begun."""
+    return str(Markup('<p class="notice" role="alert">{}</p>').format(text.shown(words)))
 
 
 def link(path: str, query: str | Mapping[str, str | None] = "") -> str:

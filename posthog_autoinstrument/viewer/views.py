@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from .. import facts
-from . import conversation, plots, tree
+from . import conversation, figures, plots, tree
 from .ledger import By, Ledger
 from .selection import Selection
 from .shapes import Entry, Full
@@ -18,6 +19,8 @@ PAGE = 50
 """Rows of a list. More are on the next page."""
 MAX_ROWS = 1_000
 """Steps of one trace that its page shows."""
+MAX_CHOICES = 200
+"""Values that a filter offers."""
 LOOK_AHEAD = 8
 """Later calls of a trace in which the result of a tool is looked for."""
 
@@ -31,7 +34,7 @@ def _filters(ledger: Ledger, selection: Selection) -> Values:
     """What the bar of filters offers. A value in force is offered, too, if nothing has it (any more)."""
     offered = {}
     for by, _ in _GROUPED:
-        values = ledger.choices(by)
+        values = ledger.choices(by, MAX_CHOICES)
         wanted = getattr(selection, by)
         offered[by] = [wanted, *values] if wanted and wanted not in values else values
     return {"offered": offered, "ranges": RANGES, "kinds": KINDS}
@@ -39,15 +42,19 @@ def _filters(ledger: Ledger, selection: Selection) -> Values:
 
 def overview(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """Figures, plots, and who and what they come from."""
-    series = ledger.series(selection)
-    return {
-        **_filters(ledger, selection),
-        "totals": ledger.totals(selection),
-        "series": series,
-        "plots": plots.overview(series),
-        "groups": [(by, title, ledger.groups(selection, by, 12)) for by, title in _GROUPED],
-        "deleted": request.query_params.get("deleted"),
-    }
+
+    def figures_of() -> Values:
+        found = figures.Figures(ledger, selection, time.time())
+        series = found.series()
+        return {
+            "totals": found.totals,
+            "series": series,
+            "plots": plots.overview(series),
+            "groups": [(by, title, found.groups(by, 12)) for by, title in _GROUPED],
+        }
+
+    # Called by the template, once what stands above the figures has been sent.
+    return {**_filters(ledger, selection), "figures": figures_of, "deleted": request.query_params.get("deleted")}
 
 
 _GROUPED: tuple[tuple[By, str], ...] = (("model", "Models"), ("user", "Users"), ("endpoint", "Endpoints"))
