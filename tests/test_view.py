@@ -23,14 +23,14 @@ from conftest import Ran, environment, wait_until
 from features import needs
 from viewing import COMMAND, HOSTILE, Page, Viewer, clean_environment, settled
 
-from posthog_autoinstrument.testing import OpenAIServer
+from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
 
 pytestmark = needs("responses")
 
 # --- who may ask ---
 
 PATHS = ("/", "/traces", "/calls", "/sessions", "/trace?id=x", "/event?id=x", "/event.json?id=x", "/export.csv",
-         "/export.jsonl", "/pulse", "/delete", "/static/0/page.js", "/nowhere")  # fmt: skip
+         "/export.jsonl", "/pulse", "/delete", "/send", "/static/0/page.js", "/nowhere")  # fmt: skip
 
 
 def test_the_printed_address_opens_the_page_and_leaves_no_token_in_the_address_bar(viewer) -> None:
@@ -114,7 +114,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(viewer, path) -> None:
 
 
 def every_page(viewer: Viewer) -> Iterator[tuple[str, Page]]:
-    for path in ("/", "/traces", "/calls", "/sessions", "/delete"):
+    for path in ("/", "/traces", "/calls", "/sessions", "/delete", "/send"):
         yield path, viewer.page(path)
     for path in viewer.page("/traces").links("/trace?"):
         yield path, viewer.page(path)
@@ -353,7 +353,7 @@ def test_hostile_text_is_text(view, hostile: Path) -> None:
             re.findall("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200b\U000e0000-\U000e0fff]", page.source)
             == []
         )
-    assert pages == 5 + 2 * len(HOSTILE)
+    assert pages == 6 + 2 * len(HOSTILE)
     assert {"script", "a", "table"} <= plain | {"table"}
     for text in (
         "<script>alert(1)</script>",
@@ -436,6 +436,57 @@ def test_the_page_notices_what_programs_do_meanwhile(view, tmp_path, openai_serv
     subprocess.run(command, env=environ, check=True, timeout=60, capture_output=True)
     wait_until(lambda: viewer.get("/pulse").text != before, "nobody noticed")
     settled(viewer, 1)
+
+
+# --- to PostHog ---
+
+
+def test_without_a_project_nothing_is_sent(viewer) -> None:
+    page = viewer.page("/send")
+    assert "POSTHOG_PROJECT_TOKEN" in page.text
+    assert viewer.post("/send", {"secret": viewer.page("/delete").field("secret"), "do": "start"}).status_code == 409
+    assert [a for tag, a in page.elements if tag == "form" and a.get("method") == "post"] == []
+
+
+def test_the_store_is_sent_once_and_each_trace_has_its_place(view, store, posthog_server: PostHogServer) -> None:
+    viewer = view(store, POSTHOG_PROJECT_TOKEN="phc_of_the_page_test", POSTHOG_HOST=posthog_server.url)
+    settled(viewer, 8)
+    page = viewer.page("/send")
+    assert "9 events have not gone to" in page.text
+    assert "phc_of_the_page_test" not in page.source
+    form = {"secret": page.field("secret"), "do": "start"}
+    for data, origin in (({"do": "start"}, None), (form, "http://evil.test")):
+        assert viewer.post("/send", data, origin).status_code == 403
+    assert posthog_server.events == []
+    before = viewer.get("/pulse").text
+    assert viewer.post("/send", form).status_code == 303
+    wait_until(lambda: "9 events were sent." in viewer.page("/send").text, "it does not say that all was sent")
+    assert viewer.get("/pulse").text != before
+    stored = [json.loads(line)["uuid"] for line in viewer.get("/export.jsonl").text.splitlines()]
+    assert sorted(event["uuid"] for event in posthog_server.events) == sorted(stored)
+    assert "All events of the store have gone" in viewer.page("/send").text
+    assert viewer.post("/send", form).status_code == 303
+    wait_until(lambda: "0 events were sent." in viewer.page("/send").text, "the second time did not end")
+    assert len(posthog_server.events) == 9
+
+    trace = viewer.page("/traces").links("/trace?")[0]
+    (place,) = viewer.page(trace).links(posthog_server.url)
+    assert trace.partition("id=")[2] in place
+
+
+def test_a_posthog_that_does_not_answer_is_waited_for_until_somebody_stops_it(
+    view, store, posthog_server: PostHogServer
+) -> None:
+    posthog_server.fail_next(*[Fault(status=503)] * 1_000)
+    viewer = view(store, POSTHOG_PROJECT_TOKEN="phc_of_the_page_test", POSTHOG_HOST=posthog_server.url)
+    form = {"secret": viewer.page("/send").field("secret")}
+    viewer.post("/send", {**form, "do": "start"})
+    wait_until(lambda: "Waiting, and trying again" in viewer.page("/send").text, "it does not say that it waits")
+    assert "0 of 9 events" in viewer.page("/send").text
+    viewer.post("/send", {**form, "do": "cancel"})
+    wait_until(lambda: "0 events were sent; stopped: cancelled" in viewer.page("/send").text, "it was not stopped")
+    assert "9 events have not gone to" in viewer.page("/send").text
+    viewer.post("/send", {**form, "do": "start"})  # and the end of the page, by Ctrl-C, does not wait for it
 
 
 # --- the command ---

@@ -117,11 +117,16 @@ def store(demo_store: Path, tmp_path: Path) -> Path:
     return tmp_path / "events.db"
 
 
-def start(path: Path, *options: str) -> Viewer:
+def start(path: Path, *options: str, **environ: str) -> Viewer:
     """The page of a store, at a free port unless `options` say otherwise."""
     command = [*COMMAND, "--db", str(path), *(options or ("--port", "0"))]
     process = subprocess.Popen(
-        command, env=clean_environment(), cwd=path.anchor, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        env=clean_environment(**environ),
+        cwd=path.anchor,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     address = re.search(r"http://\S+", process.stdout.readline())
@@ -146,8 +151,8 @@ def view() -> Iterator[Callable[..., Viewer]]:
     """`view(path)`: the page of a store; ended after the test."""
     started: list[Viewer] = []
 
-    def view(path: Path, *options: str) -> Viewer:
-        started.append(start(path, *options))
+    def view(path: Path, *options: str, **environ: str) -> Viewer:
+        started.append(start(path, *options, **environ))
         return started[-1]
 
     yield view

@@ -30,9 +30,12 @@ from . import exporting, rendering, views
 from .fence import Fence
 from .ledger import Ledger
 from .selection import Selection
+from .sending import Sending
 from .shapes import Pricing
 
 REFRESH_EVERY_S = 1.0
+_FAREWELL_S = 2.0
+"""How long the end of the page waits for a shipment to stop."""
 
 Values = dict[str, Any]
 _PAUSE = rendering.Markup("<!-- the figures follow -->")
@@ -45,7 +48,7 @@ class Pages:
     def __init__(self, path: str, prices: Pricing | None, settings: Config, port: int, token: str) -> None:
         self._path = path
         self._prices = prices
-        self._settings = settings
+        self._sending = Sending(path, settings)
         self._templates = rendering.environment()
         self._left = 0
         """Rows whose columns are not up to date yet, as of the last look."""
@@ -61,6 +64,8 @@ class Pages:
             Route("/export.csv", self._export(exporting.csv_lines, "text/csv; charset=utf-8", "csv")),
             Route("/delete", self._show("delete.html", views.deletion)),
             Route("/delete", self._delete, methods=["POST"]),
+            Route("/send", self._show("send.html", self._sending_now)),
+            Route("/send", self._send, methods=["POST"]),
             Route("/pulse", self._pulse),
             Route("/static/{version}/{name}", self._static),
         ]
@@ -81,6 +86,7 @@ class Pages:
             yield
         finally:
             keeping.cancel()
+            await run_in_threadpool(self._sending.cancel, _FAREWELL_S)
 
     async def _keep_up(self) -> None:
         while True:
@@ -145,6 +151,7 @@ class Pages:
             "store": self._path,
             "program_version": __version__,
             "pause": _PAUSE,
+            "in_posthog": self._sending.place_of,
             **values,
         }
 
@@ -166,7 +173,7 @@ class Pages:
             return PlainTextResponse(self._version(ledger))
 
     def _version(self, ledger: Ledger) -> str:
-        return f"{ledger.version()}.{int(self._left > 0)}"
+        return f"{ledger.version()}.{int(self._left > 0)}.{self._sending.version}"
 
     def _event_json(self, request: Request) -> Response:
         with self._ledger() as ledger:
@@ -216,6 +223,26 @@ class Pages:
                 return ledger.delete_all()
 
         return RedirectResponse(rendering.link("/", {"deleted": str(await run_in_threadpool(delete))}), 303)
+
+    def _sending_now(self, ledger: Ledger, selection: Selection, request: Request) -> Values:
+        sending = self._sending
+        runs = sending.runs  # first: a shipment that ends meanwhile is shown as one that has ended the next time
+        return {
+            "project": sending.project,
+            "runs": runs,
+            "progress": sending.progress,
+            "shipped": sending.shipped,
+            "failure": sending.failure,
+            "waiting": 0 if runs else sending.waiting(),
+            "place": sending.place(),
+        }
+
+    async def _send(self, request: Request) -> Response:
+        form = await self._form(request)
+        if self._sending.project is None:
+            raise HTTPException(409, "No project is known")
+        await run_in_threadpool(self._sending.cancel if form.get("do") == "cancel" else self._sending.start)
+        return RedirectResponse("/send", 303)
 
 
 def _selection(request: Request) -> Selection:

@@ -16,7 +16,7 @@ from conftest import environment, wait_until
 from features import needs
 from viewing import HOSTILE, Viewer, settled, start
 
-from posthog_autoinstrument.testing import OpenAIServer
+from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
 
 from .conftest import Window
 
@@ -32,7 +32,7 @@ SCREENS: dict[str, dict[str, Any]] = {
 
 def addresses(viewer: Viewer) -> Iterator[str]:
     """Every kind of page that there is."""
-    yield from ("/", "/traces", "/calls", "/sessions", "/delete", "/calls?q=nowhere", "/?since=1h&errors=1")
+    yield from ("/", "/traces", "/calls", "/sessions", "/delete", "/send", "/calls?q=nowhere", "/?since=1h&errors=1")
     yield from viewer.page("/traces").links("/trace?")
     yield from viewer.page("/calls").links("/event?")
 
@@ -218,6 +218,19 @@ def test_deleting_asks_first(store: Path, view: Callable[..., Viewer], window: O
     page.get_by_role("button", name="Delete all").click()
     page.get_by_text("9 events were deleted").wait_for()
     assert page.get_by_text("No calls yet").count() == 1
+
+
+def test_sending_is_followed(
+    store: Path, view: Callable[..., Viewer], window: Open, posthog_server: PostHogServer
+) -> None:
+    posthog_server.fail_next(Fault(status=503))
+    viewer = view(store, POSTHOG_PROJECT_TOKEN="phc_of_the_page_test", POSTHOG_HOST=posthog_server.url)
+    settled(viewer, 8)
+    page = window(viewer).page
+    page.get_by_role("link", name="Send to PostHog").click()
+    page.get_by_role("button", name="Send 9 events").click()
+    page.get_by_text("9 events were sent.").wait_for()  # by itself: nobody loads the page again
+    assert len(posthog_server.events) == 9
 
 
 def call_once(path: Path, server: OpenAIServer, words: str) -> None:
