@@ -76,7 +76,8 @@ soak: .venv-test/.wheel ## 200,000 calls: memory must stay flat; benchmarks/resu
 
 web: .venv-test/.browser ## web requests, borders, libraries, the examples in real servers, and a page in Chromium
 	@.ci/install-chromium
-	@$(call TESTS,.venv-test,-n 2 -m web)
+	@$(call TESTS,.venv-test,-n 2 -m "web and not browser")
+	@$(call TESTS,.venv-test,-m "web and browser")
 
 browser: .venv-test/.browser ## the pages of `view` in Chromium, which is installed by apt-get where it is missing
 	@.ci/install-chromium

@@ -28,7 +28,8 @@ FLOORS: dict[str, set[str]] = {
         "outbox", "spool", "facts", "retention",
     },
     "roof": {
-        "agent", "destination", "maker", "tally", "durable", "wake", "auto", "__main__", "cli", "testing", "viewer",
+        "agent", "capture", "destination", "maker", "tally", "durable", "wake", "auto", "__main__", "cli", "testing",
+        "viewer",
     },
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}

@@ -34,6 +34,9 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
     parser.add_argument("--db", metavar="PATH", help=f"the store (default: {settings.db_path})")
     parser.add_argument("--port", type=_port, metavar="N", help="the port (default: 8742, or the next free one)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, but do not open it")
+    parser.add_argument(
+        "--receive", action="store_true", help="also take events that PostHog's own SDKs send, in any language"
+    )
     options = parser.parse_args(list(arguments))
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
     from ..viewer import prices, server
     from ..viewer.app import Pages
     from ..viewer.ledger import Ledger
+    from ..viewer.receiver import Receiver
 
     path = options.db or settings.db_path
     try:
@@ -54,7 +58,8 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
         return 1
     with listener:
         opened = not options.no_browser and _has_browser()
-        server.serve(lambda port, token: Pages(path, known, settings, port, token), listener, opened, stdout)
+        receiver = Receiver(path, settings.store_max_mb * 1_000_000) if options.receive else None
+        server.serve(lambda port, token: Pages(path, known, settings, port, token), listener, opened, stdout, receiver)
     return 0
 
 

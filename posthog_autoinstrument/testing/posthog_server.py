@@ -1,44 +1,20 @@
 """A fake PostHog: records what is captured and refuses what PostHog's capture service refuses.
 
-The rules are those of capture's v0 endpoints (PostHog/posthog rust/capture, read 2026-11): one bad event fails its
-whole request. Where a rule depends on the deployment, the production value is the default.
+The rules are those of `capture`.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import threading
-import uuid
-import zlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
+from .. import capture
 from . import Answer, LoopbackServer, Request
-
-AI_PREFIX = "$ai"
-AI_EVENT_KINDS = frozenset(
-    (
-        "embedding",
-        "evaluation",
-        "evaluation_report",
-        "feedback",
-        "generation",
-        "generation_summary",
-        "metric",
-        "span",
-        "tag",
-        "trace",
-        "trace_summary",
-    )
-)
-"""What may follow the prefix and an underscore in the name of an event on the AI path."""
-
-_AI_PATHS = ("/i/v0/ai/batch",)
-_ANALYTICS_PATHS = ("/batch", "/i/v0/e")
 
 
 @dataclass(frozen=True)
@@ -74,12 +50,6 @@ class CaptureRequest:
     def json(self) -> Any:
         """The body parsed; raises ValueError where it is not JSON."""
         return json.loads(self.body)
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class PostHogServer:
@@ -142,7 +112,7 @@ class PostHogServer:
         path = request.path.partition("?")[0].rstrip("/")
         if request.method == "GET" and not path:
             return Answer(body="ok", headers={"content-type": "text/plain"})
-        if path not in _AI_PATHS + _ANALYTICS_PATHS:
+        if path not in capture.AI_PATHS + capture.ANALYTICS_PATHS:
             return Answer(404)
         if request.method != "POST":
             return Answer(405)
@@ -153,14 +123,14 @@ class PostHogServer:
         body = request.body
         events: list[dict[str, Any]] = []
         try:
-            if path in _AI_PATHS and not self.ai_path:
-                raise _Refused(404, "")
-            if len(body) > self.max_body_bytes:
-                raise _Refused(413, f"request body is {len(body)} bytes, over the {self.max_body_bytes}-byte limit")
-            body = _decompress(body)
-            events = self._read_events(path, body)
+            if path in capture.AI_PATHS and not self.ai_path:
+                raise capture.Refused(404, "")
+            limits = capture.Limits(self.max_event_bytes, self.max_analytics_event_bytes, self.max_body_bytes)
+            capture.check_size(len(body), limits)
+            body = capture.decompressed(body, capture.INFLATES * max(len(body), capture.Limits.max_body_bytes))
+            events = capture.events_of(path, body, limits)
             answer = Answer(body={"status": "Ok"})
-        except _Refused as refused:
+        except capture.Refused as refused:
             answer = Answer(refused.status, body=str(refused), headers={"content-type": "text/plain"})
         if fault is not None:
             events = events if fault.recorded else []
@@ -172,78 +142,3 @@ class PostHogServer:
             self.events.extend(events)
             self._changed.notify_all()
         return answer
-
-    def _read_events(self, path: str, body: bytes) -> list[dict[str, Any]]:
-        """The events of a request body that capture would take. Raises _Refused with capture's status otherwise."""
-        try:
-            parsed = json.loads(body, parse_constant=_refuse_constant)
-        except ValueError as error:  # UnicodeDecodeError is one too
-            raise _Refused(400, f"failed to parse request: {error}") from None
-        if not isinstance(parsed, dict):
-            raise _Refused(400, "failed to parse request: not an object")
-        batch = parsed.get("batch", [parsed] if path == "/i/v0/e" else None)
-        if not isinstance(batch, list) or not all(isinstance(event, dict) for event in batch):
-            raise _Refused(400, "failed to parse request: batch is not a list of events")
-        if not batch:
-            raise _Refused(400, "submitted an empty batch")
-        _check_token([parsed, *batch])
-        for event in batch:
-            self._check_event(path, event)
-        return batch
-
-    def _check_event(self, path: str, event: dict[str, Any]) -> None:
-        name = event.get("event")
-        if not isinstance(name, str) or not name:
-            raise _Refused(400, "event submitted with an empty or missing event name")
-        properties = event.get("properties", {})
-        if not isinstance(properties, dict):
-            raise _Refused(400, "failed to parse request: properties is not an object")
-        if not (event.get("distinct_id") or properties.get("distinct_id") or event.get("$distinct_id")):
-            raise _Refused(400, "event submitted without a distinct_id")
-        if event.get("uuid"):
-            try:
-                uuid.UUID(event["uuid"])
-            except (ValueError, AttributeError, TypeError):
-                raise _Refused(400, "failed to parse request: malformed uuid") from None
-        prefix, _, kind = name.partition("_")
-        is_ai = prefix == AI_PREFIX and kind in AI_EVENT_KINDS
-        if path in _AI_PATHS and not is_ai:
-            raise _Refused(400, f"event {name} is not an AI event")
-        try:
-            size = len(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode())
-        except UnicodeEncodeError:
-            raise _Refused(400, "failed to parse request: lone surrogate") from None
-        limit = self.max_event_bytes if path in _AI_PATHS else self.max_analytics_event_bytes
-        if size > limit:
-            kind = "AI event" if is_ai else "event"
-            raise _Refused(
-                413, f"maximum {kind} size exceeded: {kind} {name} is {size} bytes, over the {limit}-byte limit"
-            )
-
-
-def _check_token(sources: list[dict[str, Any]]) -> None:
-    tokens = []
-    for source in sources:
-        properties = source.get("properties")
-        tokens += [source.get("api_key"), source.get("token")]
-        tokens.append(properties.get("token") if isinstance(properties, dict) else None)
-    given = {token for token in tokens if isinstance(token, str) and token}
-    if not given:
-        raise _Refused(401, "API key is not provided")
-    if len(given) > 1:
-        raise _Refused(401, "events submitted with several different tokens")
-    if not given.pop().startswith("phc_"):
-        raise _Refused(401, "API key is not valid: personal_api_key")
-
-
-def _decompress(body: bytes) -> bytes:
-    if not body.startswith(b"\x1f\x8b"):  # capture looks at the bytes, not at Content-Encoding
-        return body
-    try:
-        return gzip.decompress(body)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _Refused(400, f"failed to decode request: {error}") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from .. import __version__
 from ..config import Config
@@ -74,7 +75,8 @@ class Pages:
             lifespan=self._lifespan,
             exception_handlers={StoreError: self._broken, HTTPException: self._refused},
         )
-        self.app = self._fence = Fence(inner, port, token)
+        self._fence = Fence(inner, port, token)
+        self.app: ASGIApp = self._fence
 
     def _ledger(self) -> Ledger:
         return Ledger(self._path, self._prices)

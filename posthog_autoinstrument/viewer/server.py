@@ -14,6 +14,7 @@ from typing import TextIO
 import uvicorn
 
 from .app import Pages
+from .receiver import Gate, Receiver
 
 DEFAULT_PORT = 8742
 _TRIED = 20
@@ -53,14 +54,20 @@ def _explain(port: int, error: OSError) -> str:
     return f"port {port} cannot be used: {error.strerror or error}"
 
 
-def serve(make_pages: Callable[[int, str], Pages], listener: socket.socket, open_browser: bool, stdout: TextIO) -> None:
+def serve(
+    make_pages: Callable[[int, str], Pages],
+    listener: socket.socket,
+    open_browser: bool,
+    stdout: TextIO,
+    receiver: Receiver | None = None,
+) -> None:
     """Serve the page until Ctrl-C or SIGTERM. `make_pages` is given the port and the token of its address."""
     token = secrets.token_urlsafe(24)
     port = listener.getsockname()[1]
     pages = make_pages(port, token)
     address = f"http://{HOST}:{port}/?token={token}"
     config = uvicorn.Config(
-        pages.app,
+        pages.app if receiver is None else Gate(pages.app, receiver, port),
         loop="asyncio",
         http="h11",
         ws="none",
@@ -71,6 +78,11 @@ def serve(make_pages: Callable[[int, str], Pages], listener: socket.socket, open
         timeout_graceful_shutdown=1,
     )
     stdout.write(f"The page is at {address}\nOnly this machine can open it. Ctrl-C ends it.\n")
+    if receiver is not None:
+        stdout.write(
+            f"Events are received at http://{HOST}:{port}: give that to an SDK of PostHog's as its host, "
+            "and any project token that begins with phc_.\n"
+        )
     stdout.flush()
     if open_browser:
         webbrowser.open(address)
@@ -78,3 +90,5 @@ def serve(make_pages: Callable[[int, str], Pages], listener: socket.socket, open
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
     except KeyboardInterrupt:  # uvicorn raises the signal again that ended it
         stdout.write("\n")
+    if receiver is not None:
+        stdout.write(f"{receiver.kept} events were received; {receiver.others} that tell of no model were not kept.\n")
