@@ -44,7 +44,7 @@ ONLY_IN = {
     "httpx2": set(),
     "posthog": set(),
     # Of the extra `viewer`: who has it not must be able to import the rest of it.
-    "starlette": {"viewer.app", "viewer.fence", "viewer.views"},
+    "starlette": {"viewer.app", "viewer.fence", "viewer.views", "viewer.receiver"},
     "uvicorn": {"viewer.server"},
     "jinja2": {"viewer.rendering"},
     "markupsafe": {"viewer.rendering"},
