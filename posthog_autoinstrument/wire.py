@@ -8,6 +8,7 @@ of 0.65, pickle and copy.
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import sys
@@ -44,10 +45,13 @@ def patch_stream(cls: type, is_async: bool) -> list[str]:
 
 
 def _closes(reader: Any) -> bool:
-    """Whether `Stream.__stream__` closes the response when it ends in any way. Before openai 2.9 it does not, and an
-    error event inside the stream would end the call only when its exception is freed."""
+    """Whether `Stream.__stream__` closes the response when it ends in any way. Before openai 2.9 it does not (2.8 only
+    at its end), and an error event inside the stream would end the call only when its exception is freed."""
     code = getattr(inspect.unwrap(reader), "__code__", None)
-    return code is None or not {"close", "aclose"}.isdisjoint(code.co_names)
+    if code is None:
+        return True
+    # Of a `finally` the compiler makes two copies: for the end, and for an exception (CPython 3.10 to 3.13).
+    return sum(one.argval in ("close", "aclose") for one in dis.get_instructions(code)) > 1
 
 
 def patch(cls: type, name: str, tap: Callable[[Any], Any]) -> bool:

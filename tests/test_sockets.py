@@ -240,6 +240,7 @@ class TestResponses:
         assert asyncio.run(main())[-1] == "response.completed"
         assert_answered(*captured(1), "hello", server)
 
+    @needs("beta.responses.connect")
     def test_beta(self, make_server, captured):
         server = make_server(answering)
         with client_of(server) as client, client.beta.responses.connect() as connection:
@@ -951,6 +952,7 @@ class TestTheProgram:
 
 
 @has_responses
+@needs("beta.responses.connect")
 def test_doctor_shows_the_connections(run_program):
     done = run_program(
         "import sys; from posthog_autoinstrument.cli import main; sys.exit(main(['doctor']))", token=True
