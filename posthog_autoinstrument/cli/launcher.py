@@ -68,7 +68,7 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     if not settings.disabled and (settings.local or settings.token is None):
         where = f"calls are kept in {settings.db_path}"
         unless = "" if settings.local else " unless the program sets a PostHog token in code"
-        guard.say(f"{where}{unless}; see them: posthog-instrument events")
+        guard.say(f"{where}{unless}; see them: posthog-instrument view, or events")
     if os.name == "nt":
         return _run_and_wait(program, arguments, environ)
     for stream in (sys.stdout, sys.stderr):
