@@ -76,6 +76,7 @@ soak: .venv-test/.wheel ## 200,000 calls: memory must stay flat; benchmarks/resu
 
 web: .venv-test/.browser ## web requests, borders, libraries, the examples in real servers, and a page in Chromium
 	@.ci/install-chromium
+	@.ci/install-redis
 	@$(call TESTS,.venv-test,-n 2 -m "web and not browser")
 	@$(call TESTS,.venv-test,-m "web and browser")
 

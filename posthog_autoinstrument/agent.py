@@ -111,6 +111,9 @@ class Agent:
             if package is not None and not getattr(package.__spec__, "_initializing", False):
                 self.check_patched(hook)
             finder.watch(hook.provider.package, self._package_loaded(hook))
+        for name in wake.RQ_WORKERS:
+            finder.watch(name, wake.rq_worker_loaded)
+            wake.rq_worker_loaded(name)
         finder.watch(elsewhere.MIDDLEWARE, elsewhere.mark_middleware)
         if elsewhere.MIDDLEWARE in sys.modules:
             elsewhere.mark_middleware(elsewhere.MIDDLEWARE)
@@ -345,6 +348,12 @@ def instrument() -> None:
 def terminate(number: int) -> bool:
     """What a signal that ends the process calls first. See `Agent.terminate`."""
     return _agent is not None and bool(guard.attempt("deliver events on a signal", _agent.terminate, number))
+
+
+def deliver() -> None:
+    """Deliver what waits: this process ends in a way that runs no exit hook. Never raises."""
+    if _agent is not None:
+        guard.attempt("deliver events", _agent.close)
 
 
 def flush(timeout_s: float | None = None) -> bool:

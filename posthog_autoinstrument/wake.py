@@ -22,7 +22,11 @@ UVICORN_WORKERS = ("uvicorn_worker._workers", "uvicorn.workers")
 """Where gunicorn's worker class for uvicorn is. It sets SIGTERM to its default and then kills itself by it."""
 
 
-BORDERS = ("celery.signals", "dramatiq.worker")
+RQ_WORKERS = ("rq.worker", "rq.worker.base")
+"""Where RQ's worker is, in 1.16 to 2 and in 3. Each job runs in a child that ends by `os._exit`, without any hook."""
+
+
+BORDERS = ("celery.signals", "dramatiq.worker", "rq.job")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
 
 
@@ -100,6 +104,8 @@ def wake() -> None:
             found.after[name] = _border_loaded
         for name in UVICORN_WORKERS:
             found.after[name] = _uvicorn_worker_loaded
+        for name in RQ_WORKERS:
+            found.after[name] = rq_worker_loaded
         handle_sigterm()
         _expect_summary()
 
@@ -155,6 +161,28 @@ def _uvicorn_worker_loaded(name: str) -> None:
         handle_sigterm()
 
     worker.init_signals = init_signals_and_ours
+
+
+def rq_worker_loaded(name: str) -> None:
+    """Have the process of a job deliver what waits before it ends. Never raises."""
+    module = sys.modules.get(name)
+    for cls in (getattr(module, "BaseWorker", None), getattr(module, "Worker", None)):
+        perform = vars(cls).get("perform_job") if cls is not None else None
+        if cls is not None and perform is not None and not hasattr(perform, SENTINEL):
+            cls.perform_job = _delivering(perform)
+
+
+def _delivering(perform: "Any") -> "Any":
+    def perform_job(self: "Any", *args: "Any", **kwargs: "Any") -> "Any":
+        try:
+            return perform(self, *args, **kwargs)
+        finally:
+            agent = sys.modules.get(__name__.rpartition(".")[0] + ".agent")
+            if agent is not None and getattr(self, "_is_horse", False):
+                agent.deliver()
+
+    setattr(perform_job, SENTINEL, True)
+    return perform_job
 
 
 def _border_loaded(name: str) -> None:

@@ -37,6 +37,7 @@ BORDERS = {
     "celery.signals": "celery",
     "dramatiq.actor": "dramatiq",
     "dramatiq.worker": "dramatiq",
+    "rq.job": "rq",
 }
 """Module -> the file that patches it."""
 SERVICES = {
