@@ -6,6 +6,7 @@ What is deleted is overwritten in the file, too (`PRAGMA secure_delete`).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from .store import WORDS_BLOCK, Store, StoreError
 
@@ -33,8 +34,8 @@ def prune(store: Store, max_bytes: int = DEFAULT_MAX_BYTES, max_age_days: float 
         if deleted:
             store.run("DELETE FROM sent WHERE uuid NOT IN (SELECT uuid FROM events)")
             _count_deletion(store)
-    if deleted:
-        _shrink(store)
+    if deleted or store.free_bytes() > max_bytes // 10:
+        _attempt(store.free_pages)
     return deleted
 
 
@@ -48,14 +49,14 @@ def delete_all(store: Store) -> int:
             store.run(f"DELETE FROM {table}")
         store.set_mark("without facts", 0)
         _count_deletion(store)
-    _shrink(store)
+    _attempt(store.rewrite)
     return deleted
 
 
-def _shrink(store: Store) -> None:
+def _attempt(shrink: Callable[[], None]) -> None:
     """Make the file smaller, as far as other processes let it be: what went is overwritten in any case."""
     try:
-        store.free_pages()
+        shrink()
     except StoreError as error:
         if not error.transient:
             raise

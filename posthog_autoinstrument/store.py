@@ -92,6 +92,9 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
 WORDS_BLOCK = 4096
 """How many numbers share one index of words. An index goes as a whole: single words would linger in its pages."""
 
+_PAGES_AT_ONCE = 500
+"""Pages (of 4 KB) that one transaction gives back to the disk: others wait for it, some 0.1 s."""
+
 _UNSENT = "uuid NOT IN (SELECT uuid FROM sent WHERE project = ?)"
 
 _TRANSIENT = ("locked", "busy", "full", "disk i/o error", "interrupted")
@@ -274,14 +277,33 @@ class Store:
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
 
-    def free_pages(self) -> None:
-        """Give the pages that hold nothing back to the disk, and empty the write-ahead log."""
+    def free_pages(self, budget_s: float = 1.0) -> None:
+        """Give pages that hold nothing back to the disk, for about `budget_s` seconds, and empty the write-ahead log.
+
+        SQLite looks for each page in the list of all free ones: 20,000 of 20,000 take 1 s, of 140,000 they take 17 s.
+        """
+        until = time.monotonic() + budget_s
         try:
-            # It frees a page a step, and `execute` takes one step of what returns no columns.
-            self._db.executescript("PRAGMA incremental_vacuum")
+            while time.monotonic() < until and (free := self._number("PRAGMA freelist_count")):
+                # It frees a page a step, and `execute` takes one step of what returns no columns.
+                self._db.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+                if self._number("PRAGMA freelist_count") >= free:  # not a file of ours from the beginning
+                    break
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
+
+    def rewrite(self) -> None:
+        """Write what is left anew, to a file as small as that, and empty the write-ahead log."""
+        try:
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from None
+
+    def free_bytes(self) -> int:
+        """Bytes of the file that hold nothing. A read of the file's header."""
+        return self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size")
 
     def mark(self, name: str) -> str | None:
         """What `set_mark` said last."""
@@ -335,12 +357,15 @@ class Store:
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
 
-    def mark_sent(self, project: str, numbers: Sequence[int]) -> None:
-        """Remember that these events have gone to a project."""
-        statement = "INSERT OR IGNORE INTO sent SELECT ?, uuid FROM events WHERE rowid = ?"
+    def mark_sent(self, project: str, uuids: Iterable[str]) -> None:
+        """Remember that these events have gone to a project. Those that are here no longer are forgotten.
+
+        By uuid: numbers of rows that were deleted are given to new ones.
+        """
+        statement = "INSERT OR IGNORE INTO sent SELECT ?, uuid FROM events WHERE uuid = ?"
         try:
             with _Immediate(self._db):
-                self._db.executemany(statement, [(project, number) for number in numbers])
+                self._db.executemany(statement, [(project, uuid) for uuid in uuids])
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
 
@@ -366,14 +391,16 @@ class Store:
             raise explain(self.path, error) from None
 
     def _set_up(self, timeout_s: float) -> None:
-        version = self._number("PRAGMA user_version")
+        with self.snapshot():  # another process may make the file just now
+            version = self._number("PRAGMA user_version")
+            foreign = self._number("PRAGMA application_id") != _APPLICATION_ID
+            filled = self._number("SELECT count(*) FROM sqlite_master") > 0
         if version > len(_MIGRATIONS):
             raise StoreError(
                 f"{self.path} was written by a newer version (its format is {version}, this version knows "
                 f"{len(_MIGRATIONS)}): upgrade posthog-autoinstrument or choose another file"
             )
-        foreign = self._number("PRAGMA application_id") != _APPLICATION_ID
-        if foreign and self._number("SELECT count(*) FROM sqlite_master"):
+        if foreign and filled:
             raise StoreError(f"{self.path} is another program's database: choose another file")
         if foreign:
             # Before there is anything in the file, and before WAL writes its first page: later it has no effect.

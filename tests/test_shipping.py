@@ -18,6 +18,8 @@ from posthog_autoinstrument.cli import send
 from posthog_autoinstrument.store import StoreError
 from posthog_autoinstrument.testing import PostHogServer
 from posthog_autoinstrument.testing.posthog_server import Fault
+from posthog_autoinstrument.viewer.ledger import Ledger
+from posthog_autoinstrument.viewer.selection import Selection
 from posthog_autoinstrument.viewer.shipping import NoProjectError, Progress, Shipment, Shipped
 
 
@@ -132,3 +134,27 @@ def test_the_store_is_sent_where_there_is_a_spool_too(
         assert out.getvalue() == "250 sent, 0 left\n"
     finally:
         config.load()
+
+
+def test_new_events_are_not_taken_for_sent_ones_that_were_deleted(
+    path: Path, settings: config.Config, posthog_server: PostHogServer
+) -> None:
+    """A row's number is given again when the last row is gone."""
+    added = False
+
+    def delete_meanwhile(progress: Progress) -> None:
+        nonlocal added
+        if progress.waiting and not added:
+            added = True
+            with Ledger(path) as ledger:
+                ledger.delete_all()
+            write(path, [call(NOON + number, user="new") for number in range(300)])
+
+    posthog_server.fail_next(Fault(503))
+    Shipment(path, settings, delete_meanwhile).run()
+    assert added
+    Shipment(path, settings).run()
+    with Ledger(path) as ledger:
+        stored = {event["uuid"] for event in ledger.export(Selection())}
+    assert len(stored) == 300
+    assert stored <= {event["uuid"] for event in posthog_server.events}

@@ -103,6 +103,8 @@ class _Rows:
         self._store = store
         self._project = project
         self._last = 0
+        self._uuids: dict[int, str] = {}
+        """Of the events that were given last."""
 
     def next(self, limit: int) -> list[Event] | None:
         """The next events; None where there are no more."""
@@ -110,11 +112,12 @@ class _Rows:
         if not rows:
             return None
         self._last = rows[-1][0]
+        self._uuids = {number: uuid for number, uuid, _, _ in rows}
         return [Event(uuid, name, body.encode("utf-8"), (number,)) for number, uuid, name, body in rows]
 
     def done(self, numbers: Sequence[int]) -> None:
         """These were delivered, or cannot be."""
-        self._store.mark_sent(self._project, numbers)
+        self._store.mark_sent(self._project, [self._uuids[number] for number in numbers])
 
     def spill(self, numbers: Sequence[int]) -> None:
         """They stay where they are."""
