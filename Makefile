@@ -28,7 +28,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak web browser screenshots packages elsewhere beside frameworks steps memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak web browser screenshots view-speed packages elsewhere beside frameworks steps memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -87,6 +87,10 @@ browser: .venv-test/.browser ## the pages of `view` in Chromium, which is instal
 screenshots: .venv-test/.browser ## the README's pictures, docs/images/, from the demo's data
 	@.ci/install-chromium
 	@.venv-test/bin/python tests/browser/screenshots.py
+
+view-speed: .venv-test/.browser ## how long the pages of `view` take with 100,000 calls: first paint, answers; VIEW_CALLS=10000
+	@.ci/install-chromium
+	@.venv-test/bin/python tests/browser/speed.py
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)

@@ -174,7 +174,7 @@ def viewer(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def settled(viewer: Viewer, calls: int) -> None:
     """Wait until all calls are read in and priced."""
-    wait_until(lambda: f"{calls} in all" in viewer.page("/").text, f"the overview does not show {calls} calls")
+    wait_until(lambda: f"{calls:,} in all" in viewer.page("/").text, f"the overview does not show {calls} calls")
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ from .sending import Sending
 from .shapes import Pricing
 
 REFRESH_EVERY_S = 1.0
+_REFRESH_S = 0.1
+"""For as long it reads events in at a stretch: a page may have to wait for that."""
 _FAREWELL_S = 2.0
 """How long the end of the page waits for a shipment to stop."""
 
@@ -75,6 +77,7 @@ class Pages:
             lifespan=self._lifespan,
             exception_handlers={StoreError: self._broken, HTTPException: self._refused},
         )
+        inner.state.choices = views.Choices()
         self._fence = Fence(inner, port, token)
         self.app: ASGIApp = self._fence
 
@@ -97,10 +100,12 @@ class Pages:
             except StoreError:
                 pass  # each page says so itself
             await asyncio.sleep(0.05 if self._left else REFRESH_EVERY_S)
+            while self._fence.open:  # who looks at the page comes first
+                await asyncio.sleep(0.05)
 
     def _refresh(self) -> int:
         with self._ledger() as ledger:
-            return ledger.refresh()
+            return ledger.refresh(_REFRESH_S)
 
     # --- pages ---
 

@@ -52,6 +52,8 @@ class Fence:
         self._session = _derived(token, "session")
         self._names = frozenset(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]"))
         self.form_secret = _derived(token, "form")
+        self.open = 0
+        """Requests that are being answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it here."""
@@ -61,7 +63,11 @@ class Fence:
         if scope["type"] != "http":
             return  # there are no WebSockets; the server closes them
         answer = self._refusal(scope)
-        await (answer or self._app)(scope, receive, _with_headers(send))
+        self.open += 1
+        try:
+            await (answer or self._app)(scope, receive, _with_headers(send))
+        finally:
+            self.open -= 1
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)

@@ -96,7 +96,7 @@ def plant(entries: Sequence[Entry]) -> Tree:
                 tokens=sum(tokens) if tokens else None,
             )
         )
-    step = nice_step(length / 4)
+    step = nice_step(length / 5)
     ticks = tuple((100 * n * step / length, n * step) for n in range(int(length / step) + 1))
     return Tree(tuple(rows), remarks, trace, started, ended - started, ticks)
 

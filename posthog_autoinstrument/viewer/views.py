@@ -30,11 +30,30 @@ KINDS = ("generation", "embedding", "span", "trace", "feedback", "metric")
 Values = dict[str, Any]
 
 
-def _filters(ledger: Ledger, selection: Selection) -> Values:
+class Choices:
+    """The values that filters offer. They are read from the whole table, so they may be some seconds old."""
+
+    MAX_AGE_S = 5.0
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = {}
+        self._version: str | None = None
+        self._until = 0.0
+
+    def of(self, ledger: Ledger) -> dict[str, list[str]]:
+        """Model, user, endpoint: their values, the last used first."""
+        version = ledger.version()
+        if version != self._version and time.monotonic() >= self._until:
+            self._found = {by: ledger.choices(by, MAX_CHOICES) for by, _ in _GROUPED}
+            self._version = version
+            self._until = time.monotonic() + self.MAX_AGE_S
+        return self._found
+
+
+def _filters(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """What the bar of filters offers. A value in force is offered, too, if nothing has it (any more)."""
     offered = {}
-    for by, _ in _GROUPED:
-        values = ledger.choices(by, MAX_CHOICES)
+    for by, values in request.app.state.choices.of(ledger).items():
         wanted = getattr(selection, by)
         offered[by] = [wanted, *values] if wanted and wanted not in values else values
     return {"offered": offered, "ranges": RANGES, "kinds": KINDS}
@@ -54,7 +73,11 @@ def overview(ledger: Ledger, selection: Selection, request: Request) -> Values:
         }
 
     # Called by the template, once what stands above the figures has been sent.
-    return {**_filters(ledger, selection), "figures": figures_of, "deleted": request.query_params.get("deleted")}
+    return {
+        **_filters(ledger, selection, request),
+        "figures": figures_of,
+        "deleted": request.query_params.get("deleted"),
+    }
 
 
 _GROUPED: tuple[tuple[By, str], ...] = (("model", "Models"), ("user", "Users"), ("endpoint", "Endpoints"))
@@ -63,19 +86,19 @@ _GROUPED: tuple[tuple[By, str], ...] = (("model", "Models"), ("user", "Users"), 
 def traces(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """The list of traces, newest first."""
     page = ledger.traces(selection, request.query_params.get("before", ""), PAGE)
-    return {**_filters(ledger, selection), "page": page, "before": request.query_params.get("before", "")}
+    return {**_filters(ledger, selection, request), "page": page, "before": request.query_params.get("before", "")}
 
 
 def calls(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """The list of events, newest first; also what a search finds."""
     page = ledger.events(selection, request.query_params.get("before", ""), PAGE)
-    return {**_filters(ledger, selection), "page": page, "before": request.query_params.get("before", "")}
+    return {**_filters(ledger, selection, request), "page": page, "before": request.query_params.get("before", "")}
 
 
 def sessions(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """Conversations: the traces that name the same session."""
     groups = [group for group in ledger.groups(selection, "session", 200) if group.key]
-    return {**_filters(ledger, selection), "groups": groups}
+    return {**_filters(ledger, selection, request), "groups": groups}
 
 
 def deletion(ledger: Ledger, selection: Selection, request: Request) -> Values:
@@ -216,6 +239,8 @@ def _details(full: Full, said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("span_type", "Type"),
         ("span_name", "Name"),
         ("tokens_source", "Tokens from"),
+        ("session_id", "Session"),
+        ("trace_id", "Trace"),
         ("span_id", "Span"),
         ("parent_id", "Parent"),
         ("lib", "Recorded by"),
@@ -223,4 +248,6 @@ def _details(full: Full, said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value = said.get(key)
         if value is not None and value != "":
             yield title, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if full.entry.user:
+        yield "User", full.entry.user
     yield "Event", full.entry.uuid

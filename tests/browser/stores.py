@@ -1,0 +1,66 @@
+"""Stores of any size with the demo's calls in them: each run of it at another time, with ids and users of its own."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import uuid
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from viewing import clean_environment
+
+from posthog_autoinstrument.facts import summary
+from posthog_autoinstrument.sinks import Event
+from posthog_autoinstrument.sinks.local import LocalSink
+from posthog_autoinstrument.store import Store
+
+CALLS_OF_A_RUN = 8
+_NAMES = ("ada", "grace", "edsger", "barbara", "alan", "margaret", "donald", "frances")
+
+
+def run_demo(path: Path) -> None:
+    """The real demo, its calls in the store at `path`."""
+    command = [sys.executable, "-m", "posthog_autoinstrument", "--local", "demo"]
+    environ = clean_environment(POSTHOG_AUTOINSTRUMENT_DB=str(path))
+    subprocess.run(command, env=environ, cwd=path.parent, capture_output=True, timeout=60, check=True)
+
+
+def spread(demo: Path, path: Path, runs: int, hours: float, seed: int = 1, users: int = 8) -> None:
+    """The calls of the demo's store `runs` times over the last `hours`, in a new store."""
+    with Store(demo) as store:
+        events = list(store.read())
+    ids = {event["uuid"] for event in events}
+    for event in events:
+        for name, value in event["properties"].items():
+            if isinstance(value, str) and name.endswith(("trace_id", "span_id", "session_id", "parent_id")):
+                ids.add(value)
+    text = json.dumps(events)
+    chance = random.Random(seed)
+    sink = LocalSink(path, summary, max_bytes=2**40)
+    batch: list[Event] = []
+    for place in sorted(chance.random() for _ in range(runs)):
+        made = text
+        for ident in ids:
+            made = made.replace(ident, str(uuid.UUID(int=chance.getrandbits(128), version=4)))
+        number = chance.randrange(users)
+        for person in ("ada", "grace"):
+            name = _NAMES[number % len(_NAMES)] + ("" if number < len(_NAMES) else str(number))
+            made = made.replace(f"{person}@example.com", f"{name}@example.com")
+            number = (number + 1) % users
+        back = timedelta(hours=hours * (1 - place))
+        for event in json.loads(made):
+            event["timestamp"] = (datetime.fromisoformat(event["timestamp"]) - back).isoformat()
+            batch.append(Event(event["uuid"], event["event"], json.dumps(event).encode(), (len(batch),)))
+        if len(batch) >= 900:
+            _write(sink, batch)
+            batch = []
+    _write(sink, batch)
+
+
+def _write(sink: LocalSink, batch: list[Event]) -> None:
+    if batch:
+        outcome = sink.send(batch, 60.0)
+        assert outcome.kind == "delivered", outcome
