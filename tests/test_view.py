@@ -334,6 +334,34 @@ def test_pages_of_lists(view, tmp_path, run_program: Callable[..., Ran]) -> None
         assert len(seen) == len(set(seen)) == 120
 
 
+def test_a_trace_of_thousands_of_steps_and_a_call_of_megabytes(view, tmp_path, run_program: Callable[..., Ran]) -> None:
+    run_program(
+        """
+        import openai
+        from posthog_autoinstrument import posthog_context, posthog_span
+        with posthog_context(trace_id="long"):
+            with posthog_span("all of it"):
+                for number in range(1500):
+                    with posthog_span(f"step {number}"):
+                        pass
+        openai.OpenAI().chat.completions.create(
+            model="gpt-4o-mini", messages=[{"role": "user", "content": "word " * 400_000}])
+        """,
+        token=False,
+    )
+    viewer = view(tmp_path / "state" / "events.db")
+    settled(viewer, 1)
+    page = viewer.page("/trace?id=long")
+    assert "The first 1,000 of 1,501 steps." in page.text
+    assert len(page.links("/event?")) == 1_000
+    call = viewer.page("/calls?kind=generation").links("/event?")[0]
+    answer = viewer.get(call)
+    assert len(answer.content) < 300_000
+    assert "characters are not shown here; all of it is in the JSON below" in answer.text
+    (message,) = viewer.get(call.replace("/event?", "/event.json?")).json()["properties"]["$ai_input"]
+    assert len(message["content"]) > 1_000_000
+
+
 # --- text that would like to be more ---
 
 
@@ -496,6 +524,32 @@ def run(*options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *options], env=clean_environment(**environ), capture_output=True, text=True, timeout=30, check=False
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the browser is named as on Unix")
+def test_the_browser_opens_the_address_and_nobody_waits_for_it(store, tmp_path) -> None:
+    (tmp_path / "browser.py").write_text(
+        "import sys, time, pathlib\n"
+        "pathlib.Path(sys.argv[0] + '.new').write_text(sys.argv[1])\n"
+        "pathlib.Path(sys.argv[0] + '.new').rename(sys.argv[0] + '.opened')\n"
+        "time.sleep(60)\n"
+    )
+    opened = tmp_path / "browser.py.opened"
+    command = [part for part in COMMAND if part != "--no-browser"]
+    environ = clean_environment(BROWSER=f"{sys.executable} {tmp_path / 'browser.py'} %s", DISPLAY=":0")
+    with subprocess.Popen(
+        [*command, "--db", str(store), "--port", "0"], env=environ, text=True, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://\S+", process.stdout.readline())
+            wait_until(opened.exists, "no browser was opened")
+            assert address is not None
+            assert opened.read_text() == address[0]
+            assert requests.get(address[0], timeout=30).status_code == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 0
 
 
 def test_a_port_that_is_taken(view, store) -> None:

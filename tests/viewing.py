@@ -120,13 +120,13 @@ def store(demo_store: Path, tmp_path: Path) -> Path:
 def start(path: Path, *options: str, **environ: str) -> Viewer:
     """The page of a store, at a free port unless `options` say otherwise."""
     command = [*COMMAND, "--db", str(path), *(options or ("--port", "0"))]
+    return started(command, clean_environment(**environ), Path(path.anchor))
+
+
+def started(command: list[str], environ: dict[str, str], folder: Path) -> Viewer:
+    """The page that a command serves, opened."""
     process = subprocess.Popen(
-        command,
-        env=clean_environment(**environ),
-        cwd=path.anchor,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        command, env=environ, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
     address = re.search(r"http://\S+", process.stdout.readline())
@@ -149,14 +149,14 @@ def end(viewer: Viewer) -> None:
 @pytest.fixture
 def view() -> Iterator[Callable[..., Viewer]]:
     """`view(path)`: the page of a store; ended after the test."""
-    started: list[Viewer] = []
+    opened: list[Viewer] = []
 
     def view(path: Path, *options: str, **environ: str) -> Viewer:
-        started.append(start(path, *options, **environ))
-        return started[-1]
+        opened.append(start(path, *options, **environ))
+        return opened[-1]
 
     yield view
-    for viewer in started:
+    for viewer in opened:
         end(viewer)
 
 

@@ -7,6 +7,7 @@ import errno
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable
 from typing import TextIO
@@ -85,7 +86,8 @@ def serve(
         )
     stdout.flush()
     if open_browser:
-        webbrowser.open(address)
+        # Not here: some browsers make whoever opens them wait until they are closed.
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     try:
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
     except KeyboardInterrupt:  # uvicorn raises the signal again that ended it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import environment, wait_until
 from features import needs
-from viewing import HOSTILE, Viewer, settled, start
+from viewing import HOSTILE, Viewer, clean_environment, end, settled, start, started
 
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
 
@@ -87,6 +88,27 @@ def test_from_the_overview_to_one_generation_and_back(viewer: Viewer, window: Op
     page.wait_for_url(first)
     page.locator("[data-up]").click()
     page.wait_for_url("**/trace?*")
+
+
+def test_the_command_that_the_demo_prints_shows_its_calls_with_costs(tmp_path: Path, window: Open) -> None:
+    scripts = str(Path(sys.executable).parent)
+    environ = clean_environment(
+        POSTHOG_AUTOINSTRUMENT_DB=str(tmp_path / "events.db"), PATH=f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    )
+    demo = subprocess.run(
+        ["posthog-instrument", "--local", "demo"], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    printed = re.search(r"^ +(\S*posthog-instrument view)$", demo.stdout, re.MULTILINE)
+    assert printed is not None, demo.stdout
+    viewer = started([*printed[1].split(), "--no-browser", "--port", "0"], environ, tmp_path)
+    try:
+        settled(viewer, 8)
+        wait_until(lambda: "all calls priced" in viewer.page("/").text, "no costs")
+        page = window(viewer).go("/")
+        assert page.get_by_text("8 in all").count() == 1
+        assert page.locator(".tiles").get_by_text(re.compile(r"^\$0\.0000\d+")).count() == 1
+    finally:
+        end(viewer)
 
 
 def test_filters_apply_at_once_and_stay_in_the_address(viewer: Viewer, window: Open) -> None:
