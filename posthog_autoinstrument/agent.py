@@ -230,7 +230,7 @@ class Agent:
         from .tally import Tally, where_to_look
 
         tally = (self._maker.tally if self._maker is not None else None) or Tally()
-        guard.say_once("summary", tally.line(self.config.prices_path, where_to_look(self.courier.sink)))
+        guard.say_once("summary", tally.line(self.config.prices_path, where_to_look(self.courier.sink, self.config.db)))
 
     def terminate(self, number: int) -> bool:
         """Signal `number` wants to end this process: deliver first, as at exit.

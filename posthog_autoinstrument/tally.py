@@ -6,6 +6,7 @@ over: the list of prices comes with an HTTP library, and openai 3 behaves by wha
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from . import guard
@@ -19,14 +20,16 @@ _MAX_PRICED = 10_000
 """Calls whose cost is looked up at the end; they take some 5 MB until then, and 0.3 s. Of more it is not known."""
 
 
-def where_to_look(sink: Sink | None) -> str:
-    """Where the events of this process are."""
+def where_to_look(sink: Sink | None, db: str | None) -> str:
+    """Where the events of this process are. `db` is the local store, where it is not the usual one."""
     host = getattr(sink, "host", None)
     if host is not None:
         from .viewer.links import traces_url
 
         return f"see them: {traces_url(host) or 'PostHog'}"
-    return "see them: posthog-instrument view" if getattr(sink, "path", None) is not None else "they are kept nowhere"
+    if getattr(sink, "path", None) is None:
+        return "they are kept nowhere"
+    return f"see them: posthog-instrument view{f' --db {shlex.quote(db)}' if db else ''}"
 
 
 class Tally:

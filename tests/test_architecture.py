@@ -48,6 +48,11 @@ ONLY_IN = {
     "uvicorn": {"viewer.server"},
     "jinja2": {"viewer.rendering"},
     "markupsafe": {"viewer.rendering"},
+    "genai_prices": {"viewer.prices"},
+    "tomllib": {"viewer.ownprices"},
+    "tomli": {"viewer.ownprices"},
+    # Of the extra `cli`.
+    "rich": {"cli.stats"},
 }
 START_UP = {"wake"}
 BROAD_EXCEPT = {"guard", "wake"}

@@ -8,16 +8,23 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
 from stored import NOON, call, span, write
 
+from posthog_autoinstrument import facts
 from posthog_autoinstrument import store as store_module
 from posthog_autoinstrument.retention import prune
+from posthog_autoinstrument.sinks import Event
+from posthog_autoinstrument.sinks.local import LocalSink
 from posthog_autoinstrument.store import WORDS_BLOCK, Row, Store
 from posthog_autoinstrument.viewer.ledger import Ledger
+from posthog_autoinstrument.viewer.prices import Prices
 from posthog_autoinstrument.viewer.selection import Selection
 from posthog_autoinstrument.viewer.shapes import Totals
 
@@ -600,3 +607,77 @@ def test_numbers_of_a_deleted_row_are_not_used_again(path: Path) -> None:
         store.add([Row("u", "", NOON, "e", None, None, None, False, "{}")])
         assert store.rows("SELECT max(number) FROM facts") == [(last[0] + 1,)]
         assert last[0] < WORDS_BLOCK
+
+
+# --- what others write ---
+
+JSON = some.recursive(
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.floats()
+    | some.text()
+    | some.sampled_from(["\ud800", "\x00", "9" * 400, 10**400, -1, 2**63, 1e308, "<script>", "' OR 1=1 --"]),
+    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = ["model", "provider", "base_url", "request_url", "trace_id", "span_id", "parent_id", "session_id", "span_name",
+         "input", "output_choices", "input_state", "output_state", "input_tokens", "output_tokens", "reasoning_tokens",
+         "cache_read_input_tokens", "latency", "time_to_first_token", "http_status", "is_error", "error",
+         "total_cost_usd", "service_tier", "audio_input_tokens", "web_search_count"]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    properties=some.dictionaries(some.sampled_from(NAMES), JSON, max_size=6),
+    name=some.sampled_from(["generation", "span", "trace", "metric", "feedback"]),
+    user=JSON,
+    when=JSON,
+)
+def test_events_of_any_values_are_stored_and_shown(
+    tmp_path: Path, properties: dict[str, Any], name: str, user: Any, when: Any
+) -> None:
+    path = tmp_path / "any" / "events.db"
+    event = {**call(name=name, **properties), "distinct_id": user, "timestamp": when}
+    body = json.dumps(event)
+    outcome = LocalSink(path, facts.summary, max_age_days=1e6).send([Event(event["uuid"], "e", body.encode())], 30)
+    assert outcome.kind == "delivered", outcome
+    with Ledger(path, Prices.load(None)) as ledger:
+        while ledger.refresh(5):
+            pass
+        assert ledger.event(event["uuid"]) is not None
+        entries = ledger.events(EVERYTHING, limit=1000).entries
+        (found,) = [entry for entry in entries if entry.uuid == event["uuid"]]
+        assert found.input_tokens is None or 0 <= found.input_tokens < 2**53
+        assert found.latency_s is None or found.latency_s >= 0
+        if found.trace is not None:
+            assert found.uuid in {entry.uuid for entry in ledger.trace(found.trace)}
+            assert found.uuid in {e.uuid for e in ledger.events(Selection(trace=found.trace), limit=1000).entries}
+        if found.model:
+            assert Selection.from_query(Selection(model=found.model).to_query()) is not None
+            ledger.totals(Selection(model=found.model))
+        for by in ("model", "user", "endpoint", "trace", "provider", "session"):
+            ledger.groups(EVERYTHING, by)  # type: ignore[arg-type]
+        ledger.series(EVERYTHING)
+        ledger.traces(EVERYTHING)
+        assert event["uuid"] in {one["uuid"] for one in ledger.export(EVERYTHING)}
+
+
+def test_privacy_mode_keeps_contents_out_of_the_file_and_its_index(run_program: Callable[..., Any], path: Path) -> None:
+    source = """
+        import openai
+        client = openai.OpenAI()
+        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "xylophone lessons"}])
+        client.embeddings.create(model="text-embedding-3-small", input="xylophone")
+    """
+    environ = {"POSTHOG_AUTOINSTRUMENT_DB": str(path)}
+    run_program(source, token=False, env={**environ, "POSTHOG_PRIVACY_MODE": "1"})
+    with ready(path) as ledger:
+        assert ledger.totals(EVERYTHING).calls == 2
+        assert [entry.words for entry in ledger.events(EVERYTHING).entries] == [None, None]
+        assert ledger.traces(EVERYTHING).rows[0].words is None
+    assert texts(path, "xylophone") == []
+    assert len(texts(path, "gpt-4o")) == 1
+    assert b"xylophone" not in raw(path)
+    run_program(source, token=False, env=environ)
+    assert texts(path, "xylophone") == ["xylophone", "xylophone lessons"]

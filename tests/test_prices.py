@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import environment
 from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 from stored import NOON, call, write
 
+from posthog_autoinstrument.testing import OpenAIServer
 from posthog_autoinstrument.viewer.ledger import Ledger
 from posthog_autoinstrument.viewer.prices import Prices, PricesError
 from posthog_autoinstrument.viewer.selection import Selection
@@ -350,3 +353,27 @@ def test_costs_are_kept_in_the_store_and_made_anew_when_prices_change(tmp_path: 
     assert full.cost is not None
     assert full.cost.source == "reported by the provider"
     assert entry.cost_usd is None  # the one that failed
+
+
+def test_the_doctor_tells_where_prices_come_from_and_what_is_wrong_with_them(
+    tmp_path: Path, openai_server: OpenAIServer
+) -> None:
+    def ask(text: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "posthog_autoinstrument", "doctor"],
+            env=environment(
+                openai_server, None,
+                POSTHOG_AUTOINSTRUMENT_LOCAL="1", POSTHOG_HOST=openai_server.url,
+                POSTHOG_AUTOINSTRUMENT_DB=str(tmp_path / "state" / "events.db"),
+                POSTHOG_AUTOINSTRUMENT_PRICES=str(own(tmp_path, text)),
+            ),
+            stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    _, said = ask(OWN)
+    path = tmp_path / "prices.toml"
+    assert f"prices               3 of your own ({path}), genai-prices {genai_prices.__version__}\n" in said
+    code, said = ask("[[price]]\nmodel = 7\n")
+    assert code == 1
+    assert f"{path}, line 2: model is a text" in said

@@ -47,7 +47,7 @@ def test_the_line_has_calls_tokens_cost_and_the_slowest(run_program: Run) -> Non
     (line,) = said(ran)
     found = re.fullmatch(
         r"3 calls, 1 failed, (\d+) tokens in, (\d+) out, cost \$(\S+), slowest [\d.]+ m?s \(\S+\); "
-        r"see them: posthog-instrument view",
+        r"see them: posthog-instrument view --db \S+/state/events.db",
         line,
     )
     assert found, line

@@ -27,6 +27,7 @@ from ..config import LAUNCHED, SETTINGS, Config, Setting, mask
 from ..hooks import Point
 from ..sinks.posthog import answers
 from ..store import Store, StoreError
+from ..viewer.prices import Prices, PricesError
 from . import launcher
 from .terminal import clean
 
@@ -333,6 +334,16 @@ def _store(report: Report, settings: Config) -> None:
     report.line(str(path), state)
     if not well and _is_local(settings):
         report.problem(f"no event can be kept: {state}")
+    _prices(report, settings)
+
+
+def _prices(report: Report, settings: Config) -> None:
+    try:
+        names = Prices.load(settings.prices_path).names
+    except PricesError as error:
+        report.problem(str(error))
+        names = ["a file that cannot be read, see below"]
+    report.line("prices", ", ".join(names) or 'none: pip install "posthog-autoinstrument[viewer]"')
 
 
 def _spool(report: Report, settings: Config) -> None:

@@ -161,6 +161,7 @@ class Ledger:
         percentiles = _percentiles(row for row in timed if row[0] in wanted)
         return [Group(row[0], _totals(row[1:], percentiles.get(row[0], ()))) for row in sums]
 
+    @_at_once
     def calls(self, selection: Selection) -> list[tuple[Any, ...]]:
         """What sums are made of, of every call of the selection: tuples as `CALL_FIELDS` has them."""
         where, values = self._where(selection)

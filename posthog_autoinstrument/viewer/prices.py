@@ -35,6 +35,9 @@ class Prices:
         self._path = path
         listed = _package_version()
         self._source = f"genai-prices {listed}"
+        self.names = [f"{len(own)} of your own ({path})"] if own else []
+        """Where prices come from, the first ones first."""
+        self.names += [self._source] if listed else []
         self.version = f"rules {_RULES}, genai-prices {listed or 'none'}, own {digest or 'none'}"
 
     @classmethod
