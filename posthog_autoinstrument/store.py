@@ -11,7 +11,6 @@ opened for one batch or one listing and closed again (0.5 ms), and forks wait fo
 from __future__ import annotations
 
 import json
-import operator
 import os
 import sqlite3
 import stat
@@ -19,78 +18,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import forks
+from .schema import ADD_EVENT, ADD_FACTS, APPLICATION_ID, MIGRATIONS, facts_of
+from .schema import WORDS_BLOCK as WORDS_BLOCK
+from .schema import Row as Row
 
 Values = Sequence[Any] | Mapping[str, Any]
 """What stands for the `?` or `:name` of a statement."""
-
-_APPLICATION_ID = 0x50484149
-"""Tells our files from other programs' SQLite files: "PHAI"."""
-
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE events (
-            uuid TEXT PRIMARY KEY,
-            timestamp TEXT NOT NULL,
-            epoch REAL NOT NULL,
-            event TEXT NOT NULL,
-            distinct_id TEXT,
-            trace_id TEXT,
-            model TEXT,
-            is_error INTEGER NOT NULL,
-            body TEXT NOT NULL
-        )""",
-        "CREATE INDEX events_epoch ON events (epoch)",
-        "CREATE INDEX events_trace_id ON events (trace_id)",
-    ),
-    ("CREATE TABLE sent (project TEXT NOT NULL, uuid TEXT NOT NULL, PRIMARY KEY (project, uuid)) WITHOUT ROWID",),
-    (
-        # What lists and sums need, beside the bodies: a column that stands behind a body is read through all of it.
-        # A number is never used twice, so "after this number" is "new since then".
-        """CREATE TABLE facts (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            epoch REAL NOT NULL,
-            kind TEXT NOT NULL,
-            is_error INTEGER NOT NULL,
-            model TEXT,
-            provider TEXT,
-            endpoint TEXT,
-            user TEXT,
-            input_tokens INTEGER,
-            output_tokens INTEGER,
-            cached_tokens INTEGER,
-            reasoning_tokens INTEGER,
-            latency_s REAL,
-            ttft_s REAL,
-            cost_usd REAL,
-            priced INTEGER NOT NULL,
-            status INTEGER,
-            trace_id TEXT,
-            session_id TEXT,
-            span_id TEXT,
-            parent_id TEXT,
-            name TEXT,
-            uuid TEXT NOT NULL UNIQUE,
-            words TEXT,
-            answer TEXT
-        )""",
-        "CREATE INDEX facts_epoch ON facts (epoch)",
-        "CREATE INDEX facts_trace ON facts (trace_id, epoch)",
-        "CREATE INDEX facts_user ON facts (user, epoch)",
-        "CREATE INDEX facts_unpriced ON facts (number) WHERE priced = 0",
-        # Blocks of numbers whose words are indexed, up to which number; see `viewer/words.py`.
-        "CREATE TABLE worded (block INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
-        "CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-        # Rows of an earlier version have no facts: whoever reads first makes them (`Ledger.refresh`).
-        "INSERT INTO marks SELECT 'without facts', coalesce(max(rowid), 0) FROM events",
-    ),
-)
-"""Statements of each version; `PRAGMA user_version` counts the ones that ran. Only ever add to the end."""
-
-WORDS_BLOCK = 4096
-"""How many numbers share one index of words. An index goes as a whole: single words would linger in its pages."""
 
 _PAGES_AT_ONCE = 500
 """Pages (of 4 KB) that one transaction gives back to the disk: others wait for it, some 0.1 s."""
@@ -109,57 +45,6 @@ class StoreError(Exception):
         super().__init__(message)
         self.transient = transient
         self.damaged = damaged
-
-
-class Row(NamedTuple):
-    """One event as it is stored: the event, then what lists and sums need of it. `None` is "not known"."""
-
-    uuid: str
-    timestamp: str
-    """ISO 8601, UTC."""
-    epoch: float
-    """The same time in seconds since 1970."""
-    event: str
-    distinct_id: str | None
-    trace_id: str | None
-    model: str | None
-    is_error: bool
-    body: str
-    """The whole event as JSON."""
-    kind: str = ""
-    """As `Summary.kind`."""
-    provider: str | None = None
-    endpoint: str | None = None
-    user: str | None = None
-    """The distinct id, unless it only stands in for somebody whom nobody named."""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    latency_s: float | None = None
-    ttft_s: float | None = None
-    cost_usd: float | None = None
-    priced: bool = False
-    """There is nothing to find out about the cost."""
-    status: int | None = None
-    session_id: str | None = None
-    span_id: str | None = None
-    parent_id: str | None = None
-    name: str | None = None
-    words: str | None = None
-    """First words of the input."""
-    answer: str | None = None
-    """First words of the output."""
-
-
-_FACTS = (
-    "epoch", "kind", "is_error", "model", "provider", "endpoint", "user", "input_tokens", "output_tokens",
-    "cached_tokens", "reasoning_tokens", "latency_s", "ttft_s", "cost_usd", "priced", "status", "trace_id",
-    "session_id", "span_id", "parent_id", "name", "uuid", "words", "answer",
-)  # fmt: skip
-_ADD_EVENT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ADD_FACTS = f"INSERT OR IGNORE INTO facts ({', '.join(_FACTS)}) VALUES ({', '.join('?' * len(_FACTS))})"
-_facts_of = operator.attrgetter(*_FACTS)
 
 
 # --- the store ---
@@ -217,16 +102,16 @@ class Store:
         try:
             with _Immediate(self._db):
                 before = self._db.total_changes
-                self._db.executemany(_ADD_EVENT, [row[:9] for row in rows])
+                self._db.executemany(ADD_EVENT, [row[:9] for row in rows])
                 added = self._db.total_changes - before
-                self._db.executemany(_ADD_FACTS, map(_facts_of, rows))
+                self._db.executemany(ADD_FACTS, map(facts_of, rows))
                 return added
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
 
     def add_facts(self, rows: Sequence[Row]) -> None:
         """Store the facts of events that are in the file already. In a `change`."""
-        self.run_many(_ADD_FACTS, map(_facts_of, rows))
+        self.run_many(ADD_FACTS, map(facts_of, rows))
 
     def rows(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """What a SELECT (or PRAGMA) gives, all at once."""
@@ -393,12 +278,12 @@ class Store:
     def _set_up(self, timeout_s: float) -> None:
         with self.snapshot():  # another process may make the file just now
             version = self._number("PRAGMA user_version")
-            foreign = self._number("PRAGMA application_id") != _APPLICATION_ID
+            foreign = self._number("PRAGMA application_id") != APPLICATION_ID
             filled = self._number("SELECT count(*) FROM sqlite_master") > 0
-        if version > len(_MIGRATIONS):
+        if version > len(MIGRATIONS):
             raise StoreError(
                 f"{self.path} was written by a newer version (its format is {version}, this version knows "
-                f"{len(_MIGRATIONS)}): upgrade posthog-autoinstrument or choose another file"
+                f"{len(MIGRATIONS)}): upgrade posthog-autoinstrument or choose another file"
             )
         if foreign and filled:
             raise StoreError(f"{self.path} is another program's database: choose another file")
@@ -408,7 +293,7 @@ class Store:
         self._use_wal(timeout_s)
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA journal_size_limit = {4 * 1024 * 1024}")
-        if version < len(_MIGRATIONS):
+        if version < len(MIGRATIONS):
             self._migrate()
 
     def _use_wal(self, timeout_s: float) -> None:
@@ -426,11 +311,11 @@ class Store:
     def _migrate(self) -> None:
         with _Immediate(self._db):
             # Read again: another process may have been first.
-            for version in range(self._number("PRAGMA user_version"), len(_MIGRATIONS)):
-                for statement in _MIGRATIONS[version]:
+            for version in range(self._number("PRAGMA user_version"), len(MIGRATIONS)):
+                for statement in MIGRATIONS[version]:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {version + 1}")
-            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def explain(path: Path, error: Exception) -> StoreError:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from stored import NOON, call, span, write
 
-from posthog_autoinstrument import facts
+from posthog_autoinstrument import facts, schema
 from posthog_autoinstrument import store as store_module
 from posthog_autoinstrument.retention import prune
 from posthog_autoinstrument.sinks import Event
@@ -456,11 +456,11 @@ def store_of_version_2(path: Path, events: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    for statements in store_module._MIGRATIONS[:2]:
+    for statements in schema.MIGRATIONS[:2]:
         for statement in statements:
             connection.execute(statement)
     connection.execute("PRAGMA user_version = 2")
-    connection.execute(f"PRAGMA application_id = {store_module._APPLICATION_ID}")
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     for event in events:
         properties = event["properties"]
         row = (event["uuid"], event["timestamp"], time.time(), event["event"], event["distinct_id"],
@@ -509,7 +509,7 @@ def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
 WRITER = """
 import json, sys, uuid, time
 from datetime import datetime, timezone
-from posthog_autoinstrument import facts
+from posthog_autoinstrument import facts, schema
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
 sink = LocalSink(sys.argv[1], facts.summary, max_bytes=1_500_000)

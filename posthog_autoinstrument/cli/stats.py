@@ -43,7 +43,8 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
         return 1
     selection = Selection(since=options.since or "", user=options.user, model=options.model)
     try:
-        with Ledger(path, Prices.load(settings.prices_path)) as ledger:
+        prices = Prices.load(settings.prices_path)
+        with Ledger(path, prices) as ledger:
             _catch_up(ledger, stderr)
             totals = ledger.totals(selection)
             groups = ledger.groups(selection, options.by, options.limit)
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
     except BrokenPipeError:
         detach(stdout)
         return 0
+    if totals.unpriced and not prices.names and stderr.isatty():
+        print('costs need prices: pip install "posthog-autoinstrument[viewer]"', file=stderr)
     if not totals.calls:
         since = f" since {options.since}" if options.since else ""
         print(f"no calls{since} in {clean(str(path))}", file=stderr)
