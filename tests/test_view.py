@@ -265,6 +265,7 @@ def test_a_trace_is_a_tree_with_a_time_axis(viewer) -> None:
     assert places == sorted(places, key=lambda place: place[0])
     assert "get_weather" in page.text
     assert "Calls 4" in page.text
+    assert "get_weather" not in viewer.page("/traces").text  # a trace has no name of one of its inner steps
 
 
 def event_page(viewer: Viewer, query: str, number: int = 0) -> Page:

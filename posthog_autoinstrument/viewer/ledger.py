@@ -271,8 +271,8 @@ class Ledger:
         if row[0] is None:
             return None
         names = self._store.rows(
-            f"SELECT name {of_trace} AND name IS NOT NULL"
-            " ORDER BY kind != 'trace', parent_id IS NOT NULL, kind != 'span', epoch DESC LIMIT 1",
+            f"SELECT name {of_trace} AND name IS NOT NULL AND (kind = 'trace' OR parent_id IS NULL)"
+            " ORDER BY kind != 'trace', kind != 'span', epoch DESC LIMIT 1",
             ask,
         )
         models = self._store.rows(f"SELECT model {of_trace} AND model IS NOT NULL GROUP BY 1 ORDER BY min(epoch)", ask)

@@ -124,7 +124,7 @@ def trace(ledger: Ledger, selection: Selection, request: Request) -> Values:
         "input_tokens": sum(entry.input_tokens or 0 for entry in calls),
         "output_tokens": sum(entry.output_tokens or 0 for entry in calls),
         "cost_usd": sum(costs) if costs else None,
-        "unpriced": len(calls) - len(costs),
+        "unpriced": sum(entry.cost_usd is None and not entry.is_error for entry in calls),
         "user": next((entry.user for entry in entries if entry.user), None),
         "session": next((entry.session for entry in entries if entry.session), None),
         "name": (planted.trace.name if planted.trace else None)
