@@ -1,5 +1,5 @@
 """LangChain and LangGraph: chains, agents, graphs and their nodes, tools and retrievers, by a callback handler.
-langchain-core 0.3 to 1.8.
+langchain-core 0.3.86 to 1.8, langgraph 0.6 to 1.2.
 
 `register_configure_hook` has LangChain add the handler to every run, except to those that PostHog's own handler is told
 of. Each run tells its parent, which is exact where the Context is not: a batch begins all of its runs in one thread. A

@@ -1,8 +1,8 @@
-"""openai-agents: agents, function tools, MCP tools, handoffs and guardrails, by a tracing processor. Versions 0.1 to
+"""openai-agents: agents, function tools, MCP tools, handoffs and guardrails, by a tracing processor. Versions 0.2 to
 0.24.
 
-`agents.tracing.add_trace_processor` adds it; where the provider is made at its first use (0.13 and later), the provider
-adds it when it is made, so that importing the library makes no client. It tells of each span in the task that runs it,
+`agents.tracing.add_trace_processor` adds it; where the provider is made at its first use (0.24, not yet 0.2), it is added
+when that is made, so that importing the library makes no client. It tells of each span in the task that runs it,
 before the span becomes the current one and before it ceases to be. The ids are the library's own, which PostHog's
 processor sends as well: where that one is there, ours only places the calls that it does not see.
 
@@ -25,7 +25,7 @@ TYPES = {"function": "tool"}
 CALLS = frozenset(("generation", "response", "transcription", "speech"))
 """Types of spans that are model calls: they are events of their own."""
 UNNAMED = frozenset(("task", "turn"))
-"""Types of spans (0.17 and later, of every run) that say nothing which the trace and the agent do not."""
+"""Types of spans (0.24: of every run; 0.2 has none) that say nothing which the trace and the agent do not."""
 MARK = "_posthog_autoinstrument_processor"
 
 
