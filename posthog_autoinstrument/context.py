@@ -92,6 +92,14 @@ def current() -> Context | None:
     return inside
 
 
+def carried() -> Context | None:
+    """The same for another thread, in which it is in force whatever the library knows there."""
+    inside = current()
+    if inside is not None and isinstance(inside.scope, Passing):
+        return Context(inside.fields, inside.outer, None)
+    return inside
+
+
 def ambient(inside: Context | None) -> Ambient | None:
     """The web request around a block."""
     while inside is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..context import CONTEXT, current
+from ..context import CONTEXT, carried
 from . import MARK, replace
 
 
@@ -21,7 +21,7 @@ def patch(module: ModuleType) -> None:
 
 def _start(original: Any) -> Any:
     def start(self: Any) -> Any:
-        context = current()
+        context = carried()
         if context is None:
             return original(self)
         self.__dict__[MARK] = context

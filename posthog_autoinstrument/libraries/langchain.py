@@ -42,6 +42,8 @@ ROLES = {
 }
 MAX_DEPTH = 6
 """So deep in a state messages are looked for."""
+MAX_ITEMS = 1_000
+"""So many of a list are shown."""
 
 NOWHERE = context.Context(context.NOTHING, None, None)
 """Outside of every block."""
@@ -258,7 +260,7 @@ def _shown(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {key: _shown(item, depth + 1) for key, item in list(value.items())}
     if isinstance(value, (list, tuple)):
-        return [_shown(item, depth + 1) for item in list(value)]
+        return [_shown(item, depth + 1) for item in value[:MAX_ITEMS]]
     if hasattr(type(value), "to_messages"):
         return [_message(one) for one in value.to_messages()]
     if type(value).__module__.startswith("langchain_core.messages") or isinstance(value, _message_class()):

@@ -1,8 +1,8 @@
 """openai-agents: agents, function tools, MCP tools, handoffs and guardrails, by a tracing processor. Versions 0.2 to
 0.24.
 
-`agents.tracing.add_trace_processor` adds it; where the provider is made at its first use (0.24, not yet 0.2), it is added
-when that is made, so that importing the library makes no client. It tells of each span in the task that runs it,
+`agents.tracing.add_trace_processor` adds it; where the provider is made at its first use (0.24, not yet 0.2), it is
+added when that is made, so that importing the library makes no client. It tells of each span in the task that runs it,
 before the span becomes the current one and before it ceases to be. The ids are the library's own, which PostHog's
 processor sends as well: where that one is there, ours only places the calls that it does not see.
 

@@ -63,6 +63,13 @@ def embed(text):
     return text
 
 
+def embed_in_a_thread(text):
+    beside = threading.Thread(target=embed, args=(text,))
+    beside.start()
+    beside.join()
+    return text
+
+
 def named(name):
     return {"run_name": name}
 
@@ -114,6 +121,8 @@ def synchronous():
     for _ in chain.stream(question, named("left early")):
         break
     embed("beside")
+    RunnableLambda(embed_in_a_thread).invoke("Why?", named("thread inside"))
+    list(RunnableLambda(embed_in_a_thread).stream("Why?", named("thread inside a stream")))
     model.invoke("bare")
     list(model.stream("bare"))
     weather.invoke({"city": "Lima"})
