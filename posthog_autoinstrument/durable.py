@@ -111,6 +111,14 @@ class Rest:
 
     def next(self, limit: int) -> list[Event] | None:
         """The events of the next rows; None where there are no more."""
+        maker = self._durable.maker
+        tally, maker.tally = maker.tally, None  # these are not our calls
+        try:
+            return self._next(limit)
+        finally:
+            maker.tally = tally
+
+    def _next(self, limit: int) -> list[Event] | None:
         try:
             rows = self._orphan.outbox.rows(self._last, limit)
         except StoreError as error:

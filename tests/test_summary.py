@@ -93,6 +93,27 @@ def test_children_say_nothing(run_program: Run) -> None:
     assert len(ran.events) == 3
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_what_a_dead_process_left_in_the_spool_is_not_counted(run_program: Run, tmp_path: Path) -> None:
+    ask = "import openai, os; openai.OpenAI().embeddings.create(model='text-embedding-3-small', input='x')\n"
+    environ = {"POSTHOG_SPOOL": str(tmp_path / "spool"), "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"}
+    killed = run_program(ask + "os.kill(os.getpid(), 9)", env=environ)
+    assert (killed.returncode, killed.events) == (-9, [])
+    spool = environ["POSTHOG_SPOOL"]
+    wait = f"""
+import posthog_autoinstrument as agent, time
+until = time.time() + 20
+while any(os.path.exists(file) for file in {[str(file) for file in (tmp_path / "spool").iterdir()]!r}):
+    agent.flush()
+    assert time.time() < until, os.listdir({spool!r})
+    time.sleep(0.05)
+"""
+    ran = run_program(ask + wait, env={**environ, **ASK, "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.1"})
+    (line,) = said(ran)
+    assert line.startswith("1 call, ")
+    assert len(ran.events) == 2
+
+
 @pytest.mark.parametrize("how", ["raise SystemExit(3)", "raise KeyboardInterrupt", "1 / 0", "os.kill(os.getpid(), 15)"])
 def test_however_the_program_ends(run_program: Run, how: str) -> None:
     source = f"import os\n{PROGRAM}\nprint('end', flush=True)\n{how}\n"
