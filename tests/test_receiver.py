@@ -17,9 +17,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
 from viewing import Viewer, end, start
 
 from posthog_autoinstrument.store import Store
+from posthog_autoinstrument.viewer import server
+from posthog_autoinstrument.viewer.receiver import Gate, Receiver
 
 View = Callable[..., Viewer]
 TOKEN = "phc_any"
@@ -118,7 +122,7 @@ def test_what_posthogs_own_wrapper_sends(run_program: Any, tmp_path: Path, setti
     viewer.process.send_signal(signal.SIGINT)
     out, err = viewer.process.communicate(timeout=20)
     assert (viewer.process.returncode, err) == (0, "")
-    assert "2 events were received; 1 that tell of no model were not kept." in out
+    assert "Events of models received: 2; other events, not kept: 1." in out
 
 
 @pytest.mark.parametrize(
@@ -252,6 +256,27 @@ def test_a_body_whose_length_nobody_says(receiving: Viewer) -> None:
     connection.endheaders(b"{")
     connection.close()  # in the middle
     assert send(receiving, "/batch/", batch(generation()))[0] == 200
+
+
+def test_a_body_that_does_not_come(tmp_path: Path) -> None:
+    listener = server.listen(0)
+    port = listener.getsockname()[1]
+    receiver = Receiver(tmp_path / "received.db", body_timeout_s=0.2)
+    config = uvicorn.Config(Gate(PlainTextResponse("the page"), receiver, port), log_level="error", lifespan="off")
+    serving = uvicorn.Server(config)
+    thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.putrequest("POST", "/batch/")
+        connection.putheader("Content-Length", "100")
+        connection.endheaders(b"{")
+        assert connection.getresponse().status == 408
+        connection.close()
+    finally:
+        serving.should_exit = True
+        thread.join(30)
+        listener.close()
 
 
 def test_what_is_sent_again_is_there_once(receiving: Viewer, arrived: Arrived) -> None:

@@ -37,7 +37,7 @@ from ..sinks import Event
 from ..sinks.local import LocalSink
 
 BODY_TIMEOUT_S = 30.0
-"""For the next piece of a request's body."""
+"""For each piece of a request's body."""
 STORE_TIMEOUT_S = 10.0
 MAX_PARTS_BYTES = 25 * 1024 * 1024
 """Of all parts of a multipart request."""
@@ -54,12 +54,16 @@ class Receiver:
     """Takes events into the store at `path`. `kept` and `others` count what came."""
 
     def __init__(
-        self, path: str | PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES, limits: capture.Limits | None = None
+        self,
+        path: str | PathLike[str],
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        body_timeout_s: float = BODY_TIMEOUT_S,
     ) -> None:
         self.kept = 0
         self.others = 0
         self._sink = LocalSink(path, facts.summary, max_bytes)
-        self._limits = limits or capture.Limits()
+        self._limits = capture.Limits()
+        self._body_timeout_s = body_timeout_s
         self._lock = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -78,7 +82,7 @@ class Receiver:
     def _endpoint(self, read: Callable[[Request, bytes], Answer]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             try:
-                body = await _body_of(request, self._limits)
+                body = await _body_of(request, self._limits, self._body_timeout_s)
                 events, answer = await run_in_threadpool(read, request, body)
                 async with self._lock:  # the sink is used by one thread at a time
                     await run_in_threadpool(self._keep, events)
@@ -211,7 +215,7 @@ def routes(store_path: str | PathLike[str]) -> list[Route]:
     return Receiver(store_path).routes()
 
 
-async def _body_of(request: Request, limits: capture.Limits) -> bytes:
+async def _body_of(request: Request, limits: capture.Limits, timeout_s: float) -> bytes:
     """The body as it came. Raises Refused where it is too large or does not come."""
     length = request.headers.get("content-length", "")
     if length.isdecimal():
@@ -221,7 +225,7 @@ async def _body_of(request: Request, limits: capture.Limits) -> bytes:
     stream = request.stream()
     while True:
         try:
-            piece = await asyncio.wait_for(anext(stream), BODY_TIMEOUT_S)
+            piece = await asyncio.wait_for(anext(stream), timeout_s)
         except StopAsyncIteration:
             return b"".join(pieces)
         except ClientDisconnect:

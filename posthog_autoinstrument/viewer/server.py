@@ -93,4 +93,4 @@ def serve(
     except KeyboardInterrupt:  # uvicorn raises the signal again that ended it
         stdout.write("\n")
     if receiver is not None:
-        stdout.write(f"{receiver.kept} events were received; {receiver.others} that tell of no model were not kept.\n")
+        stdout.write(f"Events of models received: {receiver.kept}; other events, not kept: {receiver.others}.\n")
