@@ -56,6 +56,136 @@ print("done")
 """
 
 
+LANGCHAIN = {
+    "__init__.py": "",
+    "callbacks/__init__.py": "",
+    "callbacks/base.py": "class BaseCallbackHandler:\n    pass\n",
+    "callbacks/manager.py": """
+from langchain_core.tracers.context import hooks
+
+def tell(event, *args, **kwargs):
+    for variable, inheritable, handle_class, _ in hooks:
+        assert inheritable
+        assert isinstance(variable.get(), handle_class), "it would be added twice"
+        getattr(variable.get(), event)(*args, **kwargs)
+""",
+    "runnables/__init__.py": "",
+    "runnables/config.py": """
+from contextvars import ContextVar
+var_child_runnable_config = ContextVar("child_runnable_config", default=None)
+""",
+    "tracers/__init__.py": "",
+    "tracers/context.py": """
+import langchain_core.callbacks.base, langchain_core.runnables.config
+hooks = []
+
+def register_configure_hook(variable, inheritable, handle_class=None, env_var=None):
+    hooks.append((variable, inheritable, handle_class, env_var))
+""",
+}
+"""As much of LangChain as its callbacks are, in the order in which it calls them."""
+CHAINS = """
+import contextvars
+import openai
+from langchain_core.callbacks.manager import tell
+from langchain_core.runnables.config import var_child_runnable_config
+
+client = openai.OpenAI()
+
+def ask(text):
+    client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}])
+
+def inside(run, function, *args):
+    # What LangChain runs of a run, it runs so.
+    def set_and_call():
+        var_child_runnable_config.set({"of": run})
+        return function(*args)
+    return contextvars.copy_context().run(set_and_call)
+
+def start(run, parent=None, **told):
+    tell("on_chain_start", None, {"text": run}, run_id=run, parent_run_id=parent, name=run, metadata={}, **told)
+
+def model(run, parent, text):
+    tell("on_chat_model_start", None, [], run_id=run, parent_run_id=parent)
+    ask(text)
+    tell("on_llm_end", None, run_id=run)
+
+# A batch: all of its runs begin, then each goes on.
+for number in range(3):
+    start(f"batch {number}")
+for number in range(3):
+    inside(f"batch {number}", model, f"model {number}", f"batch {number}", f"in batch {number}")
+for number in range(3):
+    tell("on_chain_end", "done", run_id=f"batch {number}")
+
+# What is hidden is no step, and passes on.
+start("graph")
+start("hidden", "graph", tags=["langsmith:hidden"])
+start("prompt", "hidden", run_type="prompt")
+inside("prompt", model, "m", "prompt", "in the graph")
+tell("on_chain_end", None, run_id="prompt")
+tell("on_chain_end", None, run_id="hidden")
+tell("on_chain_error", ValueError("broken"), run_id="graph")
+
+# Who reads a stream is not inside of it.
+def stream(run):
+    tell("on_chain_start", None, {"text": ""}, run_id=run, name=run, metadata={})
+    try:
+        for piece in range(2):
+            inside(run, ask, "in the stream")
+            yield piece
+    except GeneratorExit:
+        tell("on_chain_error", GeneratorExit(), run_id=run)
+        raise
+    tell("on_chain_end", "done", run_id=run, inputs={"text": "all of it"})
+
+for _ in stream("read"):
+    ask("beside")
+left = stream("left")
+next(left)
+left.close()
+ask("after")
+print("done")
+"""
+
+
+def test_the_runs_of_langchain(run_program, tmp_path):
+    for name, source in LANGCHAIN.items():
+        path = tmp_path / "site" / "langchain_core" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    ran = run_program(CHAINS, env={"PYTHONPATH": str(tmp_path / "site")})
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "done\n"
+    assert "could not" not in ran.stderr
+    spans = {one["properties"]["$ai_span_name"]: one["properties"] for one in ran.events if one["event"] == "$ai_span"}
+    assert set(spans) == {"batch 0", "batch 1", "batch 2", "graph", "read", "left"}
+    assert all("$ai_parent_id" not in one for one in spans.values())
+    assert len({one["$ai_trace_id"] for one in spans.values()}) == 6
+    assert spans["batch 0"]["$ai_output_state"] == "done"
+    assert (spans["graph"]["$ai_is_error"], spans["graph"]["$ai_error"]) == (True, "broken")
+    assert spans["read"]["$ai_input_state"] == {"text": "all of it"}
+    assert "$ai_is_error" not in spans["left"]
+    parents = {one["$ai_span_id"]: name for name, one in spans.items()}
+    calls = [
+        (one["properties"]["$ai_input"][0]["content"], parents.get(one["properties"].get("$ai_parent_id")))
+        for one in ran.events
+        if one["event"] == "$ai_generation"
+    ]
+    assert sorted(calls, key=str) == [
+        ("after", None),
+        ("beside", None),
+        ("beside", None),
+        ("in batch 0", "batch 0"),
+        ("in batch 1", "batch 1"),
+        ("in batch 2", "batch 2"),
+        ("in the graph", "graph"),
+        ("in the stream", "left"),
+        ("in the stream", "read"),
+        ("in the stream", "read"),
+    ]
+
+
 @pytest.fixture
 def with_agents(tmp_path: Path) -> Path:
     """A folder with the stand-in."""
