@@ -41,6 +41,7 @@ def read(content: Any) -> list[tuple[str, list[tuple[str, str, str]]]]:
         ("", []),
         ([], []),
         ([{"role": "user", "content": "Hi"}], [("user", [("text", "", "Hi")])]),
+        ([{"role": "user", "content": ""}], [("user", [("text", "", "")])]),
         ([{"role": "assistant", "content": None, "refusal": "No."}], [("assistant", [("refusal", "", "No.")])]),
         (
             [{"role": "user", "content": [{"type": "input_text", "text": "Look"}, {"type": "input_image", "image_url":
@@ -114,6 +115,27 @@ def read(content: Any) -> list[tuple[str, list[tuple[str, str, str]]]]:
 )  # fmt: skip
 def test_a_conversation_is_read(content: Any, wanted: Any) -> None:
     assert read(content) == wanted
+
+
+def test_every_item_that_the_sdk_knows_is_shown_as_what_it_is() -> None:
+    known = pytest.importorskip("providers.test_openai_content")
+    seen = set()
+    for kind in (*known.INPUT_ITEMS.values(), *known.OUTPUT_ITEMS.values()):
+        item = known.sample(kind)
+        ((_, ((part, _, words), *_)),) = read([item])
+        name = item.get("type", "message")
+        if name == "image_generation_call":
+            wanted = "media"
+        elif name.endswith("_call"):
+            wanted = "call"
+        elif name.endswith("_call_output"):
+            wanted = "result"
+        else:
+            wanted = {"message": "text", "reasoning": "reasoning"}.get(name, part)
+        assert part == wanted, name
+        assert words or part == "media", name
+        seen.add(part)
+    assert seen >= {"text", "reasoning", "call", "result", "media", "json"}
 
 
 def test_what_was_held_back_is_not_nothing() -> None:

@@ -37,6 +37,7 @@ from .shapes import Pricing
 REFRESH_EVERY_S = 1.0
 _REFRESH_S = 0.1
 """For as long it reads events in at a stretch: a page may have to wait for that."""
+_YIELDS = 20
 _FAREWELL_S = 2.0
 """How long the end of the page waits for a shipment to stop."""
 
@@ -100,7 +101,9 @@ class Pages:
             except StoreError:
                 pass  # each page says so itself
             await asyncio.sleep(0.05 if self._left else REFRESH_EVERY_S)
-            while self._fence.open:  # who looks at the page comes first
+            for _ in range(_YIELDS):  # who looks at the page comes first; a long export does not hold it up for good
+                if not self._fence.open:
+                    break
                 await asyncio.sleep(0.05)
 
     def _refresh(self) -> int:

@@ -116,7 +116,10 @@ def _message(item: dict[str, Any]) -> Iterator[Message]:
         ident = str(item.get("tool_call_id") or "")
         yield Message(role, [Part("result", _flat(item.get("content")), str(name or ""), ident)], str(name or ""))
         return
-    yield Message(role, list(_parts(item)), str(name or ""))
+    parts = list(_parts(item))
+    if not parts:  # an empty message, or an item that has a role but no content
+        parts = [Part("text") if item.get("type", "message") == "message" else _part(item)]
+    yield Message(role, parts, str(name or ""))
 
 
 def _parts(item: dict[str, Any]) -> Iterator[Part]:
