@@ -8,7 +8,8 @@ The server listens on loopback, but any program of this machine and any web site
 - What changes something is a POST of our own page: its `Origin` is ours, and its form holds a second secret.
 - What a page may load and run is its own files: strings of prompts that slip through as HTML could still do nothing.
 
-Cookies know no ports: the cookie's name holds it, so that two viewers do not log each other out.
+Cookies know no ports: the cookie's name holds it, so that two viewers do not log each other out. That also means that
+another server on this machine's 127.0.0.1 gets the cookie if the browser visits it: who runs there is trusted.
 """
 
 from __future__ import annotations

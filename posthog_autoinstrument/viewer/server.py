@@ -76,6 +76,7 @@ def serve(
         log_level="error",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
     stdout.write(f"The page is at {address}\nOnly this machine can open it. Ctrl-C ends it.\n")
