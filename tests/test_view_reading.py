@@ -109,6 +109,28 @@ def read(content: Any) -> list[tuple[str, list[tuple[str, str, str]]]]:
             [{"role": "user", "content": [{"type": "brand_new", "x": 1}]}],
             [("user", [("json", "brand_new", '{\n  "type": "brand_new",\n  "x": 1\n}')])],
         ),
+        # What PostHog's SDKs write of other providers:
+        (
+            [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "weather", "input": {"city":
+              "Rome"}}]}],
+            [("assistant", [("call", "weather", '{\n  "city": "Rome"\n}')])],
+        ),
+        (
+            [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text",
+              "text": "sunny"}]}]}],
+            [("user", [("result", "", "sunny")])],
+        ),
+        (
+            [{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png",
+              "data": "[base64 image redacted]"}}]}],
+            [("user", [("media", "image · image/png · [base64 image redacted]", "")])],
+        ),
+        (
+            [{"role": "assistant", "content": [{"type": "tool-call", "toolCallId": "t", "toolName": "weather", "input":
+              "{}"}]}],
+            [("assistant", [("call", "weather", "{}")])],
+        ),
+        ([{"role": "model", "content": [{"text": "Hello"}]}], [("model", [("text", "", "Hello")])]),
         ({"city": "Rome"}, [("input", [("json", "", '{\n  "city": "Rome"\n}')])]),
         (7, [("input", [("json", "", "7")])]),
     ],

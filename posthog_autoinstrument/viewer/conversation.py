@@ -35,6 +35,10 @@ _MEDIA = {
     "input_file": "file",
     "document": "file",
 }
+_MEDIA_FACTS = (
+    "filename", "file_id", "format", "media_type", "detail", "url", "file_url", "data", "b64_json", "result",
+    "file_data",
+)  # fmt: skip
 _CALLS = ("function", "tool_use", "tool-call", "tool_call", "custom", "program")
 _RESULTS = ("tool_result", "tool-result", "program_output", "tool_search_output", "mcp_approval_response")
 
@@ -149,7 +153,7 @@ def _part(part: Any) -> Part:
         return Part("text", part) if isinstance(part, str) else _json(part)
     kind = str(part.get("type", ""))
     text = part.get("text", part.get("logs"))
-    if kind in _TEXTS and isinstance(text, str):
+    if (kind in _TEXTS or not kind) and isinstance(text, str):
         return Part("reasoning" if kind in ("summary_text", "reasoning_text") else "text", text)
     if kind == "refusal" and isinstance(part.get("refusal"), str):
         return Part("refusal", part["refusal"])
@@ -207,23 +211,14 @@ def _reasoning(part: dict[str, Any]) -> Part:
 
 def _media(kind: str, part: dict[str, Any]) -> Part:
     """What it is and where from; the bytes are not in the page, and nothing is fetched."""
-    inner = next((part[key] for key in ("image_url", "input_audio", "video_url", "file") if key in part), part)
+    inner = next(
+        (part[key] for key in ("image_url", "input_audio", "video_url", "file", "source") if key in part), part
+    )
     if isinstance(inner, str):
         inner = {"url": inner}
     inner = {**part, **inner} if isinstance(inner, dict) else part
     facts = []
-    for key in (
-        "filename",
-        "file_id",
-        "format",
-        "detail",
-        "url",
-        "file_url",
-        "data",
-        "b64_json",
-        "result",
-        "file_data",
-    ):
+    for key in _MEDIA_FACTS:
         value = inner.get(key)
         if isinstance(value, str) and value:
             facts.append(_source(value))

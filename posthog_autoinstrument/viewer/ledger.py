@@ -144,8 +144,8 @@ class Ledger:
         return Series(start, step, tuple(made))
 
     @_at_once
-    def groups(self, selection: Selection, by: By, limit: int = 50) -> list[Group]:
-        """Sums over the calls by what they have in common, the most calls first."""
+    def groups(self, selection: Selection, by: By, limit: int = 50, timed: bool = True) -> list[Group]:
+        """Sums over the calls by what they have in common, the most calls first; without latencies unless `timed`."""
         where, values = self._where(selection)
         # "+": by the order of the table. By that of an index on the users each row is looked up on its own.
         column = _COLUMN[by] if by == "trace" else f"+{_COLUMN[by]}"
@@ -154,11 +154,13 @@ class Ledger:
             f" GROUP BY {column} ORDER BY 2 DESC, max(epoch) DESC LIMIT :limit",
             {**values, "limit": limit},
         )
+        if not timed:
+            return [Group(row[0], _totals(row[1:], ())) for row in sums]
         wanted = {row[0] for row in sums}
-        timed = self._store.rows(
+        timings = self._store.rows(
             f"SELECT {column}, latency_s, ttft_s FROM facts f WHERE {where} AND {_IS_CALL}", values
         )
-        percentiles = _percentiles(row for row in timed if row[0] in wanted)
+        percentiles = _percentiles(row for row in timings if row[0] in wanted)
         return [Group(row[0], _totals(row[1:], percentiles.get(row[0], ()))) for row in sums]
 
     @_at_once

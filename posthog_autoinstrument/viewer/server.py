@@ -92,6 +92,7 @@ def serve(
     try:
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
     except KeyboardInterrupt:  # uvicorn raises the signal again that ended it
-        stdout.write("\n")
+        if stdout.isatty():
+            stdout.write("\n")  # after the ^C
     if receiver is not None:
         stdout.write(f"Events of models received: {receiver.kept}; other events, not kept: {receiver.others}.\n")

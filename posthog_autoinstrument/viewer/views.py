@@ -97,7 +97,7 @@ def calls(ledger: Ledger, selection: Selection, request: Request) -> Values:
 
 def sessions(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """Conversations: the traces that name the same session."""
-    groups = [group for group in ledger.groups(selection, "session", 200) if group.key]
+    groups = [group for group in ledger.groups(selection, "session", 200, timed=False) if group.key]
     return {**_filters(ledger, selection, request), "groups": groups}
 
 
