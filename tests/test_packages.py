@@ -87,7 +87,14 @@ def test_the_launcher_installed_from(kind, source, built, tmp_path, openai_serve
     files = call(
         scripts / "python",
         "-c",
-        "import posthog_autoinstrument as p, os; print(os.listdir(os.path.dirname(p.__file__)))",
+        "import posthog_autoinstrument as p, os; print(*os.walk(os.path.dirname(p.__file__)))",
         cwd=tmp_path,
     ).stdout
-    assert "py.typed" in files
+    for name in ("py.typed", "overview.html", "page.css", "page.js"):
+        assert f"'{name}'" in files
+    missing = subprocess.run(
+        [scripts / "posthog-instrument", "view"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert missing.returncode == 1
+    assert missing.stderr.count("\n") == 1
+    assert 'pip install "posthog-autoinstrument[viewer]"' in missing.stderr
