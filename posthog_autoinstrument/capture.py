@@ -8,6 +8,7 @@ stands in for PostHog on this machine: the receiver of `view`, and the server fo
 from __future__ import annotations
 
 import json
+import math
 import uuid
 import zlib
 from dataclasses import dataclass
@@ -115,9 +116,9 @@ def events_of(path: str, body: bytes, limits: Limits) -> list[dict[str, Any]]:
 
 
 def parsed_json(body: bytes) -> Any:
-    """A body as JSON, without the constants that only Python knows."""
+    """A body as JSON, without the constants that only Python knows, and without numbers that become one (`1e999`)."""
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        return json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError, too
         raise Refused(400, f"failed to parse request: {error}") from None
 
@@ -153,10 +154,10 @@ def _check_event(event: dict[str, Any], ai_only: bool, limits: Limits) -> None:
         raise Refused(400, "event submitted without a distinct_id")
     if event.get("uuid") and not is_uuid(event["uuid"]):
         raise Refused(400, "failed to parse request: malformed uuid")
+    size = size_of(event)  # before any of its texts is said: it may be none that can be
     if ai_only and not is_ai(name):
         raise Refused(400, f"event {name} is not an AI event")
     limit = limits.max_event_bytes if ai_only else limits.max_analytics_event_bytes
-    size = size_of(event)
     if size > limit:
         kind = "AI event" if is_ai(name) else "event"
         raise Refused(413, f"maximum {kind} size exceeded: {kind} {name} is {size} bytes, over the {limit}-byte limit")
@@ -184,6 +185,13 @@ def size_of(event: dict[str, Any]) -> int:
         return len(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode())
     except UnicodeEncodeError:
         raise Refused(400, "failed to parse request: lone surrogate") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"number out of range: {text[:20]}")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +28,8 @@ CALLS = ("generation", "embedding")
 
 MAX_TEXT_CHARS = 65_536
 """How much of an input, and of an output, is searched: the end of the input, which is new, the rest is history."""
+MAX_AMOUNT = 2**43
+"""What a count or an amount stays below: a million of them can be added in SQLite's eight bytes, and shown."""
 
 
 def summary(event: dict[str, Any]) -> Summary:
@@ -132,9 +133,9 @@ def _text(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    """A whole number from 0 to what SQLite and JavaScript hold."""
+    """A whole number from 0 on."""
     amount = _amount(value)
-    return int(amount) if amount is not None and amount == int(amount) and amount < 2**53 else None
+    return int(amount) if amount is not None and amount == int(amount) else None
 
 
 def _amount(value: object) -> float | None:
@@ -144,7 +145,7 @@ def _amount(value: object) -> float | None:
         amount = float(value)
     except OverflowError:  # an integer of hundreds of digits
         return None
-    return amount if math.isfinite(amount) and amount >= 0 else None
+    return amount if 0 <= amount < MAX_AMOUNT else None  # NaN is not, either
 
 
 _ID = re.compile(r"[a-z]+(?:_[a-z]+)*[_-][A-Za-z0-9]{8,}|[0-9a-fA-F-]{16,}")

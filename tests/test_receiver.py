@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
-from viewing import Viewer, end, start
+from viewing import Viewer, end, settled, start
 
 from posthog_autoinstrument.store import Store
 from posthog_autoinstrument.viewer import server
@@ -202,6 +202,37 @@ def test_an_event_in_parts(receiving: Viewer, arrived: Arrived) -> None:
     assert send(receiving, "/i/v0/ai", b"".join(parts[1:]), {**KEY, **kind})[0] == 400
     assert send(receiving, "/i/v0/ai", b"".join(parts), kind)[0] == 401
     assert send(receiving, "/i/v0/ai", batch(generation()), KEY)[0] == 400
+    for properties in ([1], "x", 1, True):
+        wrong = part("event", "application/json", json.dumps({**event, "properties": properties}).encode())
+        status, words = send(receiving, "/i/v0/ai", wrong + parts[-1], {**KEY, **kind})
+        assert (status, words) == (400, "failed to parse request: properties is not an object")
+
+
+ANY_TYPE = (None, [], {}, "", 0, -1, 1.5, 1e308, 1.5e308, 10**400, True, "text", ["x", {"a": [None]}], {"a": [[[]]]})
+SAID = (
+    "trace_id", "span_id", "parent_id", "session_id", "model", "provider", "input", "output_choices", "input_state",
+    "output_state", "input_tokens", "output_tokens", "cache_read_input_tokens", "reasoning_tokens", "latency",
+    "time_to_first_token", "http_status", "is_error", "error", "base_url", "request_url", "tools", "model_parameters",
+    "stop_reason", "stream", "usage", "total_cost_usd", "span_name", "span_type", "instructions", "web_search_count",
+    "service_tier", "metric_name", "metric_value", "feedback_text", "tokens_source",
+)  # fmt: skip
+
+
+def test_properties_of_any_type_are_shown(view: View, tmp_path: Path) -> None:
+    viewer = view(tmp_path / "events.db", "--receive", "--port", "0")
+    events = [
+        generation(event=f"$ai_{kind}", uuid=str(uuid.uuid4()), properties={f"$ai_{name}": value for name in SAID})
+        for value in ANY_TYPE
+        for kind in ("generation", "span", "trace", "metric")
+    ]
+    assert send(viewer, "/batch/", batch(*events)) == (200, '{"status":"Ok"}')
+    settled(viewer, len(ANY_TYPE))
+    for path in ("/traces", "/calls", "/calls?errors=1", "/sessions", "/export.jsonl", "/export.csv"):
+        assert viewer.get(path).status_code == 200, path
+    for event in events:
+        assert viewer.get(f"/event?id={event['uuid']}").status_code == 200, event
+    for trace in viewer.page("/traces").links("/trace?"):
+        assert viewer.get(trace).status_code == 200, trace
 
 
 LONG = "x" * (1 << 20)
@@ -215,6 +246,8 @@ LONG = "x" * (1 << 20)
         ("/batch/", b"[" * 100_000, 400, "failed to parse request"),
         ("/batch/", b'{"api_key": "phc_any", "batch": [{"event": "e", "distinct_id": "a", "properties": {"x": NaN}}]}',
          400, "failed to parse request"),
+        ("/batch/", b'{"api_key": "phc_any", "batch": [{"event": "e", "distinct_id": "a", "properties": [1e999]}]}',
+         400, "out of range"),
         ("/batch/", [], 400, "not an object"),
         ("/batch/", batch(), 400, "empty batch"),
         ("/batch/", {"api_key": TOKEN, "batch": {}}, 400, "not a list"),
@@ -230,6 +263,7 @@ LONG = "x" * (1 << 20)
         ("/batch/", batch(generation(), generation(properties={"$ai_input": LONG})), 413, "over the 983040-byte limit"),
         ("/i/v0/ai/batch/", batch(generation(properties={"$ai_input": LONG * 9})), 413, "over the 8388608-byte limit"),
         ("/i/v0/ai/batch/", batch(generation(event="page viewed")), 400, "not an AI event"),
+        ("/i/v0/ai/batch/", batch(generation(event="\ud800")), 400, "surrogate"),
         ("/batch/", gzip.compress(b"{}", mtime=0)[:-9], 400, "failed to decode"),
         ("/batch/", b"\x1f\x8b" + b"no gzip at all", 400, "failed to decode"),
         ("/batch/", gzip.compress(bytes(120 << 20), mtime=0), 413, "when it is decompressed"),

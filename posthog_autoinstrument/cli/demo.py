@@ -118,7 +118,7 @@ def _after_storing(path: str, run: str, started_at: float) -> int:
     if not shown:
         guard.say(f"the example program left no events in {path}; posthog-instrument doctor may tell why")
         return 1
-    _say("", f"{len(shown)} events, one for each call:", "")
+    _say("", f"{len(shown)} events, one for each call and one for the tool that was used:", "")
     print_table(shown, shutil.get_terminal_size((80, 24)).columns, sys.stdout)
     name, program = _names()
     _say(

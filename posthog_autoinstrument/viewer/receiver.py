@@ -133,7 +133,10 @@ class Receiver:
         event = capture.parsed_json(parts.pop("event")[1])
         if not isinstance(event, dict):
             raise Refused(400, "failed to parse request: not an object")
-        properties = {**(event.get("properties") or {}), **_object(parts.pop("event.properties", None))}
+        own = event.get("properties") or {}
+        if not isinstance(own, dict):
+            raise Refused(400, "failed to parse request: properties is not an object")
+        properties = {**own, **_object(parts.pop("event.properties", None))}
         for name, (media, content) in parts.items():
             properties[name.removeprefix("event.properties.")] = _blob(media, content)
         whole = {"api_key": _bearer(request.headers), **event, "properties": properties}

@@ -222,8 +222,9 @@ def _tokens(said: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
         for key, word in parts:
             if isinstance(said.get(key), (int, float)) and said[key]:
                 yield word, said[key], True
-    if said.get("web_search_count"):
-        yield "web searches", said["web_search_count"], False
+    searches = said.get("web_search_count")
+    if isinstance(searches, (int, float)) and searches:
+        yield "web searches", searches, False
 
 
 def _details(full: Full, said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
