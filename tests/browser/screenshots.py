@@ -10,6 +10,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
+from conftest import wait_until  # noqa: E402
 from stores import CALLS_OF_A_RUN, run_demo, spread  # noqa: E402
 from viewing import end, settled, start  # noqa: E402
 
@@ -29,6 +30,7 @@ def main() -> None:
         spread(demo, store, RUNS, hours=24)
         viewer = start(store)
         settled(viewer, RUNS * CALLS_OF_A_RUN)
+        wait_until(lambda: "still being read in" not in viewer.page("/").text, "the events are not read in")
         trace = viewer.page("/traces?user=ada@example.com&q=umbrella").links("/trace?")[0]
         tool = viewer.page("/calls?q=umbrella").links("/event?")[1]
         with sync_api.sync_playwright() as driver:
