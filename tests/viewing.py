@@ -133,7 +133,12 @@ def started(command: list[str], environ: dict[str, str], folder: Path) -> Viewer
     if address is None:
         raise AssertionError(process.communicate(timeout=10)[1])
     viewer = Viewer(process, address[0])
-    assert viewer.http.get(viewer.address, timeout=30).status_code == 200
+    try:
+        assert viewer.http.get(viewer.address, timeout=30).status_code == 200
+    except BaseException:
+        process.kill()  # nobody else would: there is no viewer to end
+        process.communicate()
+        raise
     return viewer
 
 
