@@ -235,6 +235,17 @@ def test_properties_of_any_type_are_shown(view: View, tmp_path: Path) -> None:
         assert viewer.get(trace).status_code == 200, trace
 
 
+def test_a_trace_of_more_steps_than_its_page_reads(view: View, tmp_path: Path) -> None:
+    viewer = view(tmp_path / "events.db", "--receive", "--port", "0")
+    said = {"$ai_trace_id": "huge", "$ai_model": "m", "$ai_input_tokens": 2, "$ai_output_tokens": 1}
+    for _ in range(6):
+        assert send(viewer, "/batch/", batch(*[generation(properties=said) for _ in range(1_000)]))[0] == 200
+    settled(viewer, 6_000)
+    page = viewer.page("/trace?id=huge")
+    assert "The first 1,000 of 6,000 steps." in page.text
+    assert "Calls 6,000 Errors 0 Tokens 12,000 → 6,000" in page.text
+
+
 LONG = "x" * (1 << 20)
 
 

@@ -10,6 +10,7 @@ from .shapes import Entry
 
 MAX_DEPTH = 12
 """Deeper rows are not indented further."""
+_LONG_STEPS_S = (30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 28_800.0, 43_200.0)
 _REMARKS = ("feedback", "metric")
 
 
@@ -96,9 +97,17 @@ def plant(entries: Sequence[Entry]) -> Tree:
                 tokens=sum(tokens) if tokens else None,
             )
         )
-    step = nice_step(length / 5)
+    step = _step(length / 5)
     ticks = tuple((100 * n * step / length, n * step) for n in range(int(length / step) + 1))
     return Tree(tuple(rows), remarks, trace, started, ended - started, ticks)
+
+
+def _step(least: float) -> float:
+    """A round time that is not below `least`: minutes and hours have sixty parts."""
+    if least <= 20:
+        return nice_step(least)
+    day = 86_400.0
+    return next((step for step in _LONG_STEPS_S if step >= least), day * nice_step(least / day))
 
 
 def _is_above(entry: Entry, parent: Entry, by_span: dict[str, Entry]) -> bool:

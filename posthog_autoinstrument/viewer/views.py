@@ -112,21 +112,16 @@ def trace(ledger: Ledger, selection: Selection, request: Request) -> Values:
     entries = ledger.trace(trace_id)
     if not entries:
         raise HTTPException(404)
+    (whole,) = ledger.traces(Selection(trace=trace_id), limit=1).rows or (None,)
+    if whole is None:  # gone just now
+        raise HTTPException(404)
     planted = tree.plant(entries)
-    calls = [entry for entry in entries if entry.kind in facts.CALLS]
-    costs = [entry.cost_usd for entry in calls if entry.cost_usd is not None]
     return {
         "trace": trace_id,
         "tree": planted,
         "rows": planted.rows[:MAX_ROWS],
-        "calls": len(calls),
-        "errors": sum(entry.is_error for entry in entries),
-        "input_tokens": sum(entry.input_tokens or 0 for entry in calls),
-        "output_tokens": sum(entry.output_tokens or 0 for entry in calls),
-        "cost_usd": sum(costs) if costs else None,
-        "unpriced": sum(entry.cost_usd is None and not entry.is_error for entry in calls),
-        "user": next((entry.user for entry in entries if entry.user), None),
-        "session": next((entry.session for entry in entries if entry.session), None),
+        "unread": max(0, whole.events - len(entries)),
+        "whole": whole,
         "name": (planted.trace.name if planted.trace else None)
         or next((row.entry.name for row in planted.rows if row.depth == 0 and row.entry.name), None),
     }

@@ -185,6 +185,27 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(viewer: Viewer, w
     assert [one for one in wanted if not any(one in html for html in seen)] == []
 
 
+@pytest.mark.parametrize("screen", ["light", "phone"])
+def test_the_times_on_the_axis_of_a_trace_stand_apart(view: Any, window: Open, tmp_path: Path, screen: str) -> None:
+    viewer = view(tmp_path / "events.db", "--receive", "--port", "0")
+    durations = (0.004, 0.217, 0.2, 1.0, 1.04, 1.09, 2.2, 9.9, 10.0, 59.0, 480.0, 7_300.0)
+    for seconds in durations:
+        said = {"$ai_trace_id": f"t{seconds}", "$ai_latency": seconds}
+        event = {"event": "$ai_generation", "distinct_id": "ann", "properties": said}
+        sent = viewer.http.post(viewer.base + "/batch/", json={"api_key": "phc_any", "batch": [event]}, timeout=30)
+        assert sent.status_code == 200
+    shown = window(viewer, **SCREENS[screen])
+    for seconds in durations:
+        page = shown.go(f"/trace?id=t{seconds}")
+        lane, *boxes = page.evaluate(
+            "[...document.querySelectorAll('th.lane, .axis text')].map(e => e.getBoundingClientRect())"
+            ".map(box => [box.left, box.right])"
+        )
+        assert len(boxes) > 2
+        edges = [lane[0], *(edge for box in boxes for edge in box), lane[1]]
+        assert edges == sorted(edges), f"{seconds} s: {edges}"
+
+
 def test_steps_of_a_trace_can_be_folded(viewer: Viewer, window: Open) -> None:
     page = window(viewer).go("/traces")
     page.get_by_role("link", name="Where is it warm in November?").click()
