@@ -369,9 +369,10 @@ def flush(timeout_s: float | None = None) -> bool:
 
 
 def sum_up_nothing() -> None:
-    """At the end of a program that imported no SDK, where a summary is asked for."""
+    """At the end of a process that imported no SDK, as gunicorn's master does not, where a summary is asked for."""
     if _agent is None and config.load().summary and guard.owner == os.getpid():
-        guard.say_once("summary", "no calls were captured: the program imported no SDK")
+        nothing = "no calls were captured: this process imported no SDK (those of its child processes are not counted)"
+        guard.say_once("summary", nothing)
 
 
 def configure(before_send: BeforeSend | None = None) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from conftest import wait_until
 from stored import NOON, call, write
+from viewing import clean_environment
 
 from posthog_autoinstrument.cli import events as command
 from posthog_autoinstrument.cli import terminal
@@ -367,3 +368,24 @@ def test_another_programs_file_is_not_followed(follower: Callable[..., Follower]
     one = follower("--follow")
     wait_until(lambda: "not a (sound) SQLite database" in one.errors, "it does not say what is wrong")
     assert one.errors.count("\n") == 1
+
+
+COMMANDS = (["events"], ["events", "--json"], ["stats"], ["stats", "--json"], ["--help"], ["doctor"])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_an_output_that_takes_nothing(tmp_path: Path, words: list[str]) -> None:
+    path = tmp_path / "events.db"
+    write(path, [call(NOON + number) for number in range(30)])
+    run = [sys.executable, "-m", "posthog_autoinstrument", *words]
+    environ = {**clean_environment(POSTHOG_AUTOINSTRUMENT_DB=str(path)), "XDG_STATE_HOME": str(tmp_path)}
+    options: dict[str, Any] = {"env": environ, "stderr": subprocess.PIPE, "text": True, "timeout": 60}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(run, stdout=full, **options)
+    line = "posthog-autoinstrument: cannot write to standard output: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (1, line)
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *run]
+    ended = subprocess.run(closed, **options)
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 0

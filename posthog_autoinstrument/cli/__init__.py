@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import __version__, guard
 
@@ -68,17 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif option == "--summary":
             summary = True
         elif option in ("-h", "--help"):
-            sys.stdout.write(HELP)
-            return 0
+            return _with_output(lambda: _tell(HELP))
         elif option in ("-V", "--version"):
-            sys.stdout.write(f"posthog-autoinstrument {__version__}\n")
-            return 0
+            return _with_output(lambda: _tell(f"posthog-autoinstrument {__version__}\n"))
         else:
             guard.say(f"unknown option {option} (options of the program stand after it)")
             _usage()
             return 2
     if arguments and arguments[0] in ("demo", "view", "events", "stats", "send", "doctor"):
-        return _own_word(arguments[0], arguments[1:], local, debug)
+        return _with_output(lambda: _own_word(arguments[0], arguments[1:], local, debug))
     if arguments and arguments[0] in ("run", "--"):
         del arguments[0]
     if not arguments or (arguments[0] == "-m" and len(arguments) == 1):
@@ -92,6 +91,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _usage() -> None:
     if sys.stderr is not None:
         sys.stderr.write(USAGE)
+
+
+def _tell(text: str) -> int:
+    sys.stdout.write(text)
+    return 0
+
+
+def _with_output(command: Callable[[], int]) -> int:
+    """Run a command of ours. Where its standard output takes nothing, one line says so, and the exit code is 1."""
+    from .terminal import detach
+
+    if sys.stdout is None:  # closed, as `>&-` and some services do
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        detach(sys.stdout)
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        detach(sys.stdout)
+        guard.say(f"cannot write to standard output: {error.strerror}")
+        return 1
 
 
 def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
