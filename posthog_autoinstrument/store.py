@@ -350,6 +350,17 @@ class _Immediate:
             self._connection.execute("ROLLBACK")
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something at a path; also where nobody may look: opening it then tells why. Never raises."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def prepare(path: Path) -> None:
     """Make the directory (0700) and the file (0600) where they are missing; refuse what is not a plain file."""
     try:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +191,34 @@ def test_a_hostile_name_in_colours_is_only_that(path: Path, tmp_path: Path) -> N
     shown = in_terminal(other, env={"COLUMNS": "100"})
     assert b"\x1b]" not in shown
     assert b"[red]x[/red]" in shown
+
+
+UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+"""Modes of files hold for root, too."""
+
+
+@pytest.mark.parametrize("words", [["stats"], ["events"], ["send", "--dry-run"]], ids=" ".join)
+def test_a_file_that_may_not_be_looked_for_or_written(path: Path, words: list[str]) -> None:
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("root may read and write everything here")
+
+    def ran() -> subprocess.CompletedProcess[str]:
+        prefix = UNPRIVILEGED if os.geteuid() == 0 else []
+        command = [*prefix, sys.executable, "-m", "posthog_autoinstrument", *words, "--db", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+
+    path.chmod(0o400)
+    read = ran()
+    assert read.returncode == 0, read.stderr
+    if words == ["stats"]:
+        assert read.stdout.startswith("4 calls, 1 failed")
+        assert "not counted whole" in read.stderr
+        assert "readonly" in read.stderr
+    path.parent.chmod(0o000)
+    try:
+        refused = ran()
+    finally:
+        path.parent.chmod(0o700)
+    assert refused.returncode != 0
+    assert refused.stderr.count("\n") == 1
+    assert "Permission denied" in refused.stderr

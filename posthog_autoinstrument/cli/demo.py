@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from .. import facts, guard
 from ..config import EU_HOST, US_HOST, Config
-from ..store import Store, StoreError
+from ..store import Store, StoreError, is_there
 from ..summary import Summary
 from ..testing import OpenAIServer
 from .events import print_table
@@ -149,7 +149,7 @@ def _names() -> tuple[str, str]:
 
 
 def _stored(path: str, run: str, started_at: float) -> list[Summary]:
-    if not Path(path).exists():
+    if not is_there(Path(path)):
         return []
     with Store(path) as store:
         # A second of slack: the store's times are wall clock times, and a clock may be set back.

@@ -12,7 +12,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..store import Store, StoreError
+from ..store import Store, StoreError, is_there
 from ..summary import Summary
 from . import following
 from .terminal import clean, cut, detach, pad, width, write
@@ -61,7 +61,7 @@ def _show(
     stdout: TextIO,
     stderr: TextIO,
 ) -> int:
-    if not path.exists() and not path.is_symlink():
+    if not is_there(path):
         advice = "run a program with `posthog-instrument --local ...` first"
         print(f"no events yet: {path} does not exist ({advice})", file=stderr)
         return 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..store import Store, StoreError
+from ..store import Store, StoreError, is_there
 from .terminal import clean
 
 POLL_S = 0.25
@@ -23,7 +23,7 @@ def batches(path: Path, last: int, stderr: TextIO) -> Iterator[list[dict[str, An
     place = _Place()
     said = False
     while True:
-        if path.exists() or path.is_symlink():
+        if is_there(path):
             try:
                 # Not for long, as this process does not fork: programs write, and somebody may delete meanwhile.
                 with Store(path, forks_wait=False) as store, store.snapshot():

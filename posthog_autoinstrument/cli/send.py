@@ -6,6 +6,7 @@ What was delivered is taken out of the spool, and marked in the local store, bat
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from .. import agent as agents
 from .. import durable
 from ..config import Config
 from ..spool import PREFIX, Orphan
-from ..store import StoreError
+from ..store import StoreError, is_there
 from ..viewer.shipping import Progress, Shipment, shipper
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ def main(
     if settings.token is None and not options.dry_run:
         stderr.write("send: set POSTHOG_PROJECT_TOKEN, the project that the events are for\n")
         return 2
-    if not path.exists():
+    if not is_there(path):
         stderr.write(f"send: {path} is not there\n")
         return 2
     shown = _Progress(stderr)
     try:
-        if not options.db and (path.is_dir() or path.name.startswith(PREFIX)):
+        if not options.db and (os.path.isdir(path) or path.name.startswith(PREFIX)):
             left = _send_spool(path, settings, options.dry_run, shown, stderr)
         else:
             left = _send_store(path, settings, options.dry_run, shown, stderr)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO, get_args
 
 from ..config import Config
-from ..store import StoreError
+from ..store import StoreError, is_there
 from ..viewer.ledger import By, Ledger
 from ..viewer.prices import Prices, PricesError
 from ..viewer.selection import Selection, parse_time
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
     stderr = stderr or sys.stderr
     options = _parser().parse_args(list(arguments))
     path = Path(options.db or settings.db_path)
-    if not path.exists() and not path.is_symlink():
+    if not is_there(path):
         advice = "run a program with `posthog-instrument --local ...` first"
         print(f"no events yet: {clean(str(path))} does not exist ({advice})", file=stderr)
         return 1
@@ -71,13 +71,21 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
 def _catch_up(ledger: Ledger, stderr: TextIO) -> None:
     """Make the costs that nobody has made yet: 20,000 a second."""
     begin, said = time.monotonic(), False
-    while left := ledger.refresh(0.5, search=False):
+    while left := _left(ledger, stderr):
         if stderr.isatty() and time.monotonic() - begin > 1:
             stderr.write(f"\rreading {left:,} events ... ")
             stderr.flush()
             said = True
     if said:
         stderr.write("\r" + " " * 40 + "\r")
+
+
+def _left(ledger: Ledger, stderr: TextIO) -> int:
+    try:
+        return ledger.refresh(0.5, search=False)
+    except StoreError as error:  # it may be only readable: what is known can be shown all the same
+        print(f"what is new is not counted whole: {clean(str(error))}", file=stderr)
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
