@@ -256,10 +256,11 @@ def test_parents_that_are_missing_and_circles() -> None:
 
 
 def test_a_tree_deeper_than_python_can_recurse() -> None:
-    entries = [step(n, n, 10_000, span=f"s{n}", parent=f"s{n - 1}") for n in range(3_000)]
+    # Twice as deep may take twice as long, not four times: this many would take minutes then.
+    entries = [step(n, n, 99_999, span=f"s{n}", parent=f"s{n - 1}", input_tokens=1) for n in range(50_000)]
     rows = tree.plant(entries).rows
-    assert [row.depth for row in rows] == list(range(3_000))
-    assert rows[0].children == 2_999
+    assert [row.depth for row in rows] == list(range(50_000))
+    assert (rows[0].children, rows[0].tokens) == (49_999, 50_000)
 
 
 def test_costs_and_tokens_of_what_is_below() -> None:

@@ -59,42 +59,44 @@ def plant(entries: Sequence[Entry]) -> Tree:
     length = max(ended - started, 1e-6)
 
     by_span = {entry.span: entry for entry in reversed(steps) if entry.span}
+    circling = _circling(steps, by_span)
     below: dict[int, list[Entry]] = {}
     roots = []
     for entry in steps:
         parent = by_span.get(entry.parent or "")
-        if parent is None or parent is entry or _is_above(entry, parent, by_span):
+        if parent is None or entry.number in circling:
             roots.append(entry)
         else:
             below.setdefault(parent.number, []).append(entry)
 
-    rows: list[Row] = []
-    # Not recursive: a program may nest its spans deeper than Python's stack is.
-    open_rows: list[tuple[Entry, int]] = [(root, 0) for root in reversed(roots)]
-    order: list[tuple[Entry, int]] = []
+    # Not recursive, and each step once: a program may nest its spans thousands deep.
+    order: list[tuple[Entry, int, int]] = []
+    open_rows = [(root, 0, -1) for root in reversed(roots)]
     while open_rows:
-        entry, depth = open_rows.pop()
-        order.append((entry, depth))
-        open_rows += [(child, depth + 1) for child in reversed(below.get(entry.number, []))]
-    for place, (entry, depth) in enumerate(order):
-        end = place + 1
-        while end < len(order) and order[end][1] > depth:
-            end += 1
-        family = [one for one, _ in order[place:end]]
-        costs = [one.cost_usd for one in family if one.cost_usd is not None]
-        tokens = [n for one in family for n in (one.input_tokens, one.output_tokens) if n is not None]
+        entry, depth, above = open_rows.pop()
+        open_rows += [(child, depth + 1, len(order)) for child in reversed(below.get(entry.number, []))]
+        order.append((entry, depth, above))
+    families = [_Family() for _ in order]
+    for place in range(len(order) - 1, -1, -1):
+        entry, _, above = order[place]
+        families[place].add_own(entry)
+        if above >= 0:
+            families[above].add_all(families[place])
+
+    rows: list[Row] = []
+    for (entry, depth, _), family in zip(order, families, strict=True):
         duration = max(0.0, entry.epoch - entry.started)
         first = entry.ttft_s / duration if entry.ttft_s is not None and duration > 0 else None
         rows.append(
             Row(
                 entry=entry,
                 depth=depth,
-                children=end - place - 1,
+                children=family.steps - 1,
                 left=100 * (entry.started - started) / length,
                 width=100 * duration / length,
                 first_token=None if first is None else min(1.0, first),
-                cost_usd=sum(costs) if costs else None,
-                tokens=sum(tokens) if tokens else None,
+                cost_usd=family.cost_usd,
+                tokens=family.tokens,
             )
         )
     step = _step(length / 5)
@@ -110,13 +112,41 @@ def _step(least: float) -> float:
     return next((step for step in _LONG_STEPS_S if step >= least), day * nice_step(least / day))
 
 
-def _is_above(entry: Entry, parent: Entry, by_span: dict[str, Entry]) -> bool:
-    """Whether `entry` is an ancestor of its own parent: ids that a program made up may run in a circle."""
-    seen = set()
-    above: Entry | None = parent
-    while above is not None and above.number not in seen:
-        if above is entry:
-            return True
-        seen.add(above.number)
-        above = by_span.get(above.parent or "")
-    return False
+class _Family:
+    """A step and everything below it."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.cost_usd: float | None = None
+        self.tokens: int | None = None
+
+    def add_own(self, entry: Entry) -> None:
+        known = [count for count in (entry.input_tokens, entry.output_tokens) if count is not None]
+        self._add(1, entry.cost_usd, sum(known) if known else None)
+
+    def add_all(self, other: _Family) -> None:
+        self._add(other.steps, other.cost_usd, other.tokens)
+
+    def _add(self, steps: int, cost_usd: float | None, tokens: int | None) -> None:
+        self.steps += steps
+        if cost_usd is not None:
+            self.cost_usd = cost_usd + (self.cost_usd or 0.0)
+        if tokens is not None:
+            self.tokens = tokens + (self.tokens or 0)
+
+
+def _circling(steps: Sequence[Entry], by_span: dict[str, Entry]) -> set[int]:
+    """The numbers of the steps that are above themselves: ids that a program made up may run in a circle."""
+    found: set[int] = set()
+    seen: set[int] = set()
+    for entry in steps:
+        path: dict[int, int] = {}
+        above: Entry | None = entry
+        while above is not None and above.number not in seen and above.number not in path:
+            path[above.number] = len(path)
+            above = by_span.get(above.parent or "")
+        if above is not None and above.number in path:
+            begin = path[above.number]
+            found.update(number for number, place in path.items() if place >= begin)
+        seen.update(path)
+    return found
