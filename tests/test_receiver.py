@@ -235,6 +235,25 @@ def test_properties_of_any_type_are_shown(view: View, tmp_path: Path) -> None:
         assert viewer.get(trace).status_code == 200, trace
 
 
+TIMES = (
+    "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59",
+    "1969-12-31T23:00:00Z", "2026-11-25", "2026-02-30T00:00:00Z", "nope", -1, 10**300, 1e308, [], {"a": 1}, True,
+)  # fmt: skip
+
+
+def test_times_of_any_kind_are_shown(view: View, tmp_path: Path) -> None:
+    viewer = view(tmp_path / "events.db", "--receive", "--port", "0")
+    said = {"$ai_trace_id": "one", "$ai_latency": 8e12}
+    events = [generation(uuid=str(uuid.uuid4()), timestamp=when, properties=said) for when in TIMES]
+    for event in events:
+        assert send(viewer, "/batch/", batch(event)) == (200, '{"status":"Ok"}'), event
+    settled(viewer, len(TIMES))
+    for path in ("/", "/?since=0001-01-01", "/traces", "/calls", "/sessions", "/trace?id=one", "/export.csv"):
+        assert viewer.get(path).status_code == 200, path
+    for event in events:
+        assert viewer.get(f"/event?id={event['uuid']}").status_code == 200, event
+
+
 def test_a_trace_of_more_steps_than_its_page_reads(view: View, tmp_path: Path) -> None:
     viewer = view(tmp_path / "events.db", "--receive", "--port", "0")
     said = {"$ai_trace_id": "huge", "$ai_model": "m", "$ai_input_tokens": 2, "$ai_output_tokens": 1}

@@ -292,9 +292,9 @@ def _local(timestamp: str) -> datetime | None:
     """The ISO 8601 time in the time zone of this machine."""
     try:
         when = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))  # Python 3.10 does not read "Z"
-    except ValueError:
+        return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone()
+    except (ValueError, OverflowError):  # OverflowError: year 1 or 9999 there, another one here
         return None
-    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone()
 
 
 # --- the command ---

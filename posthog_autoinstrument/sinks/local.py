@@ -108,9 +108,9 @@ def _utc(timestamp: object) -> datetime:
     try:
         # Python 3.10 does not read "Z".
         when = datetime.fromisoformat(str(timestamp).replace("Z", "+00:00"))
-    except ValueError:
+        return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # OverflowError: year 1 or 9999 here, another one in UTC
         return datetime.now(timezone.utc)
-    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 
 def _text(value: object) -> str | None:

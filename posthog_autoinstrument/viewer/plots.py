@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .shapes import Point, Series, Totals
-from .text import money, seconds, short
+from .text import local, money, seconds, short
 
 Reading = Callable[[Totals], float | None]
 
@@ -146,7 +146,7 @@ def _slot(
 
 
 def _axis_time(epoch: float, span_s: float) -> str:
-    when = datetime.fromtimestamp(epoch)
+    when = local(epoch)
     if span_s >= 2 * 86400:
         return f"{when:%b} {when.day}"
     if span_s >= 86400 or when.date() != datetime.now().date():

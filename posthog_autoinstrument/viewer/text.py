@@ -91,11 +91,20 @@ def share(part: float, whole: float) -> str:
     return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
 
 
+_EARLIEST, _LATEST = -62_135_424_000.0, 253_402_128_000.0
+"""January 3 of year 1, and December 30 of 9999: a day from where `datetime` ends, in any time zone."""
+
+
+def local(epoch: float) -> datetime:
+    """The time here; of clocks that are far off the earliest or the latest that there is."""
+    return datetime.fromtimestamp(min(max(epoch, _EARLIEST), _LATEST))
+
+
 def clock(epoch: float | None, now: float) -> str:
     """The time of day here, with the day where that is not today."""
     if epoch is None:
         return "—"
-    when, today = datetime.fromtimestamp(epoch), datetime.fromtimestamp(now)
+    when, today = local(epoch), local(now)
     if when.date() == today.date():
         return f"{when:%H:%M:%S}"
     return f"{when:%b} {when.day}, {when:%H:%M:%S}" if when.year == today.year else f"{when:%Y-%m-%d %H:%M:%S}"
@@ -103,12 +112,12 @@ def clock(epoch: float | None, now: float) -> str:
 
 def iso(epoch: float) -> str:
     """ISO 8601 in the time zone of this machine, to the millisecond."""
-    return datetime.fromtimestamp(epoch).astimezone().isoformat(timespec="milliseconds")
+    return local(epoch).astimezone().isoformat(timespec="milliseconds")
 
 
 def iso_utc(epoch: float) -> str:
     """ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(epoch, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return local(epoch).astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def stretch(step_s: float) -> str:
