@@ -94,7 +94,7 @@ class Cell:
 
 CI = (
     Cell("1.30", "3.10", "oldest", "all"),
-    Cell("2.54", "3.12", "newest", "sdk"),
+    Cell("2.54", "3.12", "newest", "capture"),
     Cell("newest", "3.13", "newest", "sdk"),
     Cell("1.0", "3.11", "newest", "basics"),
 )
