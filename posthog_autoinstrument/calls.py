@@ -394,11 +394,10 @@ class Calls:
                 return SUPPRESSED
         outer = pending if pending is not None and not pending.claimed else None
         intent = CARRIED.get()
-        if intent is None:
+        if intent is None and outer is not None and outer.endpoint is endpoint and not overrides:
             # A method that makes its request by another one (`beta.chat.completions.parse` of 1.40) took the arguments.
-            inherits = outer is not None and outer.endpoint is endpoint and not overrides
-            intent = outer.intent if inherits and outer is not None else intent_of(overrides)
-        call = OpenCall(self, endpoint, intent)
+            intent = outer.intent
+        call = OpenCall(self, endpoint, intent or intent_of(overrides))
         call.outer = outer
         if recorder is not None:
             call.recorder = recorder

@@ -12,6 +12,7 @@ import pytest
 from features import httpx, needs
 from pydantic import BaseModel
 
+from posthog_autoinstrument import wire
 from posthog_autoinstrument.testing import Answer, sse
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
@@ -622,3 +623,42 @@ class TestCallsInsideCalls:
             except openai.NotFoundError:
                 pass  # with a slash at the end the bundled server may not know it
         assert facts(*captured(1))["$ai_input"] == MESSAGES
+
+
+def _closes_only_at_its_end(response, events):
+    yield from events
+    response.close()
+
+
+def _closes_in_any_case(response, events):
+    try:
+        yield from events
+    finally:
+        response.close()
+
+
+async def _closes_in_any_case_async(response, events):
+    try:
+        async for event in events:
+            if event is None:
+                return
+            yield event
+    finally:
+        await response.aclose()
+
+
+def test_readers_that_leave_a_failed_stream_open_are_told_apart():
+    """openai 1.x never closes, 2.8 only at the end, 2.9 and later always: the first two get a tap for errors."""
+    assert not wire._closes(_closes_only_at_its_end)
+    assert wire._closes(_closes_in_any_case)
+    assert wire._closes(_closes_in_any_case_async)
+
+
+@needs("chat.completions.parse")
+def test_a_method_that_calls_another_keeps_the_arguments(client, captured, monkeypatch):
+    """As `beta.chat.completions.parse` of openai 1.40 does with `create`: one event, of the user that was named."""
+    site = type(client.chat.completions).parse
+    monkeypatch.setattr(site, "__wrapped__", lambda self, **arguments: self.create(**arguments))
+    client.chat.completions.parse(**CHAT, posthog_distinct_id="named")
+    (event,) = captured(1)
+    assert event["distinct_id"] == "named"
