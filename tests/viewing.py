@@ -178,8 +178,13 @@ def viewer(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def settled(viewer: Viewer, calls: int) -> None:
-    """Wait until all calls are read in and priced."""
-    wait_until(lambda: f"{calls:,} in all" in viewer.page("/").text, f"the overview does not show {calls} calls")
+    """Wait until all calls are read in, priced and searchable."""
+
+    def is_settled() -> bool:
+        text = viewer.page("/").text
+        return f"{calls:,} in all" in text and "still being read in" not in text
+
+    wait_until(is_settled, f"the overview does not show {calls} calls, or says that it is not complete")
 
 
 @pytest.fixture

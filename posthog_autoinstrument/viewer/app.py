@@ -54,8 +54,8 @@ class Pages:
         self._prices = prices
         self._sending = Sending(path, settings)
         self._templates = rendering.environment()
-        self._left = 0
-        """Rows whose columns are not up to date yet, as of the last look."""
+        self._left = 1
+        """Rows whose columns are not up to date yet, as of the last look; before the first one nobody can say none."""
         routes = [
             Route("/", self._overview),
             Route("/traces", self._show("traces.html", views.traces)),
@@ -96,11 +96,14 @@ class Pages:
 
     async def _keep_up(self) -> None:
         while True:
+            pause = REFRESH_EVERY_S
             try:
                 self._left = await run_in_threadpool(self._refresh)
+                if self._left:
+                    pause = 0.05
             except StoreError:
                 pass  # each page says so itself
-            await asyncio.sleep(0.05 if self._left else REFRESH_EVERY_S)
+            await asyncio.sleep(pause)
             for _ in range(_YIELDS):  # who looks at the page comes first; a long export does not hold it up for good
                 if not self._fence.open:
                     break
