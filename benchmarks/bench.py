@@ -5,7 +5,7 @@
     make bench ONLY=growth                 # one part, or the scenarios with that word in their name; writes nothing
     python benchmarks/bench.py --only chat --python .venv-edit/bin/python    # of an environment of yours
 
-Parts: the scenarios of `scenarios.py`, growth, queue, durable mode, gaps, instructions.
+Parts: the scenarios of `scenarios.py`, growth, caller's thread, queue, durable mode, gaps, instructions.
 
 Shown are medians of the differences between the two runs of a round, and how far they may be trusted: half of the range
 in which the middle half of the differences lies. On a busy machine the CPU of the caller says more than the wall, and
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
             show(tables)
         parts: dict[str, Callable[[], tuple[list[list[str]], Any]]] = {
             "Growth": lambda: growth.growth(bench, both, 1 if options.quick else 5, options.quick, counting),
+            "Caller's thread": lambda: growth.profiled(bench, options.quick),
             "Queue": lambda: growth.queued(bench, options.quick),
             "Durable mode": lambda: growth.durable(bench, rounds),
             "Gaps": lambda: growth.held(bench, options.quick),

@@ -1,13 +1,14 @@
 """How costs grow: with the size of a prompt, its messages, chunks of a stream, tasks, and what waits in the queue.
 
 On the caller's thread they must not grow with size, and be linear in chunks. (With several tasks the instruction count
-varies by some percent, too: how often an event loop polls is not the program's doing.) Durable mode, which writes on
-the caller's thread, has a table of its own, and so have the pieces of work for which the flusher keeps other threads
-from running.
+varies by some percent, too: how often an event loop polls is not the program's doing.) What runs there is shown by a
+profile. Durable mode, which writes on the caller's thread, has a table of its own, and so have the pieces of work for
+which the flusher keeps other threads from running.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import tempfile
@@ -40,6 +41,8 @@ DEPTHS = (10, 100, 1_000, 10_000, 100_000)
 SPOOLED = [(name, {"size": size, "calls": calls, "warm": 5}) for name, size, calls in (
     ("2 KB", 2048, 200), ("10 KB", 10_240, 200), ("100 KB", 102_400, 50), ("1 MB", 1 << 20, 5),
 )]  # fmt: skip
+PROFILED = ((1024, 300), (1 << 20, 20))
+"""Size of a prompt, and how many calls."""
 GAP_SIZES = ((1024, 99), (102_400, 50), (1 << 20, 10), (10 << 20, 2))
 """Size of a prompt, and how many calls wait when the flusher starts: fewer than make it start by itself."""
 
@@ -103,6 +106,31 @@ def queued(bench: Bench, quick: bool) -> tuple[list[list[str]], list[dict[str, f
         cells = (f"{x['caller_s'] * 1e6:,.0f} µs" for x in (plain, one))
         rows.append([f"{one['depth']:,}", *cells, *([f"{n_bytes:,.0f} bytes" for n_bytes in each] or ["", ""])])
     return rows, found
+
+
+def profiled(bench: Bench, quick: bool) -> tuple[list[list[str]], list[dict[str, Any]]]:
+    """What runs on the caller's thread in a chat call: each function of ours, how often at two sizes, what it calls."""
+    said("  profile")
+    sizes = [(size, calls // 10 if quick else calls) for size, calls in PROFILED]
+    found: list[dict[str, Any]] = bench.long_run(bench.ours(), "profile", sizes=sizes)
+    small, large = ({one["name"]: one for one in shown["functions"]} for shown in found)
+    rows = [["function", "times a call of 1 KB", "of 1 MB", "C functions that it calls", "own time at 1 KB"]]
+    for name in sorted(small | large, key=lambda name: -small[name]["own_s"] if name in small else 0):
+        times = (f"{shown[name]['times']:.2g}" if name in shown else "" for shown in (small, large))
+        one = small.get(name) or large[name]
+        called = ", ".join(sorted(f"`{of_c(text)}`" for text in one["calls_c"]))
+        rows.append([f"`{name}`", *times, called, f"{one['own_s'] * 1e6:.1f} µs"])
+    sums = (f"{sum(one['times'] for one in shown.values()):.0f}" for shown in (small, large))
+    total_s = sum(one["own_s"] for one in small.values())
+    return [*rows, ["all, timed by a profiler, which takes most of it", *sums, "", f"{total_s * 1e6:.0f} µs"]], found
+
+
+def of_c(text: str) -> str:
+    """`<method 'get' of 'dict' objects>` as `dict.get`, `<built-in method posix.getpid>` as `posix.getpid`."""
+    method = re.match(r"<method '(\w+)' of '([\w.]+)' objects>", text)
+    return (
+        f"{method[2].rpartition('.')[2]}.{method[1]}" if method else text.strip("<>").removeprefix("built-in method ")
+    )
 
 
 def durable(bench: Bench, rounds: int) -> tuple[list[list[str]], dict[str, Samples]]:

@@ -3,10 +3,12 @@
 python long_run.py '{"what": "queue", "depths": [10, 100]}'   # calls that nobody takes out of the queue
 python long_run.py '{"what": "gaps", "sizes": [[1024, 99]]}'  # how long the flusher keeps other threads from running
 python long_run.py '{"what": "soak", "calls": 200000}'        # resident memory over time
+python long_run.py '{"what": "profile", "sizes": [[1024, 300]]}'   # what runs on the caller's thread
 """
 
 from __future__ import annotations
 
+import cProfile
 import gc
 import json
 import os
@@ -110,6 +112,44 @@ def pieces(create: Create, wanted: dict[str, Any], flush: Callable[[], Any]) -> 
     return found
 
 
+def profile(create: Create, wanted: dict[str, Any], flush: Callable[[], Any]) -> list[dict[str, Any]]:
+    """What runs on the calling thread beside the SDK's own: each Python function of the agent and of wrapt, how often
+    in a call, its own seconds below the profiler with those of the C functions that it calls, and these.
+    """
+    found = []
+    for size, calls in wanted["sizes"]:
+        program.WANTED["size"] = size
+        prompts = [messages(number) for number in range(calls)]
+        profiler = cProfile.Profile()
+        profiler.enable()
+        for prompt in prompts:
+            create(model=MODEL, messages=prompt)
+        profiler.disable()
+        profiler.create_stats()
+        stats: dict[Any, Any] = profiler.stats  # type: ignore[attr-defined]  typeshed does not know it
+        modules = {getattr(module, "__file__", None): name for name, module in [*sys.modules.items()]}
+        ours = {place: modules.get(place[0], "") for place in stats}
+        ours = {place: name for place, name in ours.items() if name.partition(".")[0] in OURS}
+        shown: dict[str, dict[str, Any]] = {}
+        for place, (_, times, own_s, _, _) in stats.items():
+            if place in ours:
+                name = f"{ours[place].removeprefix('posthog_autoinstrument.')}.{place[2]}"
+                one = shown.setdefault(name, {"name": name, "times": 0.0, "own_s": 0.0, "calls_c": {}})
+                one["times"] += times / calls
+                one["own_s"] += own_s / calls
+        for place, (_, _, _, _, callers) in stats.items():
+            for caller in ours.keys() & callers.keys() if place[0] == "~" else ():
+                times, _, own_s, _ = callers[caller]
+                one = shown[f"{ours[caller].removeprefix('posthog_autoinstrument.')}.{caller[2]}"]
+                one["own_s"] += own_s / calls
+                one["calls_c"][place[2]] = one["calls_c"].get(place[2], 0.0) + times / calls
+        found.append({"size": size, "calls": calls, "functions": [*shown.values()]})
+        flush()
+    return found
+
+
+OURS = ("posthog_autoinstrument", "wrapt")
+
 LONG: dict[str, list[float]] = {}
 """Calls into C of over 0.2 ms: name -> seconds of CPU."""
 
@@ -178,7 +218,8 @@ def main() -> None:
         found = queue(create, wanted, transport)
     else:
         flush()
-        found = {"gaps": gaps, "pieces": pieces, "soak": soak}[wanted["what"]](create, wanted, flush)
+        kinds = {"gaps": gaps, "pieces": pieces, "soak": soak, "profile": profile}
+        found = kinds[wanted["what"]](create, wanted, flush)
     print("\n" + json.dumps(found), flush=True)
     if wanted["what"] == "queue":
         os._exit(0)  # nobody takes them
