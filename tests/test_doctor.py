@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from features import has
+from ports import free_port
 
 from posthog_autoinstrument.config import SETTINGS
 from posthog_autoinstrument.testing import Answer, LoopbackServer, PostHogServer
@@ -47,9 +47,7 @@ def line_of(output: str, words: str) -> str:
 
 
 def unused_url() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 import trustme
+from ports import free_port
 
 from posthog_autoinstrument import __version__
 from posthog_autoinstrument.config import ingestion_host
@@ -102,12 +103,6 @@ class Bare:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- what is sent ---

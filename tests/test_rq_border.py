@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import environment, wait_until
-from web import free_port
+from ports import free_port
 
 pytest.importorskip("rq")
 REDIS = shutil.which("redis-server")

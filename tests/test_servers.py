@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sysconfig
 import urllib.request
@@ -22,6 +21,7 @@ from typing import Any
 
 import pytest
 from conftest import environment, wait_until
+from ports import free_port
 
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
@@ -151,9 +151,7 @@ def started(command: list[str], folder: Path, environ: dict[str, str]) -> Iterat
 def serve(server: Server, folder: Path, launched: bool) -> Served:
     folder.mkdir()
     (folder / "app.py").write_text(APP)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = server.command.format(uwsgi=UWSGI.format(port=port), port=port).split()
     command[0] = str(SCRIPTS / command[0])
     if launched:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Ran, wait_until
+from ports import free_port
 from web import ASK, HEADERS, Site, site
 
 pytestmark = pytest.mark.timeout(300)
@@ -237,8 +238,6 @@ def test_answers_are_as_without_us(gunicorn: Site, tmp_path: Path) -> None:
 
 
 def test_plain_apps_in_other_servers(tmp_path: Path) -> None:
-    from web import free_port
-
     ports = [free_port(), free_port()]
     command = f"python app.py {{port}} {ports[0]} {ports[1]}"
     env = {"POSTHOG_AUTOINSTRUMENT_USER": "__main__:named"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import environment, wait_until
+from ports import free_port
 
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
@@ -85,12 +86,6 @@ def asked(event: dict[str, Any]) -> Any:
     """The last thing that was said to the model."""
     said = event["properties"].get("$ai_input")
     return said[-1].get("content") if isinstance(said, list) and said else None
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -477,9 +477,9 @@ def enter(manager):
         return response.read()
 
 client = openai.OpenAI()
-refused = socket.create_server(("127.0.0.1", 0))
+refused = socket.socket()  # has the port, and does not listen
+refused.bind(("127.0.0.1", 0))
 port = refused.getsockname()[1]
-refused.close()
 once = client.with_options(max_retries=0)
 late = client.with_options(max_retries=0, timeout=0.2)
 gone = client.with_options(max_retries=0, base_url=f"http://127.0.0.1:{port}/v1")
