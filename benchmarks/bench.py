@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     counting = options.instructions and not options.quick and not instructions.missing()
     results: dict[str, Any] = {"facts": report.facts(python), "rounds": rounds}
     tables: list[tuple[str, list[list[str]]]] = []
+    failed: list[str] = []
     with Bench(python) as bench:
         said("ours against bare")
         both = [bench.bare(), bench.ours()]
@@ -81,7 +83,12 @@ def main(arguments: Sequence[str]) -> int:
             said(instructions.missing() or "instructions are not counted")
         for title, take in parts.items():
             if options.only in title.lower():
-                rows, results[title.lower()] = take()
+                try:
+                    rows, results[title.lower()] = take()
+                except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
+                    said(f"{title} failed, the other parts go on: {error}")
+                    failed.append(title)
+                    continue
                 tables.append((title, rows))
                 show(tables[-1:])
     if options.json:
@@ -92,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
         report.keep("bench", results, tables, [])
         chosen = [(title, rows) for title, rows in tables if title in IN_README]
         report.write_readme("bench", report.document(results, chosen))
-    return 0
+    return 1 if failed else 0
 
 
 def show(tables: Sequence[tuple[str, list[list[str]]]]) -> None:

@@ -11,14 +11,16 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import report
 from harness import BARE, BUILD, OURS, Bench, Contestant, said
 
+T = TypeVar("T")
 SETTINGS = {
     "PYTHONHASHSEED": "0",
     # Nothing is sent by the clock, which runs 50 times as fast as the program: at 100 events, and at the end.
@@ -39,6 +41,12 @@ class Counted:
 def missing() -> str:
     """Why nothing can be counted; empty where it can."""
     return "" if shutil.which("valgrind") else "valgrind is not installed: no instructions are counted"
+
+
+def at_once(take: Callable[[Contestant], T], contestants: Sequence[Contestant]) -> list[T]:
+    """What `take` says of each. Two at a time: counts do not depend on what else the machine does."""
+    with ThreadPoolExecutor(2) as pool:
+        return [*pool.map(take, contestants)]
 
 
 def count(bench: Bench, contestant: Contestant, scenario: str, **wanted: Any) -> Counted:
@@ -99,13 +107,19 @@ def per_call(bench: Bench, contestants: Sequence[Contestant]) -> Counts:
     """Instructions a call of each scenario."""
     found: Counts = {}
     for name, (scenario, wanted, calls) in COUNTED.items():
-        for one in contestants:
-            said(f"  instructions, {name}: {one.name}")
+        said(f"  instructions, {name}")
+
+        def of_one(
+            one: Contestant, scenario: str = scenario, wanted: dict[str, Any] = wanted, calls: int = calls
+        ) -> dict[str, float]:
             few = count(bench, one, scenario, calls=calls, **wanted)
             many = count(bench, one, scenario, calls=3 * calls, **wanted)
             caller = (many.parts[0] - few.parts[0]) / (2 * calls)
             others = (many.others - few.others) / (2 * calls)
-            found.setdefault(name, {})[one.name] = {"caller": round(caller), "all": round(caller + others)}
+            return {"caller": round(caller), "all": round(caller + others)}
+
+        counts = at_once(of_one, contestants)
+        found[name] = {one.name: each for one, each in zip(contestants, counts, strict=True)}
     return found
 
 
@@ -113,15 +127,21 @@ def of_callers(bench: Bench, contestants: Sequence[Contestant]) -> tuple[list[li
     """Instructions of a chat call of 1 KB on the caller's thread only. What other tools do beside it is done by the
     clock, which below callgrind runs too fast."""
     scenario, wanted, calls = COUNTED["chat 1 KB"]
-    found: dict[str, float] = {}
-    shown = [["chat call of 1 KB, caller's thread", "thousands of instructions", "of bare's"]]
-    for one in contestants:
+
+    def of_one(one: Contestant) -> float | str:
         said(f"  instructions: {one.name}")
         try:
-            found[one.name] = count(bench, one, scenario, calls=calls, **wanted).parts[0] / calls
+            return count(bench, one, scenario, calls=calls, **wanted).parts[0] / calls
         except (RuntimeError, IndexError, subprocess.TimeoutExpired) as error:
-            shown.append([one.name, f"does not run below callgrind: {str(error).strip().splitlines()[-1][:100]}", ""])
+            return f"does not run below callgrind: {str(error).strip().splitlines()[-1][:100]}"
+
+    found: dict[str, float] = {}
+    shown = [["chat call of 1 KB, caller's thread", "thousands of instructions", "of bare's"]]
+    for one, counted in zip(contestants, at_once(of_one, contestants), strict=True):
+        if isinstance(counted, str):
+            shown.append([one.name, counted, ""])
             continue
+        found[one.name] = counted
         by = found[one.name] - found[BARE]
         cells = [f"{by / 1000:+,.0f}", f"{100 * by / found[BARE]:+.1f} %"]
         shown.append([one.name, *cells] if one.name != BARE else [BARE, f"{found[BARE] / 1000:,.0f}", ""])

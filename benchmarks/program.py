@@ -200,7 +200,8 @@ def sample(contestant: Any, openai: Any) -> dict[str, Any]:
     flush: Callable[[], Any] = getattr(contestant, "flush", lambda: None)
     around = getattr(contestant, "around", None)
     answers = f"/chunks-{WANTED['chunks']}/v1" if scenario == "stream" else "/v1"
-    at = {"base_url": os.environ["BENCH_MODEL_URL"] + answers, "api_key": "sk-bench"}
+    # Below callgrind, connecting may take longer than the SDK's own 5 s.
+    at = {"base_url": os.environ["BENCH_MODEL_URL"] + answers, "api_key": "sk-bench", "timeout": 600}
     client = getattr(contestant, "OpenAI", openai.OpenAI)(**at)
     if scenario == "start":
         os._exit(0)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from . import guard
+from .ids import new_trace_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -156,11 +157,6 @@ def merge(first: Fields, second: Fields) -> Fields:
     )
 
 
-def new_trace_id() -> str:
-    """A fresh random trace id: a UUID version 4 as text. `uuid` is not imported: 7 ms at start-up."""
-    return uuid_text(os.urandom(16), version=4)
-
-
 opentelemetry_trace_ids = False
 """Set by `config` from POSTHOG_AUTOINSTRUMENT_OTEL_TRACE_ID: a trace that nobody names is OpenTelemetry's."""
 
@@ -184,20 +180,6 @@ def opentelemetry_ids() -> tuple[str, str] | None:
         return None
     context = trace.get_current_span().get_span_context()
     return (f"{context.trace_id:032x}", f"{context.span_id:016x}") if context.trace_id else None
-
-
-def uuid_text(octets: bytes, version: int) -> str:
-    """16 bytes as the text of a UUID of that version (RFC 9562), its version and variant bits set."""
-    text = octets.hex()
-    variant = "89ab"[octets[8] >> 4 & 3]
-    return f"{text[:8]}-{text[8:12]}-{version:x}{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
-
-
-def new_ids(ended_at: float) -> tuple[str, str]:
-    """Two new ids: a UUID version 7 of that time, in epoch seconds, and one of version 4."""
-    entropy = os.urandom(26)
-    ordered = max(0, int(ended_at * 1000)).to_bytes(6, "big") + entropy[:10]
-    return uuid_text(ordered, version=7), uuid_text(entropy[10:], version=4)
 
 
 def serialised(values: Mapping[Any, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import context, elsewhere, guard, sse
+from . import context, elsewhere, guard, ids, sse
 from .calls import Intent, OpenCall
 from .providers import EDGE_BYTES, gap
 from .records import Call, Error, Identity
@@ -32,7 +32,7 @@ def seal(call: OpenCall) -> Call | None:
         body = _sound_or_picture(body, media, size, call.calls.keep_media)
     elif texts is None and body is not None and (call.stream or sse.is_event_stream(headers)):
         texts, body = sse.texts(body), None
-    uuid, span_id = context.new_ids(call.ended_at)
+    uuid, span_id = ids.new_ids(call.ended_at)
     started = call.started
     return Call(
         sdk=call.calls.provider.name,
@@ -106,7 +106,7 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
         properties = {key: text for key, text in properties.items() if key in named or key not in tags}
     return Identity(
         distinct_id=fields.distinct_id,
-        trace_id=trace_id or context.new_trace_id(),
+        trace_id=trace_id or ids.new_trace_id(),
         session_id=fields.session_id,
         replay_session_id=fields.replay_session_id,
         properties=properties,

@@ -16,7 +16,7 @@ from time import perf_counter, time
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import blocks, context, guard, jsonsafe
+from . import blocks, context, guard, ids, jsonsafe
 from .calls import CANCELLATIONS, MAX_ERROR_CHARS, Intent
 from .recording import Recorder, recording
 
@@ -46,7 +46,7 @@ class Finished:
         if guard.quietly(context.disabled_by_posthog_sdk):
             return None
         records, sealing = _late()
-        uuid, _ = context.new_ids(self.ended_at)
+        uuid, _ = ids.new_ids(self.ended_at)
         return self.record(records, uuid, sealing.resolve(self.intent, self.recorder.defaults))
 
     def record(self, records: Any, uuid: str, identity: Identity) -> Record:
@@ -114,7 +114,7 @@ class Span:
         self.of = of
         self.name = name
         self.type = type
-        self.id = id or context.new_trace_id()
+        self.id = id or ids.new_trace_id()
         self.parent_id = inherited.parent_id
         self.trace_id = inherited.trace_id or context.fresh_trace_id()
         self.properties: dict[str, str] = {}

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from .context import new_ids
 from .generation import Generation
+from .ids import new_ids
 from .reading import as_dict, as_list, as_text, parse
 from .records import Call, Span
 

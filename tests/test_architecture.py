@@ -16,8 +16,8 @@ NAME = "posthog_autoinstrument"
 
 FLOORS: dict[str, set[str]] = {
     "ground": {
-        "__init__", "guard", "config", "context", "jsonsafe", "forks", "records", "generation", "reading", "deltas",
-        "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson",
+        "__init__", "guard", "config", "context", "ids", "jsonsafe", "forks", "records", "generation", "reading",
+        "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson",
     },
     "host": {
         "calls", "sealing", "recording", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage",

@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import capture, facts
 from ..capture import Refused
-from ..context import new_ids
+from ..ids import new_ids
 from ..retention import DEFAULT_MAX_BYTES
 from ..sinks import Event
 from ..sinks.local import LocalSink
