@@ -97,8 +97,9 @@ def main(arguments: Sequence[str]) -> int:
         report.append("instructions", {**results["facts"], "instructions": results["instructions a call"]})
     if writes(options):
         report.keep("bench", results, tables, [])
-        chosen = [(title, rows) for title, rows in tables if title in IN_README]
-        report.write_readme("bench", report.document(results, chosen))
+        if not failed:  # a table that is missing would not show there
+            chosen = [(title, rows) for title, rows in tables if title in IN_README]
+            report.write_readme("bench", report.document(results, chosen))
     return 1 if failed else 0
 
 

@@ -128,27 +128,26 @@ def profile(create: Create, wanted: dict[str, Any], flush: Callable[[], Any]) ->
         profiler.create_stats()
         stats: dict[Any, Any] = profiler.stats  # type: ignore[attr-defined]  typeshed does not know it
         modules = {getattr(module, "__file__", None): name for name, module in [*sys.modules.items()]}
-        ours = {place: modules.get(place[0], "") for place in stats}
-        ours = {place: name for place, name in ours.items() if name.partition(".")[0] in OURS}
         shown: dict[str, dict[str, Any]] = {}
+        ours: dict[Any, dict[str, Any]] = {}  # functions of one name stand together
         for place, (_, times, own_s, _, _) in stats.items():
-            if place in ours:
-                name = f"{ours[place].removeprefix('posthog_autoinstrument.')}.{place[2]}"
+            module = modules.get(place[0], "")
+            if module.partition(".")[0] in ("posthog_autoinstrument", "wrapt"):
+                name = f"{module.removeprefix('posthog_autoinstrument.')}.{place[2]}"
                 one = shown.setdefault(name, {"name": name, "times": 0.0, "own_s": 0.0, "calls_c": {}})
                 one["times"] += times / calls
                 one["own_s"] += own_s / calls
+                ours[place] = one
         for place, (_, _, _, _, callers) in stats.items():
             for caller in ours.keys() & callers.keys() if place[0] == "~" else ():
                 times, _, own_s, _ = callers[caller]
-                one = shown[f"{ours[caller].removeprefix('posthog_autoinstrument.')}.{caller[2]}"]
+                one = ours[caller]
                 one["own_s"] += own_s / calls
                 one["calls_c"][place[2]] = one["calls_c"].get(place[2], 0.0) + times / calls
         found.append({"size": size, "calls": calls, "functions": [*shown.values()]})
         flush()
     return found
 
-
-OURS = ("posthog_autoinstrument", "wrapt")
 
 LONG: dict[str, list[float]] = {}
 """Calls into C of over 0.2 ms: name -> seconds of CPU."""
