@@ -42,12 +42,13 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.urls import include, path
 
-client_async = openai.AsyncOpenAI()
-
 async def ask_async(text):
-    answer = await client_async.chat.completions.create(
-        model="gpt-4o-mini", messages=[{"role": "user", "content": text}]
-    )
+    # Under WSGI each request has an event loop of its own, and a client belongs to one: shared by loops that run at the
+    # same time, its calls may wait forever.
+    async with openai.AsyncOpenAI() as client:
+        answer = await client.chat.completions.create(
+            model="gpt-4o-mini", messages=[{"role": "user", "content": text}]
+        )
     return answer.choices[0].message.content
 
 def plain(request, text):
@@ -135,10 +136,15 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site(APP, COMMANDS[request.param], tmp_path_factory.mktemp(request.param)) as found:
         found.kind = request.param
         yield found
+
+
+@pytest.fixture
+def server(started: Site) -> Site:
+    return started.afresh()
 
 
 def check(site: Site, path: str, text: str, route: str) -> None:

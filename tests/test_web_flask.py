@@ -154,10 +154,15 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     command = "gunicorn -b 127.0.0.1:{port} -w 1 -k gthread --threads 8 app:app"
     with site(APP, command, tmp_path_factory.mktemp("gunicorn")) as found:
         yield found
+
+
+@pytest.fixture
+def gunicorn(started: Site) -> Site:
+    return started.afresh()
 
 
 def check(site: Site, path: str, text: str, route: str | None) -> None:

@@ -142,9 +142,14 @@ async def plain(scope, receive, send):
 
 
 @pytest.fixture(scope="module")
-def uvicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site(APP, "uvicorn --port {port} app:app", tmp_path_factory.mktemp("uvicorn")) as found:
         yield found
+
+
+@pytest.fixture
+def uvicorn(started: Site) -> Site:
+    return started.afresh()
 
 
 def check(site: Site, path: str, text: str, route: str, method: str | None = "GET") -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ class Site:
     posthog: PostHogServer
     output: Path
     kind: str = ""
+    past: int = 0
+    """How many of PostHog's events are none of the test's business."""
+
+    def afresh(self) -> Site:
+        """The same app for another test, or for the same one once more: without the events that are there already."""
+        return replace(self, past=len(self.posthog.events))
 
     def get(
         self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET", body: bytes | None = None
@@ -74,7 +80,7 @@ class Site:
             connection.close()
 
     def events(self, text: str) -> list[dict[str, Any]]:
-        return [event for event in self.posthog.events if asked(event) == text]
+        return [event for event in self.posthog.events[self.past :] if asked(event) == text]
 
     def event(self, text: str) -> dict[str, Any]:
         """The one event of the call that asked `text`."""
