@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from . import guard, mend, redact
 from .background import Background
 from .config import Config
 from .maker import Maker
+from .marks import Marks
 from .outbox import EVENT, RECORD, Kept
 from .records import Call, Record, Sealable, Sealed, Span, record_from_bytes
 from .sinks import Event
@@ -49,7 +49,8 @@ class Durable:
         try:
             self._commit(call, numbers)
         finally:
-            take(Sealed(replace(call, spooled=tuple(numbers)) if numbers else call, record.pid, record.size))
+            call.spooled = tuple(numbers)
+            take(Sealed(call, record.pid, record.size))
 
     def _commit(self, call: Record, numbers: list[int]) -> None:
         if _holds_secrets(call):
@@ -160,8 +161,8 @@ class Rest:
         self._orphan.close()
 
 
-_MARKS = (b'"mcp"', b"domain_secrets", b"uthorization", b'ookie"', b"api_key", b"api-key", b"-Api-Key")
-_TEXT_MARKS = tuple(mark.decode() for mark in _MARKS)
+_NAMES = (b'"mcp"', b"domain_secrets", b"uthorization", b'ookie"', b"api_key", b"api-key", b"-Api-Key")
+_SECRETS = Marks({**dict.fromkeys(_NAMES), **redact.KEY_MARKS})
 
 
 def _holds_secrets(record: Record) -> bool:
@@ -180,13 +181,14 @@ def _holds_secrets(record: Record) -> bool:
         bodies = tuple((text or "").encode("utf-8", "replace") for text in (record.input_state, record.output_state))
     else:
         bodies = (record.value.encode("utf-8", "replace"),)
-    if any(mark in body for body in bodies for mark in _MARKS) or any(map(redact.holds_keys, bodies)):
+    if any(map(_SECRETS.in_, bodies)):
         return True
     properties = identity.properties
+    if not properties:
+        return False
     named = " ".join(properties).lower()
     return any(name in named for name in redact.SECRET_NAMES) or any(
-        redact.holds_keys(text.encode("utf-8", "replace")) or any(mark in text for mark in _TEXT_MARKS)
-        for text in properties.values()
+        _SECRETS.in_(text.encode("utf-8", "replace")) for text in properties.values()
     )
 
 

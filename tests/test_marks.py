@@ -1,0 +1,76 @@
+"""Looking for marks in long bytes: as a plain search would, and wherever they stand."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from posthog_autoinstrument import redact
+from posthog_autoinstrument.durable import _SECRETS, _holds_secrets
+from posthog_autoinstrument.marks import _WINDOW, Marks
+from posthog_autoinstrument.records import Call, Identity
+
+WORDS = (b"api_key", b'"mcp"', b"-Api-Key", b"uthorization", b"AIza", b"sk-", b"a_", b"zz")
+KEYS = re.compile(rb"(?<![a-z])(?:sk-|AIza)[0-9]{3}")
+RANDOM = "A1b2C3d4E5f6G7h8J9k0"
+
+
+def test_it_finds_what_a_plain_search_finds() -> None:
+    dice = random.Random(7)
+    patterns = {word: KEYS if word in (b"sk-", b"AIza") else None for word in WORDS}
+    marks = Marks(patterns)
+    pieces = [*WORDS, *(word[:-1] for word in WORDS), *(word[1:] for word in WORDS), b"123", b" ", b"-", b"_", b"z"]
+    seen = {True: 0, False: 0}
+    for _ in range(20_000):
+        data = b"".join(dice.choices(pieces, k=dice.randrange(6)))
+        wanted = KEYS.search(data) is not None or any(w in data for w, pattern in patterns.items() if pattern is None)
+        assert marks.in_(data) is wanted, data
+        seen[wanted] += 1
+    assert min(seen.values()) > 2_000
+
+
+@pytest.mark.parametrize("offset", range(-12, 12))
+def test_nothing_is_lost_between_two_windows(offset: int) -> None:
+    data = bytearray(b"." * (3 * _WINDOW))
+    for word in (b"api_key", b"AIza", b"sk-", b"a_b"):
+        marks = Marks({word: None})
+        for edge in (_WINDOW, 2 * _WINDOW):
+            at = edge + offset
+            assert marks.in_(bytes(data[:at] + word + data[at:]))
+    assert not marks.in_(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"sk-{RANDOM}",
+        *(f"ph{kind}_{RANDOM}" for kind in "cxsar"),
+        f"AIza{RANDOM}",
+        *(f"{name}_{RANDOM}" for name in ("gsk", "hf", "r8", "ghp", "gho", "ghs", "github_pat")),
+        *(f"{name}-{RANDOM}" for name in ("xai", "pplx", "nvapi", "fw", "csk")),
+        "AKIAIOSFODNN7EXAMPLE",
+        "ASIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.c2lnbmF0dXJl",
+    ],
+)
+def test_every_key_that_is_redacted_is_found_on_the_way_to_the_disk(key: str) -> None:
+    assert redact.redact_keys(key) == "[REDACTED]"
+    for text in (key, f'{{"user":"{key}"}}', f"said \\n{key} " * 3, f"gr\\u00fc{key}", "x " * 100_000 + key):
+        assert _SECRETS.in_(text.encode())
+    assert not _SECRETS.in_(f"mask{key.replace('.', '')} of {key[:5]}".encode())
+    identity = Identity(distinct_id=None, trace_id="t")
+    said = Call("openai", "chat", "u", "s", "OpenAI", "", "", 0.0, 0.0, "complete", False, identity)
+    assert not _holds_secrets(said)
+    said.request = key.encode()
+    assert _holds_secrets(said)
+    said.request = None
+    identity.properties = {"note": f'"{key}"'}
+    assert _holds_secrets(said)
+
+
+def test_whatever_a_key_is_known_by_begins_one() -> None:
+    for beginning in redact.KEY_MARKS:
+        whole = beginning.decode() + RANDOM.upper() + (f".{RANDOM}" if beginning == b"eyJ" else "")
+        assert re.fullmatch(redact._KEY, whole), whole
