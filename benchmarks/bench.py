@@ -39,7 +39,8 @@ def parser(doc: str) -> argparse.ArgumentParser:
     quick = os.environ.get("BENCH") == "quick"
     made.add_argument("--quick", action="store_true", default=quick, help="little of everything; writes nothing")
     made.add_argument("--rounds", type=int, default=0)
-    made.add_argument("--only", default="", help="parts and scenarios whose name has this in it; writes nothing")
+    only = "parts and scenarios whose name has this in it; writes nothing"
+    made.add_argument("--only", default="", type=str.lower, help=only)
     made.add_argument("--python", default="", help="an interpreter that has the agent; by default one is made")
     made.add_argument("--no-instructions", dest="instructions", action="store_false", help="leave callgrind out")
     made.add_argument("--write", action="store_true", help="write the results all the same")
@@ -48,8 +49,8 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def writes(options: argparse.Namespace) -> bool:
-    """Whether the run is whole, so that its results may be kept."""
-    return options.write or not (options.quick or options.only or options.python or options.rounds)
+    """Whether the run is whole, so that its results may be kept: one part would take the others' place in the README."""
+    return not options.only and (options.write or not (options.quick or options.python or options.rounds))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,6 +92,8 @@ def main(arguments: Sequence[str]) -> int:
                     continue
                 tables.append((title, rows))
                 show(tables[-1:])
+    if options.only and not (tables or failed):
+        raise SystemExit(f"no part and no scenario has {options.only!r} in its name")
     if options.json:
         Path(options.json).write_text(json.dumps(results))
     if "instructions a call" in results and (writes(options) or options.only):

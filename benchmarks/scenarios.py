@@ -40,7 +40,7 @@ def measure(bench: Bench, contestants: Sequence[Contestant], rounds: int, quick:
     """Scenario -> samples of every contestant, in turn."""
     found: dict[str, Samples] = {}
     for scenario in SCENARIOS:
-        if only in scenario.name:
+        if only in scenario.name.lower():
             said(f"  {scenario.name}")
             wanted = scenario.of(quick)
             found[scenario.name] = in_turn(
@@ -48,7 +48,7 @@ def measure(bench: Bench, contestants: Sequence[Contestant], rounds: int, quick:
                 rounds,
                 lambda one, s=scenario, w=wanted: bench.sample(one, s.program, **w),  # type: ignore[misc]
             )
-    if only in f"start-up, {START}, {PASS}":
+    if only in f"start-up, {START}, {PASS}".lower():
         said("  start-up")
         found[PASS] = in_turn(contestants, rounds * 4, lambda one: started_bare(bench, one))
         found[START] = in_turn(contestants, rounds * 2, lambda one: started(bench, one))
@@ -58,7 +58,7 @@ def measure(bench: Bench, contestants: Sequence[Contestant], rounds: int, quick:
 def why_not(bench: Bench, one: Contestant, only: str) -> str:
     """Why a contestant cannot be measured: the last words of the first scenario that it fails. Empty where it can."""
     for scenario in SCENARIOS:
-        if only not in scenario.name:
+        if only not in scenario.name.lower():
             continue
         try:
             bench.sample(one, scenario.program, **{**scenario.of(True), "warm": 1})
