@@ -49,7 +49,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def writes(options: argparse.Namespace) -> bool:
-    """Whether the run is whole, so that its results may be kept: one part would take the others' place in the README."""
+    """Whether the run is whole and its results may be kept: one part would take the place of all in the README."""
     return not options.only and (options.write or not (options.quick or options.python or options.rounds))
 
 
