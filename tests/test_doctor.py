@@ -95,7 +95,8 @@ def test_what_gives_context_and_what_tells_of_steps(run: Run, tmp_path: Path) ->
     (tmp_path / "site" / "agents" / "__init__.py").write_text("")
     (tmp_path / "site" / "agents" / "tracing.py").write_text("")
     done = run(PYTHONPATH=str(tmp_path / "site"))
-    for name in ("uvicorn", "hypercorn", "gunicorn", "waitress", "werkzeug", "starlette", "fastapi", "flask", "django"):
+    servers = ("uvicorn", "hypercorn", "daphne", "granian", "gunicorn", "waitress", "werkzeug", "cheroot")
+    for name in (*servers, "starlette", "fastapi", "flask", "django"):
         assert line_of(done.stdout, name).endswith("each request has a context"), done.stdout
     assert "langchain-core" in line_of(done.stdout, "not installed")
     state = "not hooked into agents.tracing: of this version we do not know how"

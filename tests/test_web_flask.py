@@ -1,4 +1,5 @@
-"""Flask and plain WSGI apps under gunicorn, waitress, werkzeug, wsgiref and uWSGI: each call knows its request."""
+"""Flask and plain WSGI apps under gunicorn, waitress, werkzeug, wsgiref, cheroot, granian and uWSGI: each call knows
+its request."""
 
 from __future__ import annotations
 
@@ -133,7 +134,7 @@ SERVERS = (
     APP
     + """
 if __name__ == "__main__":
-    import sys, waitress, werkzeug.serving, wsgiref.simple_server
+    import sys, cheroot.wsgi, waitress, werkzeug.serving, wsgiref.simple_server
     first = int(sys.argv[1])
 
     class Server(wsgiref.simple_server.WSGIServer):
@@ -145,6 +146,7 @@ if __name__ == "__main__":
         waitress.create_server(wsgi, port=first).run,
         lambda: werkzeug.serving.run_simple("127.0.0.1", int(sys.argv[2]), wsgi, threaded=True),
         wsgiref.simple_server.make_server("127.0.0.1", int(sys.argv[3]), wsgi, Server).serve_forever,
+        cheroot.wsgi.Server(("127.0.0.1", int(sys.argv[4])), wsgi).start,
     ]
     for server in servers[1:]:
         threading.Thread(target=server, daemon=True).start()
@@ -243,8 +245,8 @@ def test_answers_are_as_without_us(gunicorn: Site, tmp_path: Path) -> None:
 
 
 def test_plain_apps_in_other_servers(tmp_path: Path) -> None:
-    ports = [free_port(), free_port()]
-    command = f"python app.py {{port}} {ports[0]} {ports[1]}"
+    ports = [free_port(), free_port(), free_port()]
+    command = f"python app.py {{port}} {ports[0]} {ports[1]} {ports[2]}"
     env = {"POSTHOG_AUTOINSTRUMENT_USER": "__main__:named"}
     with site(SERVERS, command, tmp_path, env=env) as found:
         for number, port in enumerate([found.port, *ports]):
@@ -316,3 +318,15 @@ def test_headers_that_are_not_to_be_read_under_uwsgi(tmp_path: Path) -> None:
             assert event["properties"]["$request_route"] == f"/{kind}/<text>"
         assert found.get("/left").body == b"None"
         assert found.get("/file").body == (tmp_path / "app.py").read_bytes()
+
+
+def test_a_plain_app_under_granian(tmp_path: Path) -> None:
+    pytest.importorskip("granian")
+    command = "granian --interface wsgi --host 127.0.0.1 --port {port} app:wsgi"
+    with site(APP, command, tmp_path, env={"POSTHOG_AUTOINSTRUMENT_USER": "app:named"}) as found:
+        for kind in ("ask", "parts"):  # it has no generator begin its own response
+            found.get(f"/{kind}/{kind}-there", HEADERS)
+            check(found, f"/{kind}/{kind}-there", f"{kind}-there", None)
+        found.get("/parts/named", {"X-Signed-In": "bob"})
+        assert found.event("named")["distinct_id"] == "bob"
+        assert found.get("/closed/x").body == b"2"

@@ -1,4 +1,5 @@
-"""Starlette, FastAPI and plain ASGI apps under uvicorn, hypercorn and gunicorn: each call knows its request."""
+"""Starlette, FastAPI and plain ASGI apps under uvicorn, hypercorn, daphne, granian and gunicorn: each call knows its
+request."""
 
 from __future__ import annotations
 
@@ -292,9 +293,20 @@ def test_under_gunicorn(tmp_path: Path) -> None:
         check(found, "/stream/served", "served", "/stream/{text}")
 
 
-def test_a_plain_app_under_hypercorn_and_a_function_that_names_the_user(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("server", "command"),
+    [
+        ("hypercorn", "hypercorn -b 127.0.0.1:{port} app:plain"),
+        ("daphne", "daphne -b 127.0.0.1 -p {port} app:plain"),
+        ("granian", "granian --interface asgi --host 127.0.0.1 --port {port} app:plain"),
+    ],
+)
+def test_a_plain_app_in_other_servers_and_a_function_that_names_the_user(
+    tmp_path: Path, server: str, command: str
+) -> None:
+    pytest.importorskip(server)
     env = {"POSTHOG_AUTOINSTRUMENT_USER": "app:named", "POSTHOG_AUTOINSTRUMENT_TRACING_HEADERS": "anonymous"}
-    with site(APP, "hypercorn -b 127.0.0.1:{port} app:plain", tmp_path, env=env) as found:
+    with site(APP, command, tmp_path, env=env) as found:
         found.get("/named", {"X-Signed-In": "bob", **HEADERS})
         found.get("/visitor", HEADERS)
         named, visitor = found.event("/named"), found.event("/visitor")
@@ -304,6 +316,14 @@ def test_a_plain_app_under_hypercorn_and_a_function_that_names_the_user(tmp_path
         assert visitor["properties"]["$request_path"] == "/visitor"
         assert "$request_route" not in visitor["properties"]
         assert len({event["properties"]["$ai_trace_id"] for event in (named, visitor)}) == 2
+
+        def request(number: int) -> None:
+            found.get(f"/crowd-{number}", {"X-POSTHOG-DISTINCT-ID": f"user-{number}"})
+
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(request, range(40)))
+        asked = [found.event(f"/crowd-{number}") for number in range(40)]
+        assert [event["distinct_id"] for event in asked] == [f"user-{number}" for number in range(40)]
 
 
 @pytest.mark.promise

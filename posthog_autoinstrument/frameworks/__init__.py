@@ -36,6 +36,10 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "uvicorn.protocols.websockets.websockets_sansio_impl",
         "uvicorn.protocols.websockets.wsproto_impl",
         "hypercorn.app_wrappers",
+        "daphne.server",
+        "granian.server.mp",
+        "granian.server.mt",
+        "granian.server.embed",
     ),
     "wsgi": (
         "gunicorn.http.wsgi",
@@ -45,6 +49,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "waitress.task",
         "werkzeug.serving",
         "wsgiref.handlers",
+        "cheroot.wsgi",
     ),
     "starlette": ("starlette.applications", "starlette.routing", "fastapi.routing"),
     "flask": ("flask.app",),

@@ -1,11 +1,14 @@
-"""ASGI: apps of any kind under uvicorn (also as gunicorn's worker) and hypercorn.
+"""ASGI: apps of any kind under uvicorn (also as gunicorn's worker), hypercorn, daphne and granian.
 
 uvicorn 0.30 to 0.54: every protocol class runs the app in `run_asgi`, with the scope on the instance; httptools and
-websockets are optional. hypercorn 0.16 to 0.18: `ASGIWrapper.__call__(scope, ...)`.
+websockets are optional. hypercorn 0.16 to 0.18: `ASGIWrapper.__call__(scope, ...)`. daphne 4:
+`Server.create_application` starts the task of a request. granian 2: `_asgi_call_wrap` and `_wsgi_call_wrap` of its
+servers get the app, and Rust calls what they make of it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -131,6 +134,57 @@ def _hypercorn(module: ModuleType, web: Web) -> None:
     patch(module.WSGIWrapper, "run_app", wrap_wsgi)
 
 
+def _daphne(module: ModuleType, web: Web) -> None:
+    def wrap(create: Callable[..., Any]) -> Callable[..., Any]:
+        def create_application(self: Any, protocol: Any, scope: Any, *args: Any, **kwargs: Any) -> Any:
+            request = guard.attempt("open a request", at_server, web, scope)
+            before = CONTEXT.get()
+            if request is not None:
+                CONTEXT.set(request)  # the task that is made in there copies it
+            try:
+                return create(self, protocol, scope, *args, **kwargs)
+            finally:
+                CONTEXT.set(before)
+                if request is not None:
+                    guard.attempt("end a request", _end_with, request.scope, self.connections.get(protocol))
+
+        return create_application
+
+    patch(module.Server, "create_application", wrap)
+
+
+def _end_with(request: Any, connection: Mapping[str, Any] | None) -> None:
+    """End a request when the task that daphne made for it is done."""
+    task = (connection or {}).get("application_instance")
+    if task is None:
+        request.end()
+    else:
+        task.add_done_callback(lambda _: guard.attempt("end a request", request.end))
+
+
+def _granian(module: ModuleType, web: Web) -> None:
+    from .wsgi import served
+
+    def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
+        def _callback_wrapper(callback: Any, *args: Any, **kwargs: Any) -> Any:
+            async def app(scope: Any, receive: Any, send: Any) -> Any:
+                request = guard.attempt("open a request", at_server, web, scope)
+                return await run(request, callback, scope, receive, send)
+
+            return make(functools.update_wrapper(app, callback, updated=()), *args, **kwargs)
+
+        return _callback_wrapper
+
+    def wrap_wsgi(make: Callable[..., Any]) -> Callable[..., Any]:
+        def _callback_wrapper(callback: Any, *args: Any, **kwargs: Any) -> Any:
+            return make(functools.update_wrapper(served(web, callback), callback, updated=()), *args, **kwargs)
+
+        return _callback_wrapper
+
+    patch(module, "_asgi_call_wrap", wrap)
+    patch(module, "_wsgi_call_wrap", wrap_wsgi)
+
+
 HOOKS = {
     "uvicorn.protocols.http.h11_impl": _uvicorn,
     "uvicorn.protocols.http.httptools_impl": _uvicorn,
@@ -140,4 +194,8 @@ HOOKS = {
     "uvicorn.protocols.websockets.websockets_sansio_impl": _uvicorn,
     "uvicorn.protocols.websockets.wsproto_impl": _uvicorn,
     "hypercorn.app_wrappers": _hypercorn,
+    "daphne.server": _daphne,
+    "granian.server.mp": _granian,
+    "granian.server.mt": _granian,
+    "granian.server.embed": _granian,
 }

@@ -1,8 +1,9 @@
-"""WSGI: apps of any kind under gunicorn, waitress, werkzeug, wsgiref and hypercorn. Frameworks also under uWSGI and the
-rest: see `patch_app`.
+"""WSGI: apps of any kind under gunicorn, waitress, werkzeug, wsgiref, hypercorn, cheroot and granian. Frameworks also
+under uWSGI and the rest: see `patch_app`.
 
 A server answers a request in one method, its response included, so the context is open around that; another method
-makes the environ on the way. gunicorn 22 to 27, waitress 3, werkzeug 2 and 3, wsgiref of Python 3.10 to 3.13.
+makes the environ on the way. gunicorn 22 to 27, waitress 3, werkzeug 2 and 3, wsgiref of Python 3.10 to 3.13, cheroot
+10 and 11.
 """
 
 from __future__ import annotations
@@ -159,6 +160,18 @@ def _answer(
     return (SizedBody if hasattr(body, "__len__") else Body)(body, request)
 
 
+def served(web: Web, app: Callable[..., Any]) -> Callable[..., Any]:
+    """The app, as a server calls it that has no method around the response (granian's is in Rust)."""
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        request = guard.attempt("open a request", lambda: opened(Request(web, Environ(environ)), at_server=True))
+        if request is None:
+            return app(environ, start_response)
+        return _answer(request, _is_made, app, environ, start_response)
+
+    return answer
+
+
 def _answers(cls: type, name: str, web: Web) -> None:
     """Patch the method of a server in which it answers a request."""
 
@@ -208,6 +221,13 @@ def _wsgiref(module: ModuleType, web: Web) -> None:
     _makes(module.BaseHandler, "setup_environ", lambda handler, made: handler.environ)
 
 
+def _cheroot(module: ModuleType, web: Web) -> None:
+    def wrap(respond: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda self: serve(web, self.env, respond, self)
+
+    patch(module.Gateway, "respond", wrap)
+
+
 HOOKS = {
     "gunicorn.http.wsgi": _gunicorn,
     "gunicorn.workers.sync": _gunicorn_worker,
@@ -216,4 +236,5 @@ HOOKS = {
     "waitress.task": _waitress,
     "werkzeug.serving": _werkzeug,
     "wsgiref.handlers": _wsgiref,
+    "cheroot.wsgi": _cheroot,
 }
