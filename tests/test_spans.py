@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import uuid
 from typing import Any
 
 import pytest
@@ -159,15 +160,16 @@ class TestBlocks:
         assert {parent for parent in parents if parent} < ids
 
     def test_another_trace_inside_is_not_below_the_span(self, client, posthog_events):
-        with posthog_span("outer") as outer, posthog_context(trace_id="other-trace"):
+        other = str(uuid.uuid4())
+        with posthog_span("outer") as outer, posthog_context(trace_id=other):
             client.chat.completions.create(**CHAT)
         with posthog_span("outer"):
-            client.chat.completions.create(**CHAT, posthog_trace_id="other-trace")
+            client.chat.completions.create(**CHAT, posthog_trace_id=other)
         assert posthog_autoinstrument.flush(10)
         found = [
             event["properties"]
             for event in posthog_events()
-            if event["properties"].get("$ai_trace_id") == "other-trace"
+            if event["properties"].get("$ai_trace_id") == other
         ]
         assert len(found) == 2
         assert not any("$ai_parent_id" in one for one in found), outer.id
@@ -373,10 +375,11 @@ class TestRemarks:
         assert {event["distinct_id"] for event in events} == {"u1"}
 
     def test_of_another_trace(self, posthog_events):
-        capture_feedback("Late", trace_id="an-earlier-trace")
+        earlier = str(uuid.uuid4())
+        capture_feedback("Late", trace_id=earlier)
         assert posthog_autoinstrument.flush(10)
         (found,) = [
-            event for event in posthog_events() if event["properties"].get("$ai_trace_id") == "an-earlier-trace"
+            event for event in posthog_events() if event["properties"].get("$ai_trace_id") == earlier
         ]
         assert found["event"] == "$ai_feedback"
 
