@@ -166,11 +166,7 @@ class TestBlocks:
         with posthog_span("outer"):
             client.chat.completions.create(**CHAT, posthog_trace_id=other)
         assert posthog_autoinstrument.flush(10)
-        found = [
-            event["properties"]
-            for event in posthog_events()
-            if event["properties"].get("$ai_trace_id") == other
-        ]
+        found = [event["properties"] for event in posthog_events() if event["properties"].get("$ai_trace_id") == other]
         assert len(found) == 2
         assert not any("$ai_parent_id" in one for one in found), outer.id
 
@@ -378,9 +374,7 @@ class TestRemarks:
         earlier = str(uuid.uuid4())
         capture_feedback("Late", trace_id=earlier)
         assert posthog_autoinstrument.flush(10)
-        (found,) = [
-            event for event in posthog_events() if event["properties"].get("$ai_trace_id") == earlier
-        ]
+        (found,) = [event for event in posthog_events() if event["properties"].get("$ai_trace_id") == earlier]
         assert found["event"] == "$ai_feedback"
 
     def test_without_a_trace(self):
