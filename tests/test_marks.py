@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 
@@ -63,11 +64,41 @@ def test_every_key_that_is_redacted_is_found_on_the_way_to_the_disk(key: str) ->
     identity = Identity(distinct_id=None, trace_id="t")
     said = Call("openai", "chat", "u", "s", "OpenAI", "", "", 0.0, 0.0, "complete", False, identity)
     assert not _holds_secrets(said)
-    said.request = key.encode()
-    assert _holds_secrets(said)
+    for request in (
+        key,
+        json.dumps({"user": key}),
+        json.dumps({"metadata": {"note": [f"it is {key}"]}}),
+        f'{{"{key}":1}}',
+    ):
+        said.request = request.encode()
+        assert _holds_secrets(said), request
     said.request = None
     identity.properties = {"note": f'"{key}"'}
     assert _holds_secrets(said)
+
+
+@pytest.mark.parametrize(
+    ("request_", "secret"),
+    [
+        ({"messages": [{"role": "user", "content": f"what is sk-{RANDOM}"}]}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "my api_key and my cookie"}]}]}, False),
+        ({"input": [[1, 2, 3]], "model": "m"}, False),
+        ({"input": [f"AIza{RANDOM}"]}, False),
+        ({"tools": [{"type": "mcp", "server_label": "a"}]}, True),
+        ({"tools": [{"type": "function", "function": {"name": "f", "headers": {"AUTHORIZATION": "x"}}}]}, True),
+        ({"input": [{"content": [{"ApiKey": "x"}]}]}, True),
+        ({"metadata": {"request": '{"Cookie": "x"}'}}, True),
+        ({"tools": [{"environment": {"domain_secrets": []}}]}, True),
+        ({"messages": [], "user": f"sk-{RANDOM}"}, True),
+    ],
+)
+def test_what_is_said_to_a_model_is_no_secret_and_everything_beside_may_be(
+    request_: dict[str, object], secret: bool
+) -> None:
+    identity = Identity(distinct_id=None, trace_id="t")
+    said = Call("openai", "chat", "u", "s", "OpenAI", "", "", 0.0, 0.0, "complete", False, identity)
+    said.request = json.dumps(request_).encode()
+    assert _holds_secrets(said) is secret
 
 
 def test_whatever_a_key_is_known_by_begins_one() -> None:
