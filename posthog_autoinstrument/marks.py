@@ -15,6 +15,8 @@ _RARE = b'JzA_-"'
 """Bytes that most prose and code have few of, the rarest first."""
 _WINDOW = 65_536
 """Bytes that are taken apart at once: as much memory is used for it."""
+_SHORT = 256
+"""In so many bytes one expression finds them as soon."""
 _AS_DEAR = 240
 """To look at what stands before one byte takes as long as to look for one text in so many bytes."""
 _last_3, _last_2 = itemgetter(slice(-3, None)), itemgetter(slice(-2, None))
@@ -58,6 +60,7 @@ class Marks:
 
     def __init__(self, marks: Mapping[bytes, re.Pattern[bytes] | None]) -> None:
         """Raises ValueError for a mark that has no rare byte after two others."""
+        self._any = re.compile(b"|".join(map(re.escape, marks)))
         self._groups: dict[bytes, _Group] = {}
         self._longest = max(map(len, marks))
         for mark in marks.items():
@@ -68,6 +71,8 @@ class Marks:
 
     def in_(self, data: bytes) -> bool:
         """Whether one of them is in `data`."""
+        if len(data) <= _SHORT and self._any.search(data) is None:
+            return False
         for start in range(0, len(data), _WINDOW):
             begin, end = max(0, start - self._longest), start + _WINDOW
             window = data if len(data) <= _WINDOW else data[begin:end]

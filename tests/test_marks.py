@@ -10,7 +10,7 @@ import pytest
 
 from posthog_autoinstrument import redact
 from posthog_autoinstrument.durable import _SECRETS, _holds_secrets
-from posthog_autoinstrument.marks import _WINDOW, Marks
+from posthog_autoinstrument.marks import _SHORT, _WINDOW, Marks
 from posthog_autoinstrument.records import Call, Identity
 
 WORDS = (b"api_key", b'"mcp"', b"-Api-Key", b"uthorization", b"AIza", b"sk-", b"aa_", b"zzz")
@@ -28,6 +28,7 @@ def test_it_finds_what_a_plain_search_finds() -> None:
         data = b"".join(dice.choices(pieces, k=dice.randrange(6)))
         wanted = KEYS.search(data) is not None or any(w in data for w, pattern in patterns.items() if pattern is None)
         assert marks.in_(data) is wanted, data
+        assert marks.in_(b" " * _SHORT + data) is wanted, data
         seen[wanted] += 1
     assert min(seen.values()) > 2_000
 
