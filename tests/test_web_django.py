@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -213,12 +212,7 @@ def test_the_database_is_asked_once_and_never_in_a_transaction(server: Site) -> 
 
 def test_many_users_at_once_are_not_mixed(server: Site) -> None:
     kinds = ["ask", "stream", "async"]
-
-    def request(number: int) -> None:
-        server.get(f"/{kinds[number % 3]}/crowd-{number}", {"X-POSTHOG-DISTINCT-ID": f"user-{number}"})
-
-    with ThreadPoolExecutor(30) as pool:
-        list(pool.map(request, range(100)))
+    server.crowd(lambda number: f"/{kinds[number % 3]}/crowd-{number}", 100)
     events = [server.event(f"crowd-{number}") for number in range(100)]
     assert [event["distinct_id"] for event in events] == [f"user-{number}" for number in range(100)]
     assert len({event["properties"]["$ai_trace_id"] for event in events}) == 100

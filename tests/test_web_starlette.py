@@ -316,12 +316,7 @@ def test_a_plain_app_in_other_servers_and_a_function_that_names_the_user(
         assert visitor["properties"]["$request_path"] == "/visitor"
         assert "$request_route" not in visitor["properties"]
         assert len({event["properties"]["$ai_trace_id"] for event in (named, visitor)}) == 2
-
-        def request(number: int) -> None:
-            found.get(f"/crowd-{number}", {"X-POSTHOG-DISTINCT-ID": f"user-{number}"})
-
-        with ThreadPoolExecutor(20) as pool:
-            list(pool.map(request, range(40)))
+        found.crowd(lambda number: f"/crowd-{number}", 40)
         asked = [found.event(f"/crowd-{number}") for number in range(40)]
         assert [event["distinct_id"] for event in asked] == [f"user-{number}" for number in range(40)]
 

@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,15 @@ class Site:
             return Answer(response.status, response.getheaders(), response.read())
         finally:
             connection.close()
+
+    def crowd(self, path_of: Callable[[int], str], count: int) -> None:
+        """Requests of so many users at once, each with a path of its own: `user-0`, `user-1`, ..."""
+
+        def request(number: int) -> None:
+            self.get(path_of(number), {"X-POSTHOG-DISTINCT-ID": f"user-{number}"})
+
+        with ThreadPoolExecutor(30) as pool:
+            list(pool.map(request, range(count)))
 
     def events(self, text: str) -> list[dict[str, Any]]:
         return [event for event in self.posthog.events[self.past :] if asked(event) == text]
