@@ -5,9 +5,8 @@ Loaded only where there is a spool: it needs sqlite3.
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import guard, mend, quickjson, redact
@@ -165,56 +164,52 @@ class Rest:
 
 _NAMES = (b'"mcp"', b"domain_secrets", b"uthorization", b'ookie"', b"api_key", b"api-key", b"-Api-Key")
 _SECRETS = Marks({**dict.fromkeys(_NAMES), **redact.KEY_MARKS})
-_CONTENT = frozenset(
-    ("content", "text", "input", "output", "prompt", "instructions", "arguments", "refusal", "description")
-)
-"""Below these stands what is said to a model. An event has it as it is: a key in it is no secret of the program's."""
+_SAID = ("messages", "input", "prompt", "instructions")
+"""The parts of a request in which things are said to a model."""
+_CONTENT = frozenset(("content", "text", "output", "arguments", "refusal", *_SAID))
+"""Below these, in there, stands what is said. An event has it as it is: a key in it is no secret of the program's."""
 _NUMBERS = {int, float}
 
 
 def _holds_secrets(record: Record) -> bool:
     """Whether a record must not be written down as it is: privacy mode, credentials of tools, keys in URLs, errors."""
-    identity = record.identity
-    if identity.privacy_mode:
+    if record.identity.privacy_mode:
         return True
     if isinstance(record, Call):
         urls = record.base_url + record.request_url
-        if record.error is not None or "?" in urls or "@" in urls:
-            return True
-        if _holds_secrets_beside_content(record.request or b""):
-            return True
-        bodies: tuple[bytes, ...] = ()
+        held = record.error is not None or "?" in urls or "@" in urls or _request_holds_secrets(record.request or b"")
     elif isinstance(record, Span):
-        if record.error is not None:
-            return True
-        bodies = tuple((text or "").encode("utf-8", "replace") for text in (record.input_state, record.output_state))
+        states = (record.input_state or "", record.output_state or "")
+        held = record.error is not None or any(map(_text_holds_secrets, states))
     else:
-        bodies = (record.value.encode("utf-8", "replace"),)
-    if any(map(_SECRETS.in_, bodies)):
-        return True
-    properties = identity.properties
+        held = _text_holds_secrets(record.value)
+    return held or _properties_hold_secrets(record.identity.properties)
+
+
+def _properties_hold_secrets(properties: Mapping[str, str]) -> bool:
     if not properties:
         return False
     named = " ".join(properties).lower()
-    return any(name in named for name in redact.SECRET_NAMES) or any(
-        _SECRETS.in_(text.encode("utf-8", "replace")) for text in properties.values()
-    )
+    return any(name in named for name in redact.SECRET_NAMES) or any(map(_text_holds_secrets, properties.values()))
 
 
-def _holds_secrets_beside_content(request: bytes) -> bool:
-    """Whether a request does: in all of it but the texts that are said; in all of it where it is no JSON.
+def _request_holds_secrets(request: bytes) -> bool:
+    """Whether there are any in a request, but for the texts that are said; in all of it where it is no JSON object.
 
     To take a request of 100 KB apart takes 25 us, to look at all of it for every mark up to 700.
     """
     try:
-        left: list[tuple[str | None, Any]] = [(None, quickjson.loads(request))]
+        whole = quickjson.loads(request)
     except (ValueError, RecursionError):
+        whole = None
+    if not isinstance(whole, dict):
         return _SECRETS.in_(request)
     texts: list[str] = []
+    left: list[tuple[str, Any, bool]] = [("", whole, False)]
     while left:
-        key, value = left.pop()
+        key, value, is_said = left.pop()
         if isinstance(value, str):
-            if key not in _CONTENT:
+            if not (is_said and key in _CONTENT):
                 texts.append(value)
         elif isinstance(value, dict):
             if value.get("type") == "mcp" or "domain_secrets" in value:
@@ -222,10 +217,14 @@ def _holds_secrets_beside_content(request: bytes) -> bool:
             if not redact.SECRET_NAMES.isdisjoint(map(str.lower, value)):
                 return True
             texts += value
-            left += value.items()
+            left += [(name, child, is_said or (value is whole and name in _SAID)) for name, child in value.items()]
         elif isinstance(value, list) and not set(map(type, value)) <= _NUMBERS:
-            left += zip(itertools.repeat(key), value)
-    return _SECRETS.in_(('"' + '"\n"'.join(texts) + '"').encode("utf-8", "replace"))
+            left += [(key, child, is_said) for child in value]
+    return _text_holds_secrets('"' + '"\n"'.join(texts) + '"')
+
+
+def _text_holds_secrets(text: str) -> bool:
+    return _SECRETS.in_(text.encode("utf-8", "replace"))
 
 
 def make(settings: Config, maker: Maker) -> Durable:

@@ -10,7 +10,7 @@ import pytest
 
 from posthog_autoinstrument import redact
 from posthog_autoinstrument.durable import _SECRETS, _holds_secrets
-from posthog_autoinstrument.marks import _SHORT, _WINDOW, Marks
+from posthog_autoinstrument.marks import _SHORT, Marks
 from posthog_autoinstrument.records import Call, Identity
 
 WORDS = (b"api_key", b'"mcp"', b"-Api-Key", b"uthorization", b"AIza", b"sk-", b"aa_", b"zzz")
@@ -34,11 +34,11 @@ def test_it_finds_what_a_plain_search_finds() -> None:
 
 
 @pytest.mark.parametrize("offset", range(-12, 12))
-def test_nothing_is_lost_between_two_windows(offset: int) -> None:
-    data = bytearray(b"." * (3 * _WINDOW))
+def test_nothing_is_lost_in_a_long_text(offset: int) -> None:
+    data = bytearray(b"." * (3 * 65_536))
     for word in (b"api_key", b"AIza", b"sk-", b"aa_b"):
         marks = Marks({word: None})
-        for edge in (_WINDOW, 2 * _WINDOW):
+        for edge in (65_536, 2 * 65_536):
             at = edge + offset
             assert marks.in_(bytes(data[:at] + word + data[at:]))
     assert not marks.in_(bytes(data))
@@ -91,11 +91,12 @@ def test_every_key_that_is_redacted_is_found_on_the_way_to_the_disk(key: str) ->
         ({"metadata": {"request": '{"Cookie": "x"}'}}, True),
         ({"tools": [{"environment": {"domain_secrets": []}}]}, True),
         ({"messages": [], "user": f"sk-{RANDOM}"}, True),
+        ({"messages": [], "metadata": {"text": f"sk-{RANDOM}"}}, True),
+        ({"messages": [], "tools": [{"function": {"description": f"with sk-{RANDOM}"}}]}, True),
+        ([{"type": "response.create", "response": {"metadata": {"content": f"sk-{RANDOM}"}}}], True),
     ],
 )
-def test_what_is_said_to_a_model_is_no_secret_and_everything_beside_may_be(
-    request_: dict[str, object], secret: bool
-) -> None:
+def test_what_is_said_to_a_model_is_no_secret_and_everything_beside_may_be(request_: object, secret: bool) -> None:
     identity = Identity(distinct_id=None, trace_id="t")
     said = Call("openai", "chat", "u", "s", "OpenAI", "", "", 0.0, 0.0, "complete", False, identity)
     said.request = json.dumps(request_).encode()

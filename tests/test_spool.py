@@ -589,6 +589,8 @@ class TestWhatIsOnDisk:
             client.chat.completions.create(model="m", messages=said, extra_body={{"tools": [tool]}})
             client.chat.completions.create(model="m", messages=[{{"role": "user", "content": secret}}],
                                            posthog_privacy_mode=True)
+            client.chat.completions.create(model="m", messages=said, metadata={{"text": secret}})
+            client.chat.completions.create(model="m", messages=said, user="\\n" + secret)
             """
             + KILL,
             LATE,
@@ -597,10 +599,10 @@ class TestWhatIsOnDisk:
         written = b"".join(file.read_bytes() for file in folder.iterdir())
         assert self.SECRET.encode() not in written
         orphan = Orphan(path, 1 << 30)
-        assert [row.kind for row in orphan.outbox.rows(0, 10)] == [EVENT] * 4
+        assert [row.kind for row in orphan.outbox.rows(0, 10)] == [EVENT] * 6
         orphan.close()
         events = run("ask('own')").events
-        assert len(events) == 5
+        assert len(events) == 7
         assert self.SECRET not in json.dumps(events)
 
 

@@ -146,16 +146,16 @@ def _daphne(module: ModuleType, web: Web) -> None:
             finally:
                 CONTEXT.set(before)
                 if request is not None:
-                    guard.attempt("end a request", _end_with, request.scope, self.connections.get(protocol))
+                    guard.attempt("end a request", _end_with, request.scope, self, protocol)
 
         return create_application
 
     patch(module.Server, "create_application", wrap)
 
 
-def _end_with(request: Any, connection: Mapping[str, Any] | None) -> None:
+def _end_with(request: Any, server: Any, protocol: Any) -> None:
     """End a request when the task that daphne made for it is done."""
-    task = (connection or {}).get("application_instance")
+    task = server.connections.get(protocol, {}).get("application_instance")
     if task is None:
         request.end()
     else:

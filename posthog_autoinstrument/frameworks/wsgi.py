@@ -223,7 +223,7 @@ def _wsgiref(module: ModuleType, web: Web) -> None:
 
 def _cheroot(module: ModuleType, web: Web) -> None:
     def wrap(respond: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda self: serve(web, self.env, respond, self)
+        return lambda self: serve(web, getattr(self, "env", None), respond, self)
 
     patch(module.Gateway, "respond", wrap)
 
