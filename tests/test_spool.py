@@ -589,7 +589,7 @@ class TestWhatIsOnDisk:
             client.chat.completions.create(model="m", messages=said, extra_body={{"tools": [tool]}})
             client.chat.completions.create(model="m", messages=[{{"role": "user", "content": secret}}],
                                            posthog_privacy_mode=True)
-            client.chat.completions.create(model="m", messages=said, metadata={{"text": secret}})
+            client.chat.completions.create(model="m", messages=said, extra_body={{"metadata": {{"text": secret}}}})
             client.chat.completions.create(model="m", messages=said, user="\\n" + secret)
             """
             + KILL,
