@@ -121,6 +121,8 @@ class Flusher:
         self._idle = False
         self._worked_s = 0.0
         """Since the last rest."""
+        self._due: float | None = None
+        """When what was left in the queue is to be delivered, by the monotonic clock."""
         self._pausing = False
         self._batch: list[Event] = []
         self._batch_bytes = 0
@@ -272,7 +274,7 @@ class Flusher:
         try:
             deadline = self.courier.deadline
             self.courier.deadline = monotonic() + timeout_s if deadline is None else deadline
-            guard.attempt("deliver events", self._pump)
+            guard.attempt("deliver events", self._pump, whole=True)
             self.courier.deadline = deadline
         finally:
             self._pumping.release()
@@ -287,10 +289,11 @@ class Flusher:
                 guard.attempt("take over what others left", self._ship_orphans)
             while not self._pausing:
                 self._idle = True
-                self.queue.wait(self._flush_interval_s)
+                self.queue.wait(self._wait_s())
                 self._idle = False
                 if self._pausing:
                     return
+                self._due = None
                 with self._pumping:
                     guard.attempt("deliver events", self._pump)
                     guard.attempt("deliver what is in the spool", self._ship_spooled)
@@ -305,8 +308,17 @@ class Flusher:
             self._thread = None
             self._starting = threads.allocate_lock()
 
-    def _pump(self) -> None:
-        """Build and deliver until the queue is empty."""
+    def _wait_s(self) -> float:
+        """How long what is in the queue may wait."""
+        if self._due is None:
+            return self._flush_interval_s
+        return min(self._flush_interval_s, max(0.0, self._due - monotonic()))
+
+    def _pump(self, whole: bool = False) -> None:
+        """Build and deliver until the queue is empty. Or, if it need not be the `whole` queue, until it holds less than
+        another full batch: a program that calls without a pause would have each batch followed by a small one, and a
+        request costs as much as ten events."""
+        began = monotonic()
         while True:
             item = self.queue.take()
             if isinstance(item, Marker):
@@ -341,14 +353,18 @@ class Flusher:
                 self._batch.append(event)
                 self._batch_bytes += size
                 if len(self._batch) >= self._flush_at or self._batch_bytes >= BATCH_BYTES:
+                    self._take_overdue()
                     self._send_batch()
+                    if not whole and not self._exiting and self.queue.settle(BATCH_BYTES):
+                        self._due = began + self._flush_interval_s
+                        return
 
     def _ship_spooled(self) -> None:
-        """Deliver what is on the disk only, while nothing waits in memory."""
+        """Deliver what is on the disk only, while no full batch waits in memory."""
         if self._durable is None:
             return
         spool, read_back = self._durable.spool, self._durable.read_back
-        while spool.spilled and not self.courier.refused and not len(self.queue):
+        while spool.spilled and not self.courier.refused and len(self.queue) < self._flush_at:
             rows = spool.spilled_rows(self._flush_at)
             if not rows:
                 return
@@ -358,12 +374,12 @@ class Flusher:
                 return  # PostHog is away: not before the next interval
 
     def _ship_orphans(self) -> None:
-        """Deliver what dead processes left, a batch at a time while nothing else waits."""
+        """Deliver what dead processes left, a batch at a time while no full batch of our own waits."""
         if self._durable is None:
             return
         if self._orphan is None and monotonic() < self._look_at:
             return
-        while not len(self.queue) and not self.courier.refused and not self.courier.is_late():
+        while len(self.queue) < self._flush_at and not self.courier.refused and not self.courier.is_late():
             if self._orphan is None:
                 self.courier.choose()
                 self._orphan = self._durable.orphaned()

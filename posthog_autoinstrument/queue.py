@@ -45,6 +45,7 @@ class Queue:
         # load and its store in CPython 3.10 to 3.13 (no eval-breaker check there); `done` puts it right when empty.
         self._bytes = 0
         self._in_hand = 0
+        self._markers = 0
         self.dropped = 0
         self._wake = threads.allocate_lock()
         self._wake.acquire()
@@ -72,6 +73,7 @@ class Queue:
     def mark(self) -> Marker:
         """Add a marker and wake the reader."""
         marker = Marker()
+        self._markers += 1
         self._items.append(marker)
         self.wake()
         return marker
@@ -93,9 +95,20 @@ class Queue:
             item = self._items.popleft()
         except IndexError:
             return None
-        if not isinstance(item, Marker):
+        if isinstance(item, Marker):
+            self._markers -= 1
+        else:
             self._in_hand += cost(item)
         return item
+
+    def settle(self, max_bytes: int) -> bool:
+        """For the reader: whether what waits can be left for its next turn, since nobody asked for it, it is less than
+        `max_bytes` and would not wake the reader, and there is room for more. What was added before does not wake it
+        either, from now on."""
+        self._wake.acquire(blocking=False)
+        waiting = len(self._items)
+        roomy = waiting <= self._max_events // 4 and self._bytes <= min(max_bytes, self._max_bytes // 4)
+        return roomy and waiting < self._wake_at and not self._markers
 
     def done(self) -> None:
         """For the reader: what was taken so far is not in memory any longer."""

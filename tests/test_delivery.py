@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 
 import pytest
@@ -359,6 +360,47 @@ class TestBounds:
         assert len(ran.events) == 10
         (line,) = ran.stderr.splitlines()
         assert "40 events were lost (40: queue full)" in line
+
+    def test_calls_without_a_pause_go_in_full_batches(self, run_program, posthog_server):
+        ran = run_program(
+            CALL + "for number in range(95): call(str(number))\n",
+            env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "20"},
+        )
+        assert sorted(map(int, inputs(ran))) == list(range(95))
+        assert [len(request.json()["batch"]) for request in posthog_server.requests] == [20, 20, 20, 20, 15]
+
+    def test_what_a_batch_left_waits_no_longer_than_others(self, run_program, posthog_server):
+        source = """
+            for number in range(30): call(str(number))
+            time.sleep(6)
+            os._exit(0)
+        """
+        environ = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "1.5", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "20"}
+        ran = run_program(CALL + textwrap.dedent(source), env=environ)
+        assert sorted(map(int, inputs(ran))) == list(range(30))
+
+    def test_flush_fetches_what_a_batch_left(self, run_program, posthog_server):
+        source = """
+            import posthog_autoinstrument
+            for number in range(30): call(str(number))
+            assert posthog_autoinstrument.flush(20)
+            os._exit(0)
+        """
+        environ = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "20"}
+        ran = run_program(CALL + textwrap.dedent(source), env=environ)
+        assert ran.returncode == 0
+        assert sorted(map(int, inputs(ran))) == list(range(30))
+
+    def test_what_is_large_does_not_wait_for_a_full_batch(self, run_program, posthog_server):
+        """More of it than of small events would fill the memory meanwhile."""
+        source = """
+            for number in range(22): call(f"{number} " + "x" * 400_000)
+            time.sleep(6)
+            os._exit(0)
+        """
+        environ = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "20"}
+        ran = run_program(CALL + textwrap.dedent(source), env=environ)
+        assert len(ran.events) >= 18
 
     def test_what_is_large_is_sent_in_small_batches(self, run_program, posthog_server):
         """Events are in memory several times over while they are sent."""
