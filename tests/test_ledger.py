@@ -179,6 +179,22 @@ def test_traces_come_newest_first_and_page_by_page(path: Path) -> None:
         assert len(ledger.traces(EVERYTHING, before=f"{NOON + 1000}_{10**30}", limit=3).rows) == 3
 
 
+def test_conversations_come_newest_first_and_page_by_page_also_at_one_time(path: Path) -> None:
+    calls = [call(NOON + 10 * (chat // 2), session_id=f"s{chat}", input_tokens=chat) for chat in range(7)]
+    write(path, [call(NOON + 5, session_id="s0", user="bob"), *calls, call(session_id=None), span(NOON + 99)])
+    seen, before = [], ""
+    with ready(path) as ledger:
+        for _ in range(3):
+            page = ledger.sessions(EVERYTHING, before, limit=3)
+            seen.append([row.key for row in page.rows])
+            before = page.next
+        assert ledger.sessions(EVERYTHING, before=f"{NOON + 5}_1", limit=3).rows[0].key == "s1"
+        (of_bob,) = ledger.sessions(Selection(user="bob")).rows
+    assert seen == [["s6", "s5", "s4"], ["s3", "s2", "s0"], ["s1"]]
+    assert before == ""
+    assert (of_bob.key, of_bob.totals.calls, of_bob.totals.first, of_bob.totals.last) == ("s0", 1, NOON + 5, NOON + 5)
+
+
 def test_a_trace_row_tells_of_the_whole_trace(path: Path) -> None:
     write(
         path,
@@ -351,6 +367,7 @@ def test_whatever_is_typed_is_no_error(path: Path, typed: str) -> None:
         for selection in (Selection(text=typed), Selection.from_query({"q": typed})):
             ledger.events(selection)
             ledger.traces(selection)
+            ledger.sessions(selection)
             ledger.totals(selection)
 
 
@@ -660,6 +677,7 @@ def test_events_of_any_values_are_stored_and_shown(
             ledger.groups(EVERYTHING, by)  # type: ignore[arg-type]
         ledger.series(EVERYTHING)
         ledger.traces(EVERYTHING)
+        ledger.sessions(EVERYTHING)
         assert event["uuid"] in {one["uuid"] for one in ledger.export(EVERYTHING)}
 
 

@@ -21,7 +21,7 @@ from ..store import Store
 from . import words
 from .catchup import catch_up, parsed
 from .selection import Selection, condition
-from .shapes import Entry, EventPage, Full, Group, Point, Pricing, Series, Totals, TracePage, TraceRow
+from .shapes import Entry, EventPage, Full, Group, GroupPage, Point, Pricing, Series, Totals, TracePage, TraceRow
 
 By = Literal["model", "user", "endpoint", "trace", "provider", "session"]
 _COLUMN = {
@@ -144,8 +144,8 @@ class Ledger:
         return Series(start, step, tuple(made))
 
     @_at_once
-    def groups(self, selection: Selection, by: By, limit: int = 50, timed: bool = True) -> list[Group]:
-        """Sums over the calls by what they have in common, the most calls first; without latencies unless `timed`."""
+    def groups(self, selection: Selection, by: By, limit: int = 50) -> list[Group]:
+        """Sums over the calls by what they have in common, the most calls first."""
         where, values = self._where(selection)
         # "+": by the order of the table. By that of an index on the users each row is looked up on its own.
         column = _COLUMN[by] if by == "trace" else f"+{_COLUMN[by]}"
@@ -154,8 +154,6 @@ class Ledger:
             f" GROUP BY {column} ORDER BY 2 DESC, max(epoch) DESC LIMIT :limit",
             {**values, "limit": limit},
         )
-        if not timed:
-            return [Group(row[0], _totals(row[1:], ())) for row in sums]
         wanted = {row[0] for row in sums}
         timings = self._store.rows(
             f"SELECT {column}, latency_s, ttft_s FROM facts f WHERE {where} AND {_IS_CALL}", values
@@ -192,6 +190,19 @@ class Ledger:
         following = _key(*found[limit - 1][1:]) if len(found) > limit else ""
         rows = (self._trace_row(trace) for trace, _, _ in found[:limit])
         return TracePage(tuple(row for row in rows if row is not None), following)
+
+    @_at_once
+    def sessions(self, selection: Selection, before: str = "", limit: int = 50) -> GroupPage:
+        """Conversations that have a call in the selection, with the sums over those, by the newest of them."""
+        where, values = self._where(selection)
+        found = self._store.rows(
+            f"SELECT +session_id, {_SUMS}, max(number) AS last FROM facts f WHERE {where} AND {_IS_CALL}"
+            f" AND session_id != '' GROUP BY 1 HAVING {_before(before, values, 'max(epoch)', 'max(number)')}"
+            " ORDER BY max(epoch) DESC, last DESC LIMIT :limit",
+            {**values, "limit": limit + 1},
+        )
+        following = _key(*found[limit - 1][-2:]) if len(found) > limit else ""
+        return GroupPage(tuple(Group(row[0], _totals(row[1:-1], ())) for row in found[:limit]), following)
 
     def trace(self, trace_id: str, limit: int = 5000) -> list[Entry]:
         """The events of one trace, by the time they began. Of longer ones the first `limit` that ended."""
@@ -335,14 +346,14 @@ def _key(epoch: float, number: int) -> str:
     return f"{epoch!r}_{number}"
 
 
-def _before(key: str, values: dict[str, Any]) -> str:
+def _before(key: str, values: dict[str, Any], epoch: str = "f.epoch", number: str = "f.number") -> str:
     """The rows that come after the page whose `next` this is; all of them where it is none."""
-    epoch, _, number = key.partition("_")
+    key_epoch, _, key_number = key.partition("_")
     try:
-        values.update({"key_epoch": float(epoch), "key_number": min(int(number), 2**62)})
+        values.update({"key_epoch": float(key_epoch), "key_number": min(int(key_number), 2**62)})
     except ValueError:
         return "1"
-    return "f.epoch <= :key_epoch AND (f.epoch < :key_epoch OR f.number < :key_number)"
+    return f"{epoch} <= :key_epoch AND ({epoch} < :key_epoch OR {number} < :key_number)"
 
 
 def _sendable(text: str) -> str:

@@ -95,6 +95,14 @@ class Group:
 
 
 @dataclass(frozen=True)
+class GroupPage:
+    """Some groups, newest first, and what to ask for the ones after them; "": there are none."""
+
+    rows: tuple[Group, ...]
+    next: str
+
+
+@dataclass(frozen=True)
 class Entry:
     """One event without its body. None: not known."""
 

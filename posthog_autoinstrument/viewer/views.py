@@ -96,9 +96,9 @@ def calls(ledger: Ledger, selection: Selection, request: Request) -> Values:
 
 
 def sessions(ledger: Ledger, selection: Selection, request: Request) -> Values:
-    """Conversations: the traces that name the same session."""
-    groups = [group for group in ledger.groups(selection, "session", 200, timed=False) if group.key]
-    return {**_filters(ledger, selection, request), "groups": groups}
+    """Conversations: the traces that name the same session. The list of them, newest first."""
+    page = ledger.sessions(selection, request.query_params.get("before", ""), PAGE)
+    return {**_filters(ledger, selection, request), "page": page, "before": request.query_params.get("before", "")}
 
 
 def deletion(ledger: Ledger, selection: Selection, request: Request) -> Values:
