@@ -255,6 +255,14 @@ def test_an_address_that_makes_no_sense_is_answered_all_the_same(viewer, query) 
         assert viewer.get(f"{path}?{query}").status_code == 200
 
 
+def test_what_a_search_found_is_opened_at_the_words(viewer) -> None:
+    wait_until(lambda: viewer.page("/calls?q=umbrella").links("/event?"), "the search does not find the prompt")
+    (found, *_) = viewer.page("/calls?q=umbrella,+-lisbon").links("/event?")
+    assert found.endswith("#:~:text=umbrella%2C&text=%2Dlisbon")
+    assert "umbrella" in viewer.page(found).text
+    assert all("#" not in href for href in viewer.page("/calls").links("/event?"))
+
+
 def test_search_finds_prompts_answers_users_and_models(viewer) -> None:
 
     def found(words: str) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup as Markup
@@ -53,6 +53,17 @@ def link(path: str, query: str | Mapping[str, str | None] = "") -> str:
     return f"{path}?{query}" if query else path
 
 
+def to_hits(text: str) -> str:
+    """The end of an address at which a browser marks the words that were searched for (text fragments, WICG), and goes
+    to the first of them. Browsers that do not know it open the page."""
+    words = (quote(word, safe="", errors="replace").replace("-", "%2D") for word in text.split()[:_MARKED_WORDS])
+    found = "&".join(f"text={word}" for word in words)
+    return f"#:~:{found}" if found else ""
+
+
+_MARKED_WORDS = 8
+
+
 def environment() -> Environment:
     """Jinja2 with our filters. Templates of the package only."""
     made = Environment(
@@ -73,6 +84,7 @@ def environment() -> Environment:
         stretch=text.stretch,
         json=text.pretty_json,
         exact=_exact,
+        to_hits=to_hits,
         clock=lambda epoch: text.clock(epoch, time.time()),
     )
     made.globals.update(link=link, share=text.share, static=lambda name: f"/static/{STATIC_VERSION}/{name}")
