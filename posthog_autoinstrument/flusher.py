@@ -314,6 +314,13 @@ class Flusher:
             return self._flush_interval_s
         return min(self._flush_interval_s, max(0.0, self._due - monotonic()))
 
+    def _has_time(self) -> bool:
+        """Whether nothing in the queue is due: it is empty, or what a full batch left can go on waiting."""
+        waiting = len(self.queue)
+        if not waiting or self._due is None:
+            return not waiting
+        return waiting < self._flush_at and not self.queue.awaited and monotonic() < self._due
+
     def _pump(self, whole: bool = False) -> None:
         """Build and deliver until the queue is empty. Or, if it need not be the `whole` queue, until it holds less than
         another full batch: a program that calls without a pause would have each batch followed by a small one, and a
@@ -360,11 +367,11 @@ class Flusher:
                         return
 
     def _ship_spooled(self) -> None:
-        """Deliver what is on the disk only, while no full batch waits in memory."""
+        """Deliver what is on the disk only, while nothing in memory is due."""
         if self._durable is None:
             return
         spool, read_back = self._durable.spool, self._durable.read_back
-        while spool.spilled and not self.courier.refused and len(self.queue) < self._flush_at:
+        while spool.spilled and not self.courier.refused and self._has_time():
             rows = spool.spilled_rows(self._flush_at)
             if not rows:
                 return
@@ -374,12 +381,12 @@ class Flusher:
                 return  # PostHog is away: not before the next interval
 
     def _ship_orphans(self) -> None:
-        """Deliver what dead processes left, a batch at a time while no full batch of our own waits."""
+        """Deliver what dead processes left, a batch at a time while nothing of our own is due."""
         if self._durable is None:
             return
         if self._orphan is None and monotonic() < self._look_at:
             return
-        while len(self.queue) < self._flush_at and not self.courier.refused and not self.courier.is_late():
+        while self._has_time() and not self.courier.refused and not self.courier.is_late():
             if self._orphan is None:
                 self.courier.choose()
                 self._orphan = self._durable.orphaned()

@@ -53,6 +53,11 @@ class Queue:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a marker to come out."""
+        return self._markers > 0
+
     def add(self, record: Sealable, counted: bool = True) -> bool:
         """Add a record; False where it was dropped because the queue is full. Never blocks.
 
@@ -108,7 +113,7 @@ class Queue:
         self._wake.acquire(blocking=False)
         waiting = len(self._items)
         roomy = waiting <= self._max_events // 4 and self._bytes <= min(max_bytes, self._max_bytes // 4)
-        return roomy and waiting < self._wake_at and not self._markers
+        return roomy and waiting < self._wake_at and not self.awaited
 
     def done(self) -> None:
         """For the reader: what was taken so far is not in memory any longer."""

@@ -131,6 +131,28 @@ class TestOneProcess:
         assert asked(ran.events) == Counter(map(str, range(40)))
         assert list(folder.iterdir()) == []
 
+    def test_it_is_read_while_the_program_goes_on_calling(self, run, posthog_server):
+        """After each full batch some calls wait for the rest of their interval: what is on the disk need not."""
+        posthog_server.fail_next(Fault(503, delay_s=1.0))
+        ran = run(
+            """
+            until, number = time.monotonic() + 10, 0
+            while time.monotonic() < until:
+                ask(number)
+                number += 1
+            os.kill(os.getpid(), signal.SIGKILL)
+            """,
+            {
+                "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS": "120",
+                "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "30",
+                "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600",
+            },
+        )
+        made = list(map(int, ran.stdout.split()))
+        delivered = set(map(int, asked(posthog_server.events)))
+        assert len(made) > 400
+        assert set(made[:300]) - delivered == set()
+
     def test_first_calls_at_the_same_time_share_one_file(self, run, folder):
         source = """
             import threading
