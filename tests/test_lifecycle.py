@@ -238,11 +238,14 @@ class TestChildren:
         assert len(ran.events) == 10
 
     def test_forks_from_threads_while_calls_wait(self, ends):
-        """Without certificates: a child forked while another thread loads some hangs in OpenSSL, bare as well."""
+        """All with one TLS context: a child forked while another thread makes one may hang in OpenSSL, bare as well."""
         ran = ends(
             """
+            import ssl
+            context = ssl.create_default_context()
+
             def ask(text):
-                client = openai.OpenAI(http_client=openai.DefaultHttpxClient(verify=False))
+                client = openai.OpenAI(http_client=openai.DefaultHttpxClient(verify=context))
                 said = [{"role": "user", "content": text}]
                 return client.chat.completions.create(model="gpt-4o-mini", messages=said).id
 
