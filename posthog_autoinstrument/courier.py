@@ -38,6 +38,8 @@ MAX_RETRY_AFTER_S = 3600.0
 """Longest pause that a server may ask for: a wrong one must not end all sending."""
 SEND_TIMEOUT_S = 15.0
 EXIT_ATTEMPTS = 10
+_DICE = random.SystemRandom()
+"""Not the numbers that a program gets which has called `random.seed`."""
 
 
 class Courier:
@@ -165,7 +167,7 @@ class Courier:
                 self.possibly_resent += len(portion)
             attempt += 1
             # Full jitter: those who failed together must not come back together.
-            wait_s = random.uniform(MIN_RETRY_S, min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)))
+            wait_s = _DICE.uniform(MIN_RETRY_S, min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)))
             if outcome.retry_after_s is not None:
                 wait_s = max(wait_s, min(MAX_RETRY_AFTER_S, outcome.retry_after_s))
             if guard.debug:

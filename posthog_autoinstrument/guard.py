@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -29,6 +30,9 @@ failures: dict[str, int] = {}
 """How often each step failed in this process."""
 
 _said: set[str] = set()
+_HERE = os.path.dirname(__file__)
+_CO_VARARGS = 0x04
+"""`inspect.CO_VARARGS`: a function that takes `*args`."""
 
 
 def say(line: str) -> None:
@@ -53,8 +57,9 @@ def say_once(key: str, line: str) -> None:
 
 
 def report(step: str, error: BaseException) -> None:
-    """Count a failure of ours and say the first one of each step. Raises it where `loud` is set."""
-    if loud:
+    """Count a failure of ours and say the first one of each step. Raises it where `loud` is set, and where it is the
+    program's (`is_interruption`)."""
+    if loud or is_interruption(error):
         raise error
     failures[step] = failures.get(step, 0) + 1
     if debug or failures[step] == 1:
@@ -64,6 +69,32 @@ def report(step: str, error: BaseException) -> None:
         place = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
         # The message of the error is left out: it may quote a payload.
         say(f"could not {step} ({type(error).__name__}{place}); the program is not affected")
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether a signal handler of the program's raised this while a step of ours ran: the time limit of a task of
+    Celery's or RQ's. (Or a trace function, a debugger's.) It must reach the program.
+
+    Such a function, and no other, is given the very frame that it interrupts, which is the one below its own.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        below = frame.f_back
+        is_ours = frame.f_code.co_filename.startswith(_HERE)
+        if below is not None and not is_ours and any(value is below for value in _arguments(frame)):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _arguments(frame: FrameType) -> Iterator[object]:
+    """What a function that runs was called with, by position."""
+    code, found = frame.f_code, frame.f_locals
+    for name in code.co_varnames[: code.co_argcount]:
+        yield found.get(name)
+    if code.co_flags & _CO_VARARGS:
+        yield from found.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount], ())
 
 
 def guarded(step: str, fallback: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -173,9 +204,11 @@ def quietly(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | 
     """Call code that is not ours and may fail for its own reasons (a `__repr__`, another SDK): None when it does."""
     try:
         return function(*args, **kwargs)
-    except Exception:
+    except Exception as error:
+        if is_interruption(error):
+            raise
         if debug:
-            say(f"ignored {sys.exc_info()[1]!r:.200}")
+            say(f"ignored {error!r:.200}")
         return None
 
 
@@ -184,5 +217,7 @@ def describe(value: object, limit: int = 2_000) -> str:
     try:
         text = repr(value)
     except Exception as error:
+        if is_interruption(error):
+            raise
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return text if len(text) <= limit else text[:limit] + "..."

@@ -1,0 +1,139 @@
+"""A signal handler of the program's that raises while the agent is at work: time limits of tasks, alarms, debuggers."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+
+from posthog_autoinstrument import guard
+
+PROGRAM = """
+import asyncio, os, signal, sys
+import openai
+
+client = openai.OpenAI(max_retries=0)
+said = [{"role": "user", "content": "Hi"}]
+OURS = os.sep + "posthog_autoinstrument" + os.sep
+
+class Limit(Exception):
+    pass
+
+def stop(number, frame):
+    raise Limit
+
+signal.signal(signal.SIGALRM, stop)
+unraisable = []
+sys.unraisablehook = lambda failed: unraisable.append(failed.exc_type.__name__)
+
+def chat():
+    client.chat.completions.create(model="gpt-4o-mini", messages=said)
+
+def stream():
+    for _ in client.chat.completions.create(model="gpt-4o-mini", messages=said, stream=True):
+        pass
+
+def coroutine():
+    async def call():
+        async with openai.AsyncOpenAI(max_retries=0) as other:
+            await other.chat.completions.create(model="gpt-4o-mini", messages=said)
+    asyncio.run(call())
+
+def embeddings():
+    client.embeddings.create(model="text-embedding-3-small", input="Hi")
+
+def refused():
+    try:
+        client.chat.completions.create(model="gpt-4o-mini", messages=5)
+    except (TypeError, openai.APIStatusError):
+        pass
+
+def entered(call, target):
+    '''How many functions of the agent the call enters; at the entry of number `target` the alarm goes off.'''
+    seen = []
+    def look(frame, event, argument):
+        if event == "call" and OURS in frame.f_code.co_filename:
+            seen.append(frame.f_code.co_qualname if hasattr(frame.f_code, "co_qualname") else frame.f_code.co_name)
+            if len(seen) == target:
+                signal.raise_signal(signal.SIGALRM)
+    sys.setprofile(look)
+    try:
+        call()
+    except Limit:
+        return "raised", seen
+    except openai.APIConnectionError as error:  # inside of what the SDK itself guards
+        return type(error.__cause__).__name__, seen
+    finally:
+        sys.setprofile(None)
+    return "nothing", seen
+
+for call in (chat, stream, coroutine, embeddings, refused):
+    call(), call()
+    _, seen = entered(call, 0)
+    number = 0
+    while number < len(seen):
+        number += 1
+        what, got = entered(call, number)
+        if what == "nothing" and unraisable:
+            what = unraisable.pop()  # the end of a generator that nobody holds any longer: of the SDK's own, too
+        if what not in ("raised", "Limit"):
+            print(call.__name__, number, what, got[-1:])
+        _, seen = entered(call, 0)  # and all goes on as before
+    print(call.__name__, "entered", number > 3)
+"""
+
+
+def test_what_a_handler_raises_reaches_the_program(run_program):
+    # Python warns of a coroutine that was interrupted between its making and its start, with the agent and without.
+    ran = run_program(PROGRAM, env={"POSTHOG_AUTOINSTRUMENT_RAISE": "0", "PYTHONWARNINGS": "ignore"})
+    assert ran.stdout.splitlines() == [
+        f"{call} entered True" for call in ("chat", "stream", "coroutine", "embeddings", "refused")
+    ]
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+class Limit(Exception):
+    pass
+
+
+class Handler:
+    def stop(self, number, frame):
+        raise Limit
+
+    def stop_by_another(self, number, frame):
+        self.stop(number, None)
+
+    def __call__(self, *anything):
+        raise Limit
+
+    def once(self, number, frame):
+        signal.signal(number, signal.SIG_IGN)
+        raise Limit
+
+
+@pytest.mark.parametrize("handler", ["stop", "stop_by_another", "__call__", "once"])
+@pytest.mark.parametrize("step", [guard.attempt, guard.contain])
+def test_any_handler_is_known(handler, step):
+    before = signal.signal(signal.SIGUSR1, getattr(Handler(), handler))
+    try:
+        with pytest.raises(Limit):
+            step("count", signal.raise_signal, signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, getattr(Handler(), handler))
+        with pytest.raises(Limit):
+            guard.quietly(signal.raise_signal, signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_failure_of_ours_is_none(monkeypatch):
+    monkeypatch.setattr(guard, "loud", False)
+    monkeypatch.setattr(guard, "failures", {})
+
+    def fails(frame=None):
+        raise Limit
+
+    assert guard.attempt("count", fails) is None
+    assert guard.attempt("count", fails, sys._getframe()) is None
+    assert guard.quietly(Handler(), 1, 2) is None
+    assert guard.failures["count"] == 2
