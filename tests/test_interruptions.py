@@ -85,12 +85,13 @@ for call in (chat, stream, coroutine, embeddings, refused):
 
 
 def test_what_a_handler_raises_reaches_the_program(run_program):
-    # Python warns of a coroutine that was interrupted between its making and its start, with the agent and without.
-    ran = run_program(PROGRAM, env={"POSTHOG_AUTOINSTRUMENT_RAISE": "0", "PYTHONWARNINGS": "ignore"})
+    ran = run_program(PROGRAM, env={"POSTHOG_AUTOINSTRUMENT_RAISE": "0"})
     assert ran.stdout.splitlines() == [
         f"{call} entered True" for call in ("chat", "stream", "coroutine", "embeddings", "refused")
     ]
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.returncode == 0
+    # asyncio tells of coroutines and generators that were interrupted while they began or ended: without us, too.
+    assert guard.PREFIX not in ran.stderr
 
 
 class Limit(Exception):
