@@ -126,6 +126,10 @@ class OpenCall:
     ended_at = 0.0
     duration_s = 0.0
     size = 0
+    repeated = False
+    """It was perhaps handed over twice."""
+    sealings = 0
+    """How often it was sealed."""
 
     def __init__(self, calls: Calls, endpoint: Endpoint, intent: Intent) -> None:
         self.calls = calls
@@ -187,20 +191,29 @@ class OpenCall:
         if self.ended is not None:
             return
         self.ended = end
-        self.duration_s = perf_counter() - self.started
-        self.ended_at = time()
-        sent, body = self.sent, self.body
-        size = len(sent) if sent is not None else 0
+        handed = False
+        try:
+            self.duration_s = perf_counter() - self.started
+            self.ended_at = time()
+            self.size = self._release()
+            if self.recorder is None or end not in self.recorder.ends:
+                self.calls.emit(self, end == "abandoned")
+            handed = True
+        finally:
+            if not handed and not self.sealings:  # the program is interrupted, by a time limit or Ctrl-C
+                self.repeated = True
+                self.calls.emit(self, end == "abandoned")
+
+    def _release(self) -> int:
+        """Let go of what is not needed any longer. How much is kept: bytes and characters."""
+        size = len(self.sent) if self.sent is not None else 0
         if self.unread:
             size += self.let_go()
-        elif body is not None:
-            size += len(body)
+        elif self.body is not None:
+            size += len(self.body)
         if self.form is not None:
             size += sum(len(value) for _, value in self.form if type(value) is str)
-        self.size = size
-        if self.recorder is not None and end in self.recorder.ends:
-            return
-        self.calls.emit(self, end == "abandoned")
+        return size
 
     def let_go(self) -> int:
         """Wait no longer for the rest of an answer that the program reads after the call returned. Its bytes so far."""
@@ -261,6 +274,9 @@ class OpenCall:
 
     def seal(self) -> Call | None:
         """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
+        if self.repeated and self.sealings:
+            return None
+        self.sealings += 1
         return self.calls.seal(self)
 
 

@@ -41,17 +41,17 @@ class Durable:
         self.spool.state(destination=self._destination)
 
     def keep(self, record: Sealable, take: Callable[[Sealed], None]) -> None:
-        """On the program's thread: seal a record, commit it to the spool and let `take` have it, unless it makes no
-        event. `take` has it even where a signal handler of the program's raises through the commit."""
+        """On the program's thread: seal a record, let `take` have it, unless it makes no event, and commit it to the
+        spool. `take` has it first: a signal handler of the program's may raise through the commit."""
         call = record.seal()
         if call is None:
             return
         numbers: list[int] = []
+        take(Sealed(call, record.pid, record.size))
         try:
             self._commit(call, numbers)
         finally:
             call.spooled = tuple(numbers)
-            take(Sealed(call, record.pid, record.size))
 
     def _commit(self, call: Record, numbers: list[int]) -> None:
         if _holds_secrets(call):

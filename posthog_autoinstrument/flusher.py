@@ -195,17 +195,19 @@ class Flusher:
     def _add_kept(self, durable: Durability, record: Sealable) -> None:
         """Commit the record to the spool and hand it over; where memory is full it waits on the disk only."""
         taken: list[Sealed] = []
-        settled = False
+        settled = added = False
         try:
             durable.keep(record, taken.append)
             settled = True
         finally:
-            if taken:
-                rows = taken[0].record.spooled
-                if not self.queue.add(taken[0], counted=not rows):
-                    durable.spool.spill(rows)
-            elif not settled:
-                self.queue.add(record)
+            try:
+                if taken:
+                    added = self.queue.add(taken[0], counted=not taken[0].record.spooled)
+                elif not settled:
+                    self.queue.add(record)
+            finally:
+                if taken and not added and not self.queue.holds(taken[0]):
+                    durable.spool.spill(taken[0].record.spooled)
 
     def start(self) -> None:
         """Start the thread, once in this process. Where none can be started, exit sends inline."""

@@ -75,6 +75,13 @@ class Queue:
             self.wake()
         return True
 
+    def holds(self, record: Sealable) -> bool:
+        """Whether it waits here."""
+        try:
+            return any(one is record for one in list(self._items))
+        except RuntimeError:  # something was added meanwhile, by a finaliser
+            return True
+
     def mark(self) -> Marker:
         """Add a marker and wake the reader."""
         marker = Marker()

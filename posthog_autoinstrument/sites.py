@@ -90,6 +90,8 @@ def _call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
             CLAIM.reset(token)
             if not call.claimed:
                 _end_unclaimed(call, returned)
+            elif not returned:
+                _end_interrupted(call)
 
     return call_site
 
@@ -101,6 +103,12 @@ def _end_unclaimed(call: OpenCall, returned: bool) -> None:
     if returned:
         call.finish("complete")
     else:
+        call.fail(sys.exc_info()[1])
+
+
+def _end_interrupted(call: OpenCall) -> None:
+    """An exception leaves the method. The wire has ended the call then, unless it came just when it was about to."""
+    if call.ended is None and not call.unread:
         call.fail(sys.exc_info()[1])
 
 
@@ -170,6 +178,8 @@ async def _drive(call: OpenCall, unstarted: _Unstarted) -> Any:
         reset(CLAIM, token)
         if not call.claimed:
             _end_unclaimed(call, returned)
+        elif not returned:
+            _end_interrupted(call)
 
 
 def _stream(calls: Calls, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
