@@ -13,7 +13,7 @@ from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from . import context, forks, guard, threads
-from .courier import SEND_TIMEOUT_S, Courier
+from .courier import RETRY_BUDGET_S, SEND_TIMEOUT_S, Courier
 from .queue import Marker, Queue
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ REST_S = 0.00005
 """Long enough for a thread that waits for the interpreter to take it."""
 RUSH = 500
 """With so many waiting there is no rest: on a busy machine it takes milliseconds, and the queue would fill."""
+LATER: Sequence[Event] = []
+"""Stands for the event of a record that has to wait."""
 PAUSE_S = 0.1
 """Longest a fork waits for the idle thread to end. It takes 0.1 ms."""
 
@@ -123,6 +125,8 @@ class Flusher:
         """Since the last rest."""
         self._due: float | None = None
         """When what was left in the queue is to be delivered, by the monotonic clock."""
+        self._later_since: float | None = None
+        """Since when no event could be made."""
         self._pausing = False
         self._batch: list[Event] = []
         self._batch_bytes = 0
@@ -351,15 +355,22 @@ class Flusher:
                     guard.attempt("keep a call", self._durable.keep, item, taken.append)
                     item = taken[0] if taken else item
                 started = perf_counter()
-                event = guard.attempt("build an event", self._build, item)
+                made = guard.attempt("build an event", self._made, item)
                 self._worked_s += perf_counter() - started
                 if self._worked_s > WORK_S and not self._exiting and len(self.queue) < RUSH:
                     sleep(REST_S)
                     self._worked_s = 0.0
-                if event is None:
+                if not made:
                     self._in_hand -= 1
+                    if made is LATER and not self._has_waited_long():
+                        self.queue.put_back(item)
+                        self._send_batch()
+                        return
+                    if (made is None or made is LATER) and not item.sealed:  # else it is in the spool
+                        self.courier.lose(1, "could not be made")
                     continue
-                self._batch.append(event)
+                self._later_since = None
+                self._batch += made
                 self._batch_bytes += size
                 if len(self._batch) >= self._flush_at or self._batch_bytes >= BATCH_BYTES:
                     self._take_overdue()
@@ -367,6 +378,23 @@ class Flusher:
                     if not whole and not self._exiting and self.queue.settle(BATCH_BYTES):
                         self._due = began + self._flush_interval_s
                         return
+
+    def _has_waited_long(self) -> bool:
+        """Whether no event could be made for longer than a batch would be tried to be sent."""
+        now = monotonic()
+        self._later_since = now if self._later_since is None else self._later_since
+        return now - self._later_since > RETRY_BUDGET_S
+
+    def _made(self, record: Sealable) -> Sequence[Event]:
+        """The event of a record, if it makes one. `LATER` where a module of ours cannot be read at the moment: a
+        process may have all the files open that it can have."""
+        try:
+            self.courier.choose()
+            event = self._build(record)
+        except (ImportError, OSError) as error:
+            guard.say_once("later", f"no events can be made at the moment ({error}); they wait")
+            return LATER
+        return [event] if event is not None else []
 
     def _ship_spooled(self) -> None:
         """Deliver what is on the disk only, while nothing in memory is due."""

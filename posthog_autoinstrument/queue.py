@@ -113,6 +113,11 @@ class Queue:
             self._in_hand += cost(item)
         return item
 
+    def put_back(self, record: Sealable) -> None:
+        """For the reader: it is the next one again."""
+        self._in_hand -= cost(record)
+        self._items.appendleft(record)
+
     def settle(self, max_bytes: int) -> bool:
         """For the reader: whether what waits can be left for its next turn, since nobody asked for it, it is less than
         `max_bytes` and would not wake the reader, and there is room for more. What was added before does not wake it

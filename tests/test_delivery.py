@@ -391,6 +391,27 @@ class TestBounds:
         assert ran.returncode == 0
         assert sorted(map(int, inputs(ran))) == list(range(30))
 
+    def test_a_process_that_has_all_its_files_open_sends_later(self, run_program):
+        """Not even the modules can be read that make events."""
+        source = """
+            import resource
+            call("0")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+            held = []
+            try:
+                while True: held.append(open("/dev/null"))
+            except OSError:
+                pass
+            for number in range(1, 6): call(str(number))
+            time.sleep(3)
+            for one in held: one.close()
+            call("6")
+        """
+        ran = run_program(CALL + textwrap.dedent(source), env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "1"})
+        assert sorted(map(int, inputs(ran))) == list(range(7))
+        assert "Too many open files" in ran.stderr
+        assert "lost" not in ran.stderr
+
     def test_what_is_large_does_not_wait_for_a_full_batch(self, run_program, posthog_server):
         """More of it than of small events would fill the memory meanwhile."""
         source = """

@@ -106,7 +106,8 @@ def test_what_a_handler_raises_reaches_the_program_and_no_call_is_lost(
     # asyncio tells of coroutines and generators that were interrupted while they began or ended: without us, too.
     assert guard.PREFIX not in ran.stderr
     asked = Counter(found for request in openai_server.requests for found in MARK.findall(request.body.decode()))
-    told = Counter(found for event in ran.events for found in MARK.findall(json.dumps(event["properties"]["$ai_input"])))
+    inputs = [json.dumps(event["properties"]["$ai_input"]) for event in ran.events]
+    told = Counter(found for text in inputs for found in MARK.findall(text))
     assert len(asked) > 200
     assert set(asked) - set(told) == set()
     assert [mark for mark, times in told.items() if times > 1] == []
