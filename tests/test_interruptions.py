@@ -87,18 +87,20 @@ for call in (chat, stream, coroutine, embeddings, refused):
         unraisable.clear()
         if what not in ("raised", "Limit") and len(got) >= number:
             print(call.__name__, number, what, got[-1:])
-        _, seen = entered(call, 0)  # and all goes on as before
+        if number % 4 == 0:
+            _, seen = entered(call, 0)  # all goes on as before
     print(call.__name__, "entered", number > 3)
 """
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("base", ["Exception", "KeyboardInterrupt"])
 @pytest.mark.parametrize("spool", [False, True], ids=["memory", "spool"])
 def test_what_a_handler_raises_reaches_the_program_and_no_call_is_lost(
     run_program, tmp_path, openai_server, base, spool
 ):
     environ = {"POSTHOG_AUTOINSTRUMENT_RAISE": "0"} | ({"POSTHOG_SPOOL": str(tmp_path / "spool")} if spool else {})
-    ran = run_program(PROGRAM.replace("BASE", base), env=environ)
+    ran = run_program(PROGRAM.replace("BASE", base), env=environ, timeout_s=200)
     assert ran.stdout.splitlines() == [
         f"{call} entered True" for call in ("chat", "stream", "coroutine", "embeddings", "refused")
     ]
