@@ -60,7 +60,10 @@ def report(step: str, error: BaseException) -> None:
     """Count a failure of ours and say the first one of each step. Raises it where `loud` is set, and where it is the
     program's (`is_interruption`)."""
     if loud or is_interruption(error):
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it holds this frame, which would hold it: what it holds of the program's must be let go at once
     failures[step] = failures.get(step, 0) + 1
     if debug or failures[step] == 1:
         trace = error.__traceback__
