@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
@@ -78,26 +78,28 @@ def is_interruption(error: BaseException) -> bool:
     """Whether a signal handler of the program's raised this while a step of ours ran: the time limit of a task of
     Celery's or RQ's. (Or a trace function, a debugger's.) It must reach the program.
 
-    Such a function, and no other, is given the very frame that it interrupts, which is the one below its own.
+    Such a function is given the very frame that it interrupts, which is the one below its own: a handler after the
+    number of the signal, a trace function before the name of an event.
     """
     trace = error.__traceback__
     while trace is not None:
         frame = trace.tb_frame
-        below = frame.f_back
-        is_ours = frame.f_code.co_filename.startswith(_HERE)
-        if below is not None and not is_ours and any(value is below for value in _arguments(frame)):
-            return True
+        if frame.f_back is not None and not frame.f_code.co_filename.startswith(_HERE):
+            given = _arguments(frame)
+            for before, value, after in zip([None, *given], given, [*given[1:], None], strict=False):
+                if value is frame.f_back and (isinstance(before, int) or isinstance(after, str)):
+                    return True
         trace = trace.tb_next
     return False
 
 
-def _arguments(frame: FrameType) -> Iterator[object]:
+def _arguments(frame: FrameType) -> list[object]:
     """What a function that runs was called with, by position."""
     code, found = frame.f_code, frame.f_locals
-    for name in code.co_varnames[: code.co_argcount]:
-        yield found.get(name)
+    given = [found.get(name) for name in code.co_varnames[: code.co_argcount]]
     if code.co_flags & _CO_VARARGS:
-        yield from found.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount], ())
+        given += found.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount], ())
+    return given
 
 
 def guarded(step: str, fallback: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -167,3 +167,33 @@ def test_a_failure_of_ours_is_none(monkeypatch):
     assert guard.attempt("count", fails, sys._getframe()) is None
     assert guard.quietly(Handler(), 1, 2) is None
     assert guard.failures["count"] == 2
+
+
+def test_a_failure_of_a_value_of_the_programs_is_none():
+    class Value:
+        def look(self, frame):
+            raise Limit
+
+        def __repr__(self):
+            self.look(sys._getframe())
+
+    assert guard.describe(Value()) == "<Value whose repr raised Limit>"
+    assert guard.quietly(repr, Value()) is None
+
+
+def test_what_a_debugger_raises_reaches_the_program():
+    def trace(frame, event, argument):
+        if event == "line" and frame.f_code is step.__code__:
+            raise Limit
+        return trace
+
+    def step():
+        return 1
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(Limit):
+            guard.attempt("count", step)
+    finally:
+        sys.settrace(before)
