@@ -196,13 +196,17 @@ class OpenCall:
             self.duration_s = perf_counter() - self.started
             self.ended_at = time()
             self.size = self._release()
-            if self.recorder is None or end not in self.recorder.ends:
-                self.calls.emit(self, end == "abandoned")
+            self._hand_over(end)
             handed = True
         finally:
             if not handed and not self.sealings:  # the program is interrupted, by a time limit or Ctrl-C
                 self.repeated = True
-                self.calls.emit(self, end == "abandoned")
+                self.ended_at = self.ended_at or time()
+                self._hand_over(end)
+
+    def _hand_over(self, end: End) -> None:
+        if self.recorder is None or end not in self.recorder.ends:
+            self.calls.emit(self, end == "abandoned")
 
     def _release(self) -> int:
         """Let go of what is not needed any longer. How much is kept: bytes and characters."""

@@ -369,7 +369,6 @@ class Flusher:
                     if (made is None or made is LATER) and not item.sealed:  # else it is in the spool
                         self.courier.lose(1, "could not be made")
                     continue
-                self._later_since = None
                 self._batch += made
                 self._batch_bytes += size
                 if len(self._batch) >= self._flush_at or self._batch_bytes >= BATCH_BYTES:
@@ -394,6 +393,7 @@ class Flusher:
         except (ImportError, OSError) as error:
             guard.say_once("later", f"no events can be made at the moment ({error}); they wait")
             return LATER
+        self._later_since = None
         return [event] if event is not None else []
 
     def _ship_spooled(self) -> None:

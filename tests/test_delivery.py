@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import textwrap
 import time
 
@@ -411,6 +412,37 @@ class TestBounds:
         assert sorted(map(int, inputs(ran))) == list(range(7))
         assert "Too many open files" in ran.stderr
         assert "lost" not in ran.stderr
+
+    def test_what_fails_is_counted_and_holds_up_nothing(self, run_program):
+        source = """
+            from posthog_autoinstrument import maker
+            build = maker.Maker.build
+            def fail_once(self, record):
+                maker.Maker.build = build
+                raise RuntimeError("of ours")
+            maker.Maker.build = fail_once
+            call("1")
+            call("2")
+        """
+        ran = run_program(CALL + textwrap.dedent(source), env={"POSTHOG_AUTOINSTRUMENT_RAISE": "0"})
+        assert inputs(ran) == ["2"]
+        assert "1 event was lost (1: could not be made)" in ran.stderr
+
+    def test_the_random_numbers_of_the_program_are_its_own(self, run_program, posthog_server):
+        """Also while PostHog is away, and we wait for random times."""
+        posthog_server.fail_next(Fault(503), Fault(503))
+        source = """
+            import random
+            import posthog_autoinstrument
+            random.seed(7)
+            call()
+            if posthog_autoinstrument.flush(30): print(random.random())
+        """
+        environ = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.1"}
+        launched = run_program(CALL + textwrap.dedent(source), env=environ)
+        assert len(posthog_server.requests) >= 3
+        random.seed(7)
+        assert launched.stdout == f"{random.random()}\n"
 
     def test_what_is_large_does_not_wait_for_a_full_batch(self, run_program, posthog_server):
         """More of it than of small events would fill the memory meanwhile."""

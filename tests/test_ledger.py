@@ -164,14 +164,20 @@ def test_the_endpoint_is_what_stands_below_the_base(path: Path, url: Any, base: 
 # --- lists ---
 
 
+def three_pages(read: Callable[..., Any], limit: int) -> tuple[list[Any], str]:
+    """The first three pages of a list, and what the last of them names as the next."""
+    pages, before = [], ""
+    for _ in range(3):
+        pages.append(read(EVERYTHING, before, limit=limit))
+        before = pages[-1].next
+    return pages, before
+
+
 def test_traces_come_newest_first_and_page_by_page(path: Path) -> None:
     write(path, [call(NOON + 10 * trace + part, trace_id=f"t{trace}") for trace in range(7) for part in (0, 1, 2)])
-    seen, before = [], ""
     with ready(path) as ledger:
-        for _ in range(3):
-            page = ledger.traces(EVERYTHING, before, limit=3)
-            seen.append([row.trace for row in page.rows])
-            before = page.next
+        pages, before = three_pages(ledger.traces, limit=3)
+    seen = [[row.trace for row in page.rows] for page in pages]
     assert seen == [["t6", "t5", "t4"], ["t3", "t2", "t1"], ["t0"]]
     assert before == ""
     with Ledger(path) as ledger:
@@ -182,14 +188,11 @@ def test_traces_come_newest_first_and_page_by_page(path: Path) -> None:
 def test_conversations_come_newest_first_and_page_by_page_also_at_one_time(path: Path) -> None:
     calls = [call(NOON + 10 * (chat // 2), session_id=f"s{chat}", input_tokens=chat) for chat in range(7)]
     write(path, [call(NOON + 5, session_id="s0", user="bob"), *calls, call(session_id=None), span(NOON + 99)])
-    seen, before = [], ""
     with ready(path) as ledger:
-        for _ in range(3):
-            page = ledger.sessions(EVERYTHING, before, limit=3)
-            seen.append([row.key for row in page.rows])
-            before = page.next
+        pages, before = three_pages(ledger.sessions, limit=3)
         assert ledger.sessions(EVERYTHING, before=f"{NOON + 5}_1", limit=3).rows[0].key == "s1"
         (of_bob,) = ledger.sessions(Selection(user="bob")).rows
+    seen = [[row.key for row in page.rows] for page in pages]
     assert seen == [["s6", "s5", "s4"], ["s3", "s2", "s0"], ["s1"]]
     assert before == ""
     assert (of_bob.key, of_bob.totals.calls, of_bob.totals.first, of_bob.totals.last) == ("s0", 1, NOON + 5, NOON + 5)
@@ -228,12 +231,9 @@ def test_a_trace_named_by_the_program_has_that_name(path: Path) -> None:
 
 def test_events_come_newest_first_and_page_by_page_also_at_one_time(path: Path) -> None:
     write(path, [call(NOON, input=[{"role": "user", "content": str(number)}]) for number in range(5)])
-    seen, before = [], ""
     with ready(path) as ledger:
-        for _ in range(3):
-            page = ledger.events(EVERYTHING, before, limit=2)
-            seen.append([entry.words for entry in page.entries])
-            before = page.next
+        pages, before = three_pages(ledger.events, limit=2)
+    seen = [[entry.words for entry in page.entries] for page in pages]
     assert (seen, before) == ([["4", "3"], ["2", "1"], ["0"]], "")
 
 

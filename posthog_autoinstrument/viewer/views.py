@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -85,20 +85,23 @@ _GROUPED: tuple[tuple[By, str], ...] = (("model", "Models"), ("user", "Users"), 
 
 def traces(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """The list of traces, newest first."""
-    page = ledger.traces(selection, request.query_params.get("before", ""), PAGE)
-    return {**_filters(ledger, selection, request), "page": page, "before": request.query_params.get("before", "")}
+    return _page(ledger.traces, ledger, selection, request)
 
 
 def calls(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """The list of events, newest first; also what a search finds."""
-    page = ledger.events(selection, request.query_params.get("before", ""), PAGE)
-    return {**_filters(ledger, selection, request), "page": page, "before": request.query_params.get("before", "")}
+    return _page(ledger.events, ledger, selection, request)
 
 
 def sessions(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """Conversations: the traces that name the same session. The list of them, newest first."""
-    page = ledger.sessions(selection, request.query_params.get("before", ""), PAGE)
-    return {**_filters(ledger, selection, request), "page": page, "before": request.query_params.get("before", "")}
+    return _page(ledger.sessions, ledger, selection, request)
+
+
+def _page(read: Callable[[Selection, str, int], Any], ledger: Ledger, selection: Selection, request: Request) -> Values:
+    """One page of a list: what `read` gives of the selection, from where the address says."""
+    before = request.query_params.get("before", "")
+    return {**_filters(ledger, selection, request), "page": read(selection, before, PAGE), "before": before}
 
 
 def deletion(ledger: Ledger, selection: Selection, request: Request) -> Values:
