@@ -30,7 +30,7 @@ failures: dict[str, int] = {}
 """How often each step failed in this process."""
 
 _said: set[str] = set()
-_HERE = os.path.dirname(__file__)
+_HERE = os.path.dirname(__file__) + os.sep
 _CO_VARARGS = 0x04
 """`inspect.CO_VARARGS`: a function that takes `*args`."""
 
