@@ -35,6 +35,7 @@ AI_PATHS = ("/i/v0/ai/batch",)
 ANALYTICS_PATHS = ("/batch", "/capture", "/e", "/i/v0/e", "/track")
 SINGLE_PATHS = ("/capture", "/e", "/i/v0/e", "/track")
 """Paths that take an event by itself, too."""
+MAX_TOKEN_CHARS = 64
 MULTIPART_PATH = "/i/v0/ai"
 V1_PATHS = ("/i/v1/ai/events", "/i/v1/analytics/events")
 
@@ -99,17 +100,15 @@ def events_of(path: str, body: bytes, limits: Limits) -> list[dict[str, Any]]:
     single = path in SINGLE_PATHS
     if single and isinstance(parsed, list):
         batch: Any = parsed
-        sources: list[Any] = []
     elif isinstance(parsed, dict):
         batch = parsed.get("batch", [parsed] if single else None)
-        sources = [parsed]
     else:
         raise Refused(400, "failed to parse request: not an object")
     if not isinstance(batch, list) or not all(isinstance(event, dict) for event in batch):
         raise Refused(400, "failed to parse request: batch is not a list of events")
     if not batch:
         raise Refused(400, "submitted an empty batch")
-    _check_token([*sources, *batch])
+    check_key(_token_of(parsed, batch))
     for event in batch:
         _check_event(event, path in AI_PATHS, limits)
     return batch
@@ -124,23 +123,37 @@ def parsed_json(body: bytes) -> Any:
 
 
 def check_key(token: str) -> None:
-    """Raises Refused for what is no project token."""
+    """Raises Refused for what cannot be a project token (capture's `validate_token`). It is not looked up: one that no
+    project has is taken."""
+    token = token.strip()
     if not token:
         raise Refused(401, "API key is not provided")
-    if not token.startswith("phc_"):
-        raise Refused(401, "API key is not valid: personal_api_key")
+    for is_wrong, reason in (
+        (len(token) > MAX_TOKEN_CHARS, "too_long"),
+        (not token.isascii(), "not_ascii"),
+        (token.startswith("phx_"), "personal_api_key"),
+        ("\0" in token, "null_byte"),
+    ):
+        if is_wrong:
+            raise Refused(401, f"API key is not valid: {reason}")
 
 
-def _check_token(sources: list[dict[str, Any]]) -> None:
-    tokens = []
-    for source in sources:
-        properties = source.get("properties")
-        tokens += [source.get("api_key"), source.get("token")]
-        tokens.append(properties.get("token") if isinstance(properties, dict) else None)
-    given = {token for token in tokens if isinstance(token, str) and token}
+def _token_of(parsed: Any, batch: list[dict[str, Any]]) -> str:
+    """The token of a request: the batch's own, whatever its events say. Without one, that of the events, which must be
+    the same in all (capture's `extract_and_verify_token`)."""
+    own = _own_token(parsed) if isinstance(parsed, dict) else ""
+    if own:
+        return own
+    given = {_own_token(event) or _own_token(event.get("properties")) for event in batch} - {""}
     if len(given) > 1:
         raise Refused(401, "events submitted with several different tokens")
-    check_key(given.pop() if given else "")
+    return given.pop() if given else ""
+
+
+def _own_token(source: Any) -> str:
+    """The token among these members of a request, an event or its properties; "" where there is none."""
+    names = ("api_key", "token", "$token") if isinstance(source, dict) else ()
+    return next((token for name in names if isinstance(token := source.get(name), str) and token), "")
 
 
 def _check_event(event: dict[str, Any], ai_only: bool, limits: Limits) -> None:

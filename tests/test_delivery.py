@@ -337,6 +337,13 @@ posthog_autoinstrument.configure(before_send=poison)
         assert "401" in ran.stderr.splitlines()[0]
         assert len(ran.stderr.splitlines()) == 2
 
+    def test_a_property_named_token_stops_nothing(self, run_program, posthog_server):
+        ran = run_program(
+            CALL + "call('a', posthog_properties={'token': 'phc_mine'})\ncall('b', posthog_properties={'token': 5})\n"
+        )
+        assert (inputs(ran), ran.stderr) == (["a", "b"], "")
+        assert [request.status for request in posthog_server.requests] == [200]
+
     def test_hundreds_of_calls_make_few_requests(self, run_program, posthog_server):
         ran = run_program(CALL + "for number in range(300): call(str(number))\n")
         assert len(ran.events) == 300

@@ -284,7 +284,7 @@ LONG = "x" * (1 << 20)
         ("/batch/", {"api_key": TOKEN, "batch": ["x"]}, 400, "not a list"),
         ("/batch/", {"batch": [generation()]}, 401, "API key is not provided"),
         ("/batch/", {"api_key": "phx_mine", "batch": [generation()]}, 401, "personal_api_key"),
-        ("/batch/", batch(generation(api_key="phc_other")), 401, "several different tokens"),
+        ("/e/", [generation(token="phc_a"), generation(token="phc_b")], 401, "several different tokens"),
         ("/batch/", batch(generation(event="")), 400, "event name"),
         ("/batch/", batch(generation(distinct_id="")), 400, "distinct_id"),
         ("/batch/", batch(generation(uuid="x")), 400, "malformed uuid"),

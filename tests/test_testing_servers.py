@@ -483,7 +483,6 @@ def test_posthog_wait_says_what_came(posthog: PostHogServer) -> None:
         ({"properties": {"a": float("nan")}}, 400),
         ({"properties": {"a": "\ud800"}}, 400),
         ({"properties": []}, 400),
-        ({"properties": {"token": "phc_other"}}, 401),
         ({"properties": {"a": "x" * 8 * 1024 * 1024}}, 413),
     ],
 )
@@ -493,10 +492,28 @@ def test_posthog_refuses_a_batch_for_one_bad_event(posthog: PostHogServer, bad: 
     assert posthog.requests[0].status == status
 
 
+def test_the_token_of_a_batch_wins_over_those_of_its_events(posthog: PostHogServer) -> None:
+    """PostHog/posthog rust/capture/src/v0_request.rs, `extract_and_verify_token` and its tests."""
+    sent = [event(token="phc_other"), event(properties={"token": "my own"}), event(properties={"token": 5})]
+    assert send(posthog, *sent).status_code == 200
+    assert send(posthog, *sent, path="/batch/", token=None, api_key="phc_y\n").status_code == 200
+    assert posthog.wait_for(6) == sent + sent
+
+
+def test_events_without_a_batch_must_agree_on_a_token(posthog: PostHogServer) -> None:
+    def post(*tokens: str) -> int:
+        events = [event("e", token=token) for token in tokens]
+        return requests.post(posthog.url + "/e/", json=events, timeout=10).status_code
+
+    assert [post("phc_a", "phc_a"), post("phc_a", "phc_b"), post(""), post("phx_a")] == [200, 401, 401, 401]
+    own = event("e", properties={"token": "phc_a"})
+    assert requests.post(posthog.url + "/e/", json=[own, event("e", **{"$token": "phc_a"})], timeout=10).ok
+
+
 def test_posthog_refuses_bad_requests(posthog: PostHogServer) -> None:
     assert send(posthog).status_code == 400
     assert send(posthog, "text").status_code == 400
-    for token in (None, "", "phx_personal"):
+    for token in (None, "", " ", "phx_personal", "phc_" + "x" * 61, "phc_\xe9", "phc_\0"):
         assert send(posthog, event(), token=token).status_code == 401
     for data in (b"", b"{", b"[]", b"\xff", b"\x1f\x8bnot gzip"):
         assert requests.post(posthog.url + "/batch/", data=data, timeout=10).status_code == 400
