@@ -53,8 +53,6 @@ class Agent:
         """The signal that came meanwhile, by which the process then ends."""
         self.providers = {provider.name: provider for provider in providers.load_providers()}
         self.courier = Courier(self.choose_sink, _shrink)
-        # Now: CPython takes `__file__` away from a script that has ended, and the first flush may be at exit.
-        self._program = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
         self._maker: Maker | None = None
         self.durable: Durable | None = (
             _durable(settings, self.maker) if settings.spool and not settings.disabled else None
@@ -173,7 +171,6 @@ class Agent:
                         self.courier.lose,
                         self._take_untold,
                         self._forget,
-                        self._program,
                     )
         return self._maker
 
@@ -218,6 +215,8 @@ class Agent:
         for made in self.calls:
             guard.attempt("end open streams", made.finish_streams)
         guard.attempt("deliver events at exit", self.flusher.close)
+        if self._maker is not None:
+            guard.attempt("ask about before_send", self._maker.note_nothing_returned)
         if self.config.summary and guard.owner == os.getpid():
             guard.attempt("sum up", self._sum_up)
         _keep_interrupted()

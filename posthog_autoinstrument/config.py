@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import guard
+from . import guard, hookloader
 from .context import HANDED_DOWN as HANDED_DOWN
 
 US_HOST = "https://us.i.posthog.com"
@@ -23,6 +23,10 @@ EU_HOST = "https://eu.i.posthog.com"
 # Set by the launcher for the processes it starts; not settings.
 LAUNCHED = "POSTHOG_AUTOINSTRUMENT_LAUNCHED"
 """Process id of the launcher, which is the main program's own after exec."""
+
+
+NOT_ACCEPTED = "(not accepted)"
+"""Stands for a hook or a filter that does not parse, which was said when it was read."""
 
 
 # Neither frozen nor compared: each method that `dataclass` writes is compiled while `import openai` waits.
@@ -40,6 +44,10 @@ class Setting:
     parse: Callable[[str], Any]
     aliases: tuple[str, ...] = ()
     secret: bool = False
+    refused: Any = None
+    """What a value that does not parse stands for, where something might be sent that was meant to be hidden."""
+    then: str = "the default is used"
+    """What becomes of a value that does not parse."""
 
 
 def _flag(text: str) -> bool:
@@ -111,9 +119,7 @@ def ingestion_host(host: str) -> str:
 
 
 def _hook(text: str) -> str:
-    module, separator, name = text.strip().partition(":")
-    if not separator or not module or not name:
-        raise ValueError
+    hookloader.parse(text)
     return text.strip()
 
 
@@ -136,7 +142,18 @@ def _hosts(text: str) -> frozenset[str]:
 
 
 def _patterns(text: str) -> frozenset[str]:
-    return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+    found = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+    # A list in JSON, other separators, addresses: as patterns they would match nothing, and deny nothing.
+    if not found or any(character.isspace() or character in "\"'`;{}()" for part in found for character in part):
+        raise ValueError
+    return found
+
+
+def _host_patterns(text: str) -> frozenset[str]:
+    found = _patterns(text)
+    if any("/" in part or "@" in part for part in found):
+        raise ValueError
+    return found
 
 
 def _text(text: str) -> str | None:
@@ -183,6 +200,8 @@ SETTINGS: tuple[Setting, ...] = (
         FLAG,
         "Leave prompts, answers, tool definitions and error messages out of every event.",
         _flag,
+        refused=True,
+        then="it is on",
     ),
     Setting(
         "distinct_id", "POSTHOG_DISTINCT_ID", None, "text", "The user of calls for which nothing else names one.", _text
@@ -194,6 +213,8 @@ SETTINGS: tuple[Setting, ...] = (
         FLAG,
         "Capture nothing. `posthog_*` arguments are still taken out of calls.",
         _flag,
+        refused=True,
+        then="nothing is captured",
     ),
     Setting(
         "local",
@@ -202,6 +223,8 @@ SETTINGS: tuple[Setting, ...] = (
         FLAG,
         "Keep events in the local store even with a token (`posthog-instrument --local`).",
         _flag,
+        refused=True,
+        then="it is on",
     ),
     Setting(
         "db",
@@ -329,7 +352,9 @@ SETTINGS: tuple[Setting, ...] = (
         frozenset(),
         "patterns (`*`, `?`, `[...]`), separated by commas",
         "Calls of these hosts only make events, as `api.openai.com,*.azure.com`.",
-        _patterns,
+        _host_patterns,
+        refused=frozenset((NOT_ACCEPTED,)),
+        then="no call makes an event",
     ),
     Setting(
         "deny_hosts",
@@ -337,7 +362,9 @@ SETTINGS: tuple[Setting, ...] = (
         frozenset(),
         "patterns (`*`, `?`, `[...]`), separated by commas",
         "Calls of these hosts make no events, as `api.openai.com,*.azure.com`.",
-        _patterns,
+        _host_patterns,
+        refused=frozenset((NOT_ACCEPTED,)),
+        then="no call makes an event",
     ),
     Setting(
         "allow_models",
@@ -346,6 +373,8 @@ SETTINGS: tuple[Setting, ...] = (
         "patterns (`*`, `?`, `[...]`), separated by commas",
         "Calls of these models only make events, as `gpt-4o*`.",
         _patterns,
+        refused=frozenset((NOT_ACCEPTED,)),
+        then="no call makes an event",
     ),
     Setting(
         "deny_models",
@@ -354,6 +383,8 @@ SETTINGS: tuple[Setting, ...] = (
         "patterns (`*`, `?`, `[...]`), separated by commas",
         "Calls of these models make no events, as `gpt-4o*`.",
         _patterns,
+        refused=frozenset((NOT_ACCEPTED,)),
+        then="no call makes an event",
     ),
     Setting(
         "allow_endpoints",
@@ -362,6 +393,8 @@ SETTINGS: tuple[Setting, ...] = (
         "patterns (`*`, `?`, `[...]`), separated by commas",
         "Calls of these endpoints only make events, as `embeddings,/audio/*`.",
         _patterns,
+        refused=frozenset((NOT_ACCEPTED,)),
+        then="no call makes an event",
     ),
     Setting(
         "deny_endpoints",
@@ -370,6 +403,8 @@ SETTINGS: tuple[Setting, ...] = (
         "patterns (`*`, `?`, `[...]`), separated by commas",
         "Calls of these endpoints make no events, as `embeddings,/audio/*`.",
         _patterns,
+        refused=frozenset((NOT_ACCEPTED,)),
+        then="no call makes an event",
     ),
     Setting(
         "tracing_headers",
@@ -420,6 +455,8 @@ SETTINGS: tuple[Setting, ...] = (
         "module:function",
         "Function called with every event (a dict) before it is sent; returns the event, or None to drop it.",
         _hook,
+        refused=NOT_ACCEPTED,
+        then="no event is sent",
     ),
     Setting(
         "flush_at",
@@ -639,12 +676,11 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                 values[setting.field] = setting.parse(text)
                 break
             except ValueError:
-                if setting.field == "privacy_mode":
-                    values[setting.field] = True  # whoever sets it wants something hidden
-                    problems.append(f"{variable}={text[:80]!r} is not accepted (wanted: {setting.accepts}); it is on")
-                    break
                 shown = mask(text) if setting.secret else repr(_without_login(text)[:80])
-                problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); the default is used")
+                problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); {setting.then}")
+                if setting.refused is not None:
+                    values[setting.field] = setting.refused
+                    break
     known = {name for setting in SETTINGS for name in (setting.variable, *setting.aliases)}
     known |= {LAUNCHED, HANDED_DOWN}
     problems += [

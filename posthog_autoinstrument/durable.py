@@ -12,7 +12,8 @@ from typing import Any
 from . import guard, mend, quickjson, redact
 from .background import Background
 from .config import Config
-from .maker import Maker
+from .hookloader import NotYetError
+from .maker import Maker, drop
 from .marks import Marks
 from .outbox import EVENT, RECORD, Kept
 from .records import Call, Record, Sealable, Sealed, Span, record_from_bytes
@@ -94,7 +95,13 @@ class Durable:
         destination = facts.get("destination")
         if destination and destination != self._destination:
             return False  # of another project
-        if facts.get("hooked") == "1" and self.maker.hook() is None:
+        try:
+            hook = self.maker.hook()
+        except NotYetError:
+            return False  # later
+        if hook is drop:
+            return False  # none of them would be sent, and it was said why
+        if facts.get("hooked") == "1" and hook is None:
             guard.say_once("hooked", "what a dead process left in the spool stays there: it has a before_send")
             return False
         return True

@@ -4,15 +4,13 @@ hook, serialised. On the flusher's thread.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from types import CoroutineType
+from typing import Any
 
-from . import calls, event, forks, guard, mend
+from . import calls, event, forks, guard, hookloader, mend
 from .background import Background
-from .config import Config
+from .config import NOT_ACCEPTED, Config
 from .generation import Generation
 from .providers import Provider
 from .records import Call, Record, Remark, Sealable, Span
@@ -27,13 +25,14 @@ LOST = "posthog_autoinstrument_lost_events"
 """Property of the first event after some were lost: how many."""
 
 
+MANY = 20
+"""Events for which a hook may return None before it is asked about."""
 HOOK_STEP = "run before_send (its event is dropped)"
 
 
 class Maker:
     """Makes events. `lose` is told of those that the user's hook failed on, `take_untold` gives how many were lost that
-    no event has told of yet, `forget` is told of rows of our outbox that make no event. `program` is the file that was
-    started.
+    no event has told of yet, `forget` is told of rows of our outbox that make no event.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class Maker:
         lose: Callable[[int, str], None],
         take_untold: Callable[[], int],
         forget: Callable[[tuple[int, ...]], None],
-        program: str = "",
     ) -> None:
         self._config = settings
         self._providers = providers
@@ -55,13 +53,18 @@ class Maker:
         self._more: list[Event] = []
         """Events that were made beside those that were asked for."""
         self.before_send: BeforeSend | None = None
+        self._returned_none = 0
+        """Events that the hook dropped by returning None."""
+        self._any_returned = False
+        """The hook has returned an event."""
         self._before_send_read = settings.before_send is None
-        self._program = program
         self._sampling = Sampling(settings)
         self.tally = Tally() if settings.summary else None
 
     def build(self, record: Sealable) -> Event | None:
-        """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised."""
+        """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised. Raises
+        NotYetError, the record as it was, where the hook is not defined yet."""
+        self.hook()
         sealed = record.seal()
         if sealed is None:
             return None
@@ -175,7 +178,7 @@ class Maker:
     def finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> Event | None:
         """An event through the user's hook, serialised; None where the hook drops it."""
         hook = self.hook()
-        if hook is _drop:
+        if hook is drop:
             self.lose(1, "before_send could not be loaded")
             return None
         if hook is not None:
@@ -183,13 +186,9 @@ class Maker:
             failures = guard.failures.get(HOOK_STEP, 0)
             sent = _sent_through(hook, built)
             if not isinstance(sent, dict):
-                if sent is not None:
-                    said = f"before_send returned {type(sent).__name__}, no dict and not None: its event is dropped"
-                    guard.say_once("before_send", said)
-                    self.lose(1, "before_send returned no event")
-                elif guard.failures.get(HOOK_STEP, 0) != failures:
-                    self.lose(1, "before_send failed")
+                self._count_unsent(sent, guard.failures.get(HOOK_STEP, 0) != failures)
                 return None
+            self._any_returned = True
             built = event.settled(sent, kept)
         if str(built["distinct_id"]).lower() in event.SHARED_IDS:
             said = f"distinct_id {built['distinct_id']!r} is nobody's: PostHog makes no person of it"
@@ -201,49 +200,61 @@ class Maker:
             built["properties"][LOST] = lost
         return Event(str(built["uuid"]), str(built["event"]), mend.dumps(built, foreign=hook is not None), spooled)
 
+    def _count_unsent(self, returned: Any, failed: bool) -> None:
+        """The hook returned no event."""
+        if returned is not None:
+            if isinstance(returned, CoroutineType):
+                returned.close()  # else Python warns that nobody awaited it
+            said = f"before_send returned {type(returned).__name__}, no dict and not None: its event is dropped"
+            guard.say_once("before_send", said)
+            self.lose(1, "before_send returned no event")
+        elif failed:
+            self.lose(1, "before_send failed")
+        else:
+            self._returned_none += 1
+            if self._returned_none == MANY:
+                self.note_nothing_returned()
+
+    def note_nothing_returned(self) -> None:
+        """Say so where the hook returned None for all events: it may have been meant to return them."""
+        if self._returned_none and not self._any_returned:
+            guard.say_once(
+                "before_send returned None",
+                f"before_send returned None for all {self._returned_none} events so far, so none was sent; "
+                "to have an event sent, return it",
+            )
+
     def use(self, before_send: BeforeSend | None) -> None:
         """The hook that the program gives in code, in place of the one that the environment names."""
         self.before_send = before_send
         self._before_send_read = True
+        self._returned_none, self._any_returned = 0, False
 
     def hook(self) -> BeforeSend | None:
-        """The user's hook, loaded when it is first needed."""
+        """The user's hook, loaded when it is first needed. Raises NotYetError where the program has not defined it."""
         if not self._before_send_read:
             # Fails closed, whatever ends the loading: the hook may be there to hide something.
-            self.before_send = self.before_send or _drop
+            self.before_send = self.before_send or drop
             self._before_send_read = True
-            if self.before_send is _drop:
-                named = str(self._config.before_send)
-                self.before_send = guard.contain("load before_send", _load_hook, named, self._program) or _drop
+            named = str(self._config.before_send)
+            if self.before_send is drop and guard.contain("load before_send", self._load_hook, named) is False:
+                self._before_send_read = False
+                raise hookloader.NotYetError(f"before_send: {named} is not defined yet")
         return self.before_send
 
-
-def _load_hook(text: str, program: str) -> BeforeSend | None:
-    """The function that `module:function` names; None, with a line that says why, where there is none."""
-    found, reason = find_hook(text, program)
-    if found is None:
-        guard.say_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={text}: {reason}; no event is sent")
-    return found
-
-
-def find_hook(text: str, program: str = "") -> tuple[BeforeSend | None, str]:
-    """The function that `module:function` names, or why there is none. `program` is the file that is the program."""
-    module, _, name = text.partition(":")
-    try:
-        if module not in sys.modules and os.path.basename(program) == module.rpartition(".")[2] + ".py":
-            # The program itself: importing it by its name would run it a second time.
-            found: Any = sys.modules.get("__main__")
-        else:
+    def _load_hook(self, named: str) -> bool:
+        try:
             with forks.IMPORTS:
-                found = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        return None, str(error)
-    return (cast(BeforeSend, found), "") if callable(found) else (None, f"{name} is not callable")
+                self.before_send = hookloader.load(named)
+        except hookloader.NotYetError:
+            return False
+        except hookloader.HookError as error:
+            if named != NOT_ACCEPTED:
+                guard.say_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={named}: {error}; no event is sent")
+        return True
 
 
-def _drop(built: dict[str, Any]) -> None:
+def drop(built: dict[str, Any]) -> None:
     """Stands for a hook that could not be loaded."""
 
 

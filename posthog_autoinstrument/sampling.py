@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from . import quickjson
+from .config import NOT_ACCEPTED
 from .records import Call, Record, Span
 
 if TYPE_CHECKING:
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
 
 
 class Patterns:
-    """What is allowed and what is denied of one kind of name; denied wins."""
+    """What is allowed and what is denied of one kind of name; denied wins. Nothing is taken where one of the two could
+    not be understood."""
 
     def __init__(self, allowed: Iterable[str], denied: Iterable[str]) -> None:
+        self._not_accepted = NOT_ACCEPTED in allowed or NOT_ACCEPTED in denied
         self._allowed = _pattern(allowed)
         self._denied = _pattern(denied)
         self.active = self._allowed is not None or self._denied is not None
 
     def take(self, names: Iterable[str]) -> bool:
         """Whether something that goes by these names, in lower case, is taken."""
+        if self._not_accepted:
+            return False
         names = list(names)
         if self._denied is not None and any(map(self._denied.fullmatch, names)):
             return False

@@ -57,7 +57,6 @@ def test_a_personal_key_is_refused_and_the_next_alias_used():
         ("POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_BYTES", "1e9"),
         ("POSTHOG_AUTOINSTRUMENT_PROPERTIES", "[1]"),
         ("POSTHOG_AUTOINSTRUMENT_PROPERTIES", "{"),
-        ("POSTHOG_AUTOINSTRUMENT_BEFORE_SEND", "no_colon"),
     ],
 )
 def test_a_value_that_does_not_parse_leaves_the_default(variable, text):
@@ -84,6 +83,37 @@ def test_a_privacy_mode_that_does_not_parse_is_on():
     assert loaded.privacy_mode is True
     (problem,) = loaded.problems
     assert problem.endswith("it is on")
+
+
+@pytest.mark.parametrize(
+    ("variable", "field", "value", "end"),
+    [
+        ("POSTHOG_AUTOINSTRUMENT_DISABLED", "disabled", True, "nothing is captured"),
+        ("POSTHOG_AUTOINSTRUMENT_LOCAL", "local", True, "it is on"),
+        ("POSTHOG_AUTOINSTRUMENT_BEFORE_SEND", "before_send", config.NOT_ACCEPTED, "no event is sent"),
+    ],
+)
+def test_what_may_hide_something_and_does_not_parse_hides(variable, field, value, end):
+    loaded = config.load({variable: "scrub"})
+    assert getattr(loaded, field) == value
+    (problem,) = loaded.problems
+    assert problem.endswith(end)
+
+
+@pytest.mark.parametrize("kind", ["HOSTS", "MODELS", "ENDPOINTS"])
+@pytest.mark.parametrize("side", ["ALLOW", "DENY"])
+@pytest.mark.parametrize("text", ['["a.com"]', "a.com b.com", "a.com;b.com", "'a.com'", ","])
+def test_a_filter_that_is_not_understood_lets_nothing_through(kind, side, text):
+    loaded = config.load({f"POSTHOG_AUTOINSTRUMENT_{side}_{kind}": text})
+    (problem,) = loaded.problems
+    assert problem.endswith("no call makes an event")
+    assert getattr(loaded, f"{side}_{kind}".lower()) == {config.NOT_ACCEPTED}
+
+
+@pytest.mark.parametrize("text", ["https://api.openai.com", "api.openai.com/v1", "me@api.openai.com"])
+def test_a_filter_of_hosts_wants_no_addresses(text):
+    (problem,) = config.load({"POSTHOG_AUTOINSTRUMENT_DENY_HOSTS": text}).problems
+    assert problem.endswith("no call makes an event")
 
 
 def test_flags():

@@ -145,3 +145,11 @@ def test_lists(run_program, settings, kept):
 )
 def test_patterns(allowed, denied, names, taken):
     assert Patterns(allowed, denied).take(names) is taken
+
+
+def test_a_filter_that_is_not_understood_lets_no_call_through(run_program):
+    ran = run_program(PREAMBLE + "ask('gpt-4o')\n", env=variables(DENY_MODELS='["gpt-4o"]'))
+    assert ran.events == []
+    (line,) = ran.stderr.splitlines()
+    assert "POSTHOG_AUTOINSTRUMENT_DENY_MODELS" in line
+    assert line.endswith("no call makes an event")

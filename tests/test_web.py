@@ -310,7 +310,7 @@ def test_switched_off_nothing_is_patched(run_program: Callable[..., Ran]) -> Non
         ("lambda request: 1 / 0", "could not ask POSTHOG_AUTOINSTRUMENT_USER (ZeroDivisionError"),
         ("lambda request: 42", "must return a string or None, not int"),
         ("lambda request: ask('asked by the function') and None", ""),
-        ("del", "POSTHOG_AUTOINSTRUMENT_USER=__main__:named could not be loaded (AttributeError)"),
+        ("del", "POSTHOG_AUTOINSTRUMENT_USER=__main__:named: the program has no attribute 'named'"),
     ],
 )
 def test_a_function_that_fails_costs_its_answer_only(run_program: Callable[..., Ran], function: str, line: str) -> None:

@@ -7,13 +7,12 @@ or replay, and both are personal data.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from .. import context, guard, jsonsafe
+from .. import context, guard, hookloader, jsonsafe
 from ..borders import carrier
 from ..context import CONTEXT, NOTHING, Context, Fields
 
@@ -60,14 +59,9 @@ class Web:
         if self._user is None or host is None:
             return None
         if self._function is None:
-            module, _, name = self._user.partition(":")
-            try:
-                self._function = getattr(importlib.import_module(module), name)
-            except (ImportError, AttributeError) as error:
-                guard.say_once(
-                    "user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user} could not be loaded ({type(error).__name__})"
-                )
-                self._user = None
+            if not guard.contain("load POSTHOG_AUTOINSTRUMENT_USER", self._load):
+                self._user = None  # what failed would fail again, and run the module again
+            if self._function is None:
                 return None
         found = guard.attempt("ask POSTHOG_AUTOINSTRUMENT_USER", self._function, host)
         if found is not None and not isinstance(found, str):
@@ -75,6 +69,19 @@ class Web:
             guard.say_once("user", f"POSTHOG_AUTOINSTRUMENT_USER must return a string or None, not {kind}: left out")
             return None
         return found or None
+
+    def _load(self) -> bool:
+        """Load the function; False where there is none to be had."""
+        if self._user is None:
+            return False
+        try:
+            self._function = hookloader.load(self._user)
+        except hookloader.NotYetError:
+            pass
+        except hookloader.HookError as error:
+            guard.say_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it names nobody")
+            return False
+        return True
 
 
 class Request(context.Ambient):
