@@ -78,14 +78,14 @@ def _is_program(main: ModuleType, name: str) -> bool:
     file = getattr(main, "__file__", None) or getattr(getattr(main, "__loader__", None), "path", None)
     if not isinstance(file, str):
         return False
-    origin = _origin(name)
-    if origin is None:  # not to be imported from here: the program's own folder may be kept off the path
+    would_run = origin(name)
+    if would_run is None:  # not to be imported from here: the program's own folder may be kept off the path
         return os.path.splitext(os.path.basename(file))[0] == name
-    return os.path.realpath(origin) == os.path.realpath(file)
+    return os.path.realpath(would_run) == os.path.realpath(file)
 
 
-def _origin(name: str) -> str | None:
-    """The file that `import name` would run, found without running its packages, as `importlib.util.find_spec` would."""
+def origin(name: str) -> str | None:
+    """The file that `import name` would run. Unlike `importlib.util.find_spec` it runs no package on the way."""
     found, path = None, None
     parts = name.split(".")
     for depth in range(1, len(parts) + 1):

@@ -275,7 +275,7 @@ def test_help(run: Run) -> None:
 
 def test_a_hook_that_cannot_be_loaded_is_a_problem(run: Run) -> None:
     for hook, why in (
-        ("no_such_module:f", "No module named"),
+        ("no_such_module:f", "no module named"),
         ("json:nope", "nope"),
         ("json:__name__", "not callable"),
     ):
@@ -283,6 +283,16 @@ def test_a_hook_that_cannot_be_loaded_is_a_problem(run: Run) -> None:
         assert done.returncode == 1
         (line,) = [line for line in done.stdout.splitlines() if line.startswith("problem:") and hook in line]
         assert why in line
+
+
+def test_a_hook_beside_the_program_is_found_and_not_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("raise SystemExit('run')\ndef scrub(event): return event\n")
+    done = run(POSTHOG_AUTOINSTRUMENT_BEFORE_SEND="app:scrub")
+    assert done.returncode == 0, done.stdout
+    assert f"found in {tmp_path / 'app.py'}, which was not run" in done.stdout
+    done = run(POSTHOG_AUTOINSTRUMENT_USER="app:who")
+    assert done.returncode == 1
+    assert f"problem: POSTHOG_AUTOINSTRUMENT_USER=app:who: {tmp_path / 'app.py'} has no who" in done.stdout
 
 
 def test_values_are_shown_as_they_are_written(run: Run) -> None:

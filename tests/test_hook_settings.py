@@ -158,9 +158,7 @@ def test_a_module_beside_the_program(run: Callable[..., Ran], tmp_path: Path) ->
         ("app:nope", "the program has no attribute 'nope'"),
     ],
 )
-def test_a_hook_that_cannot_be_used_sends_nothing(
-    run: Callable[..., Ran], tmp_path: Path, hook: str, why: str
-) -> None:
+def test_a_hook_that_cannot_be_used_sends_nothing(run: Callable[..., Ran], tmp_path: Path, hook: str, why: str) -> None:
     (tmp_path / "hooks.py").write_text("number = 3\ndef scrub(event): return event\n")
     (tmp_path / "app.py").write_text(CALL + "call('a')\ncall('b')\n")
     ran = run(BEFORE_SEND, hook, "app.py")

@@ -22,13 +22,13 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, maker, redact, wake
-from ..config import LAUNCHED, SETTINGS, Config, Setting, mask
+from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, redact, wake
+from ..config import LAUNCHED, NOT_ACCEPTED, SETTINGS, Config, Setting, mask
 from ..hooks import Point
 from ..sinks.posthog import answers
 from ..store import Store, StoreError
 from ..viewer.prices import Prices, PricesError
-from . import launcher
+from . import hook_check, launcher
 from .terminal import clean
 
 HOST_TIMEOUT_S = 5.0
@@ -106,15 +106,24 @@ def _settings(report: Report, settings: Config, environ: Mapping[str, str]) -> N
         print(clean(f"  {setting.variable:<40} {_shown(setting, value)}  ({_origin(setting, value, environ)})"))
     for problem in settings.problems:
         report.problem(problem)
-    if settings.before_send is not None:
-        hook, reason = maker.find_hook(settings.before_send)
-        if hook is None:
-            report.problem(
-                f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={settings.before_send}: {reason}: no event would be sent "
-                "(where its module is missing: is its folder on PYTHONPATH?)"
-            )
+    _functions(report, settings)
     if settings.disabled:
         report.problem("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing is captured")
+
+
+def _functions(report: Report, settings: Config) -> None:
+    """The functions that settings name. They are looked for, not loaded: that might run the program."""
+    for variable, named, without in (
+        ("POSTHOG_AUTOINSTRUMENT_BEFORE_SEND", settings.before_send, "no event would be sent"),
+        ("POSTHOG_AUTOINSTRUMENT_USER", settings.user, "it would name nobody"),
+    ):
+        if named is None or named == NOT_ACCEPTED:
+            continue
+        reason, found = hook_check.check(named, [os.getcwd()])
+        if reason is None:
+            report.line(variable, found)
+        else:
+            report.problem(f"{variable}={named}: {reason}: {without}")
 
 
 def _shown(setting: Setting, value: Any) -> str:
