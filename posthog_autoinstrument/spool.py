@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from . import guard, threads
+from . import guard, ownership, threads
 from .outbox import Kept, Outbox, delete, is_recent
 from .store import StoreError
 
@@ -43,15 +43,19 @@ class _Claim:
     """The lock of one outbox."""
 
     def __init__(self, path: Path, new: bool) -> None:
-        """Raises OSError where somebody else has it, or where it went away meanwhile."""
+        """Raises OSError where somebody else has it, or where it went away meanwhile; StoreError where it is another
+        user's."""
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | (os.O_EXCL if new else 0)
         self._file = os.open(lock_path(path), flags, 0o600)
         try:
+            problem = ownership.file_problem(lock_path(path))
+            if problem is not None:
+                raise StoreError(problem)
             _lock(self._file)
             if os.fstat(self._file).st_ino != os.stat(lock_path(path)).st_ino:
                 raise FileNotFoundError(f"{path} was delivered by another process")
-        except OSError:
+        except (OSError, StoreError):
             os.close(self._file)
             raise
 
@@ -229,8 +233,9 @@ class Spool:
 
     def check(self) -> None:
         """Raises StoreError where the directory is none that may be used."""
-        if self.folder.is_symlink():
-            raise StoreError(f"{self.folder} is a symbolic link: name the directory itself")
+        problem = ownership.folder_problem(self.folder)
+        if problem is not None:
+            raise StoreError(problem)
 
     def _cannot(self, error: Exception) -> None:
         said = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {error}"
@@ -308,6 +313,11 @@ class Spool:
 
     def take_over(self, match: Callable[[dict[str, str]], bool]) -> Orphan | None:
         """The outbox of a process that is gone and that we may deliver, if there is one; it stays `orphan`."""
+        try:
+            self.check()
+        except (StoreError, OSError) as error:
+            self._cannot(error)
+            return None
         for path in self.paths():
             if path in self._refused or (self._outbox is not None and path == self._outbox.path):
                 continue
@@ -340,16 +350,14 @@ class Spool:
     def _set_aside_orphan(self, path: Path) -> None:
         try:
             claim = _Claim(path, new=False)
-        except OSError:
+        except (OSError, StoreError):
             return
         put_aside(path)
         claim.release(gone=True)
 
     def paths(self) -> Iterator[Path]:
-        """The outboxes in the directory, oldest first. None of a symbolic link: somebody else may have made them."""
+        """The outboxes in the directory, oldest first."""
         try:
-            if self.folder.is_symlink():
-                return
             yield from sorted(self.folder.glob(f"{PREFIX}*.db"))
         except OSError:
             return

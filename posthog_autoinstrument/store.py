@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import forks
+from . import forks, ownership
 from .schema import ADD_EVENT, ADD_FACTS, APPLICATION_ID, MIGRATIONS, facts_of
 from .schema import WORDS_BLOCK as WORDS_BLOCK
 from .schema import Row as Row
@@ -362,20 +361,20 @@ def is_there(path: Path) -> bool:
 
 
 def prepare(path: Path) -> None:
-    """Make the directory (0700) and the file (0600) where they are missing; refuse what is not a plain file."""
+    """Make the directory (0700) and the file (0600) where they are missing; refuse what may be somebody else's."""
     try:
-        found = path.lstat()
+        path.lstat()
     except FileNotFoundError:
         path.parent.parent.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:  # by another process, just now
-            pass
-        found = path.lstat()
-    if stat.S_ISLNK(found.st_mode):
-        raise StoreError(f"{path} is a symbolic link: name the file itself")
-    if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{path} is not a file")
-    if os.name == "posix" and found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        problem = ownership.file_problem(path)  # of the folder, before there is anything of ours in it
+        if problem is None:
+            try:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:  # by another process, just now
+                pass
+    problem = ownership.file_problem(path)
+    if problem is not None:
+        raise StoreError(problem)
+    if os.name == "posix" and path.lstat().st_mode & 0o077:
         path.chmod(0o600)

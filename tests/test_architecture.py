@@ -26,7 +26,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "delivery": {
         "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store",
-        "outbox", "spool", "facts", "retention", "schema", "marks",
+        "outbox", "spool", "facts", "retention", "schema", "marks", "ownership",
     },
     "roof": {
         "agent", "capture", "destination", "maker", "tally", "durable", "wake", "auto", "__main__", "cli", "testing",

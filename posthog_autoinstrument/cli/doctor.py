@@ -22,7 +22,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, redact, wake
+from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, ownership, redact, wake
 from ..config import LAUNCHED, NOT_ACCEPTED, SETTINGS, Config, Setting, mask
 from ..hooks import Point
 from ..sinks.posthog import answers
@@ -360,8 +360,9 @@ def _spool(report: Report, settings: Config) -> None:
         return
     report.head("Spool")
     folder = Path(settings.spool)
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        state, well = "is no directory", False
+    problem = ownership.folder_problem(folder)
+    if problem is not None:
+        state, well = problem.removeprefix(f"{folder} "), False
     elif folder.is_dir():
         well = os.access(folder, os.W_OK | os.X_OK)
         n_files = len(list(folder.glob("outbox-*.db")))
