@@ -20,7 +20,7 @@ APP = (
     + """
 import asyncio
 from contextlib import asynccontextmanager
-from fastapi import APIRouter, BackgroundTasks, FastAPI, WebSocket
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
@@ -86,6 +86,38 @@ def sync_stream(text: str):
         yield ask(text)
     return StreamingResponse(parts())
 
+@app.get("/sync-stream-in-a-block/{text}")
+def sync_stream_in_a_block(text: str):
+    def parts():
+        with posthog_context("of the block", properties={"part": text}):
+            for number in range(3):
+                yield ask(f"{text} {number}")
+        yield ask(f"{text} after")
+    return StreamingResponse(parts())
+
+def of_whom(text: str):
+    with posthog_context("of the dependency", session_id="s"):
+        try:
+            yield text
+        finally:
+            ask(f"{text} at its end")
+
+def inside(text: str = Depends(of_whom)):
+    with posthog_context(properties={"inner": True}), posthog_span("inner"):
+        yield current_trace_id()
+
+@app.get("/depends/{text}")
+def depends(text: str, trace: str = Depends(inside)):
+    ask(f"{text} sync")
+    return PlainTextResponse(trace)
+
+@app.get("/depends-async/{text}")
+async def depends_async(text: str, trace: str = Depends(inside)):
+    await ask_async(f"{text} async")
+    if text == "fails":
+        raise RuntimeError("theirs")
+    return PlainTextResponse(trace)
+
 @app.get("/background/{text}")
 async def background(text: str, tasks: BackgroundTasks):
     tasks.add_task(ask, text)
@@ -108,6 +140,10 @@ async def twice(text: str):
 async def explicit(text: str):
     with posthog_context(distinct_id="explicit", properties={"$request_method": "SET"}):
         return PlainTextResponse(await ask_async(text))
+
+@app.exception_handler(RuntimeError)
+async def failed(request, error):
+    return PlainTextResponse(await ask_async("its handler"), 500)
 
 @app.websocket("/socket/{text}")
 async def socket(websocket: WebSocket, text: str):
@@ -206,6 +242,34 @@ def test_a_block_in_the_request_wins(uvicorn: Site) -> None:
     assert event["distinct_id"] == "explicit"
     assert event["properties"]["$request_method"] == "SET"
     assert event["properties"]["$session_id"] == "browser-session"
+
+
+def test_a_synchronous_streamed_body_stays_in_its_block(uvicorn: Site) -> None:
+    uvicorn.get("/sync-stream-in-a-block/parts", HEADERS)
+    events = [uvicorn.event(f"parts {part}") for part in (0, 1, 2, "after")]
+    assert [event["distinct_id"] for event in events] == ["of the block"] * 3 + ["browser-user"]
+    assert [event["properties"].get("part") for event in events] == ["parts"] * 3 + [None]
+    assert len({event["properties"]["$ai_trace_id"] for event in events}) == 1
+
+
+def test_the_block_of_a_synchronous_dependency_is_that_of_the_endpoint(uvicorn: Site) -> None:
+    traces = [
+        uvicorn.get("/depends/one", HEADERS).body.decode(),
+        uvicorn.get("/depends-async/two", HEADERS).body.decode(),
+    ]
+    assert uvicorn.get("/depends-async/fails", HEADERS).status == 500
+    uvicorn.get("/async/afterwards", HEADERS)
+    within = [uvicorn.event(text) for text in ("one sync", "two async", "fails async")]
+    ends = [uvicorn.event(f"{text} at its end") for text in ("one", "two", "fails")]
+    for event in within + ends:
+        assert event["distinct_id"] == "of the dependency"
+        assert event["properties"]["$ai_session_id"] == "s"
+    assert [event["properties"].get("inner") for event in within + ends] == [True] * 3 + [None] * 3
+    assert all("$ai_parent_id" in event["properties"] for event in within)
+    assert [event["properties"]["$ai_trace_id"] for event in within[:2]] == traces
+    assert [event["properties"]["$ai_trace_id"] for event in ends[:2]] == traces
+    after = [uvicorn.event(text) for text in ("its handler", "afterwards")]
+    assert [event["distinct_id"] for event in after] == ["browser-user"] * 2
 
 
 def test_routes_of_included_routers_and_mounted_apps(uvicorn: Site) -> None:

@@ -38,6 +38,12 @@ BORDERS = {
     "dramatiq.actor": "dramatiq",
     "dramatiq.worker": "dramatiq",
     "rq.job": "rq",
+    "anyio.to_thread": "anyio",
+    "gevent.greenlet": "gevent",
+    "gevent.hub": "gevent",
+    "gevent.threadpool": "gevent",
+    "eventlet.hubs.hub": "eventlet",
+    "eventlet.tpool": "eventlet",
 }
 """Module -> the file that patches it."""
 SERVICES = {
@@ -91,9 +97,9 @@ def _patch(module: ModuleType, file: str) -> None:
     importlib.import_module(f"{__name__}.{file}").patch(module)
 
 
-def replace(cls: type | None, name: str, make: Callable[[F], F]) -> None:
-    """Put `make(original)` into the place of a method that the class has itself, once; it looks like the original."""
-    original = vars(cls).get(name) if cls is not None else None
+def replace(owner: type | ModuleType | None, name: str, make: Callable[[F], F]) -> None:
+    """Put `make(original)` into the place of a function that a class or module has itself, once; it looks like it."""
+    original = vars(owner).get(name) if owner is not None else None
     if original is None or getattr(original, MARK, False):
         return
     import functools
@@ -101,4 +107,4 @@ def replace(cls: type | None, name: str, make: Callable[[F], F]) -> None:
     made = make(original)
     functools.update_wrapper(made, original)
     setattr(made, MARK, True)
-    setattr(cls, name, made)
+    setattr(owner, name, made)
