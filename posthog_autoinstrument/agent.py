@@ -317,6 +317,7 @@ def start(explicit: bool = False) -> Agent:
                 borders.install(settings)
             recording.recorder = made.recorder
             context.opentelemetry_trace_ids = settings.otel_trace_id
+            context.private = settings.privacy_mode
             wake.handle_sigterm()  # again: where the launcher is not, or the program has set it to its default since
             if not settings.launched:  # the launcher has said them already
                 for problem in settings.problems:

@@ -141,8 +141,10 @@ def _told(call: Call, poll: Call) -> Call:
     started_at = call.ended_at - call.duration_s
     duration_s = max(call.duration_s, poll.ended_at - started_at)
     before_s = duration_s - poll.duration_s
+    private = call.identity.privacy_mode or poll.identity.privacy_mode
     return replace(
         call,
+        identity=replace(call.identity, privacy_mode=private),
         uuid=poll.uuid,
         ended_at=max(call.ended_at, poll.ended_at),
         duration_s=duration_s,

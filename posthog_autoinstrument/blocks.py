@@ -65,8 +65,17 @@ def decorate(function: F, begin: Callable[[tuple[Any, ...], dict[str, Any]], Blo
                         # What the consumer throws in (`asynccontextmanager` does) is the generator's to handle.
                         step = functools.partial(inner.athrow, thrown.error)
             finally:
-                block.ended(None if done else sys.exc_info()[1])
-                await inner.aclose()
+                error = None if done else sys.exc_info()[1]
+                before = CONTEXT.get()
+                CONTEXT.set(context)
+                closed = False
+                try:
+                    await inner.aclose()  # its clean-up is inside the block, too
+                    closed = True
+                finally:
+                    CONTEXT.set(before)
+                    block.ended(error if closed else sys.exc_info()[1])
+                    del error  # it holds this frame
 
         return cast(F, in_asyncgen_block)
     if inspect.isgeneratorfunction(function):

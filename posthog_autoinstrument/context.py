@@ -52,6 +52,7 @@ class Fields:
 
 
 NOTHING = Fields()
+PRIVATE = Fields(privacy_mode=True)
 NO = ("0", "false", "no", "off")
 """How a setting is switched off."""
 
@@ -111,11 +112,24 @@ def ambient(inside: Context | None) -> Ambient | None:
 
 
 def handed_on(inside: Context) -> Fields:
-    """What a block says to whom it is handed on: also what the web request around it says."""
-    around = ambient(inside)
-    if around is None:
-        return inside.fields
-    return merge(inside.fields, guard.attempt("read a web request", around.fields) or NOTHING)
+    """The fields to propagate to another process: the block's own, those of the web request around it, and privacy
+    where this process is private."""
+    fields, around = inside.fields, ambient(inside)
+    if around is not None:
+        fields = merge(fields, guard.attempt("read a web request", around.fields) or NOTHING)
+    return fields if fields.privacy_mode or not is_private() else merge(PRIVATE, fields)
+
+
+def leaving() -> Context | None:
+    """The block to propagate to another process: the one in force here; in a private process there always is one."""
+    inside = current()
+    return Context(PRIVATE, None, None) if inside is None and is_private() else inside
+
+
+def started_in(fields: Fields) -> None:
+    """This process was started in such a block: its privacy holds for all that runs here, whatever block that is in."""
+    global started_private
+    started_private = started_private or bool(fields.privacy_mode)
 
 
 HANDED_DOWN = "POSTHOG_AUTOINSTRUMENT_CONTEXT"
@@ -130,15 +144,25 @@ def _handed_down() -> Context | None:
     from . import packing
 
     found = guard.quietly(packing.unpack, text)
-    return Context(Fields(**found), None, None) if found else None
+    if not found:
+        return None
+    fields = Fields(**found)
+    started_in(fields)
+    return Context(fields, None, None)
 
+
+private = False
+"""Set by the agent from POSTHOG_PRIVACY_MODE."""
+started_private = False
+"""This process was started in a private block of its parent."""
 
 # The default of the variable, not its value in one thread: threads and tasks that somebody else starts have it, too.
 CONTEXT: ContextVar[Context | None] = ContextVar("posthog_autoinstrument_context", default=_handed_down())  # noqa: B039
 
 
 def merge(first: Fields, second: Fields) -> Fields:
-    """`first` over `second`, field by field; properties and groups are united; the most private setting wins."""
+    """`first` over `second`, field by field; properties and groups are united. Private is what either says is private:
+    False takes nothing back."""
     if second is NOTHING:
         return first
     if first is NOTHING:
@@ -150,7 +174,7 @@ def merge(first: Fields, second: Fields) -> Fields:
         first.replay_session_id or second.replay_session_id,
         {**second.properties, **first.properties} if first.properties else second.properties,
         {**second.groups, **first.groups} if first.groups else second.groups,
-        second.privacy_mode if first.privacy_mode is None else first.privacy_mode,
+        first.privacy_mode or second.privacy_mode,
         first.parent_id or second.parent_id,
         first.span_name or second.span_name,
         first.provider or second.provider,
@@ -237,8 +261,8 @@ class posthog_context:
     `distinct_id` is PostHog's person; without one, events are anonymous. `trace_id` groups the calls of one request
     or turn; without one, an outermost block starts a fresh trace. `session_id` groups traces into a conversation.
     `properties` and `groups` go on every event; inner blocks win, key by key. `privacy_mode=True` leaves prompts and
-    answers out. `parent_id` and `span_name` place the calls in a tree of spans. `provider` is what the events call
-    whoever answers, where the address does not tell.
+    answers out, and nothing inside takes that back: False says as little as None. `parent_id` and `span_name` place the
+    calls in a tree of spans. `provider` is what the events call whoever answers, where the address does not tell.
 
     One object may be entered many times, in any thread or task. Decorates functions, coroutine functions, generators
     and asynchronous generators. Raises TypeError for an id that is not a string, properties or groups that are not a
@@ -382,11 +406,9 @@ def fields_of_posthog_sdk() -> Fields:
     False there says nothing, so that the most private setting of all wins.
     """
     contexts = sys.modules.get("posthog.contexts")
-    posthog = sys.modules.get("posthog")
-    if posthog is None:
+    if "posthog" not in sys.modules:
         return NOTHING
-    client = getattr(posthog, "default_client", None)
-    private = getattr(posthog, "privacy_mode", False) or getattr(client, "privacy_mode", False)
+    private = _private_by_posthog_sdk()
     read_user = getattr(contexts, "get_context_distinct_id", None)
     read_session = getattr(contexts, "get_context_session_id", None)
     read_tags = getattr(contexts, "get_tags", None)
@@ -401,6 +423,17 @@ def fields_of_posthog_sdk() -> Fields:
         properties=serialised(tags) if tags else {},
         privacy_mode=True if private else None,
     )
+
+
+def _private_by_posthog_sdk() -> bool:
+    posthog = sys.modules.get("posthog")
+    client = getattr(posthog, "default_client", None)
+    return bool(getattr(posthog, "privacy_mode", False) or getattr(client, "privacy_mode", False))
+
+
+def is_private() -> bool:
+    """Whether this process is private as a whole: by its environment, the posthog package, or its parent process."""
+    return private or started_private or bool(guard.quietly(_private_by_posthog_sdk))
 
 
 def disabled_by_posthog_sdk() -> bool:

@@ -112,7 +112,7 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
         properties=properties,
         groups=fields.groups,
         tags=tags,
-        privacy_mode=any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
+        privacy_mode=context.started_private or any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
         parent_id=parent_id,
         span_name=fields.span_name,
         provider=fields.provider,

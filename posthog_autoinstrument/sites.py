@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, MethodType
 from typing import Any
 
@@ -126,19 +126,56 @@ def _async_call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
         finally:
             if not returned:
                 _end_unclaimed(call, False)
-        if type(awaitable) is not CoroutineType and not isinstance(awaitable, Coroutine):
-            return _claimed_awaitable(call, awaitable)
-        driver = _drive(call, _Unstarted(awaitable))
+        if type(awaitable) is not CoroutineType:
+            return _foreign(call, awaitable)
+        driver = _drive(call, _Unstarted(awaitable).take)
         driver.__name__, driver.__qualname__ = awaitable.__name__, awaitable.__qualname__  # type: ignore[attr-defined]
         return driver
 
     return call_site
 
 
-def _claimed_awaitable(call: OpenCall, awaitable: Any) -> Any:
-    """A mock returned something else than a coroutine: it goes to the program as it is."""
-    _end_unclaimed(call, True)
-    return awaitable
+def _foreign(call: OpenCall, result: Any) -> Any:
+    """A mock, or another tool that wraps the method below us, returned something else than a coroutine of Python's."""
+    kind = type(result)
+    if not hasattr(kind, "__await__") or hasattr(kind, "_asyncio_future_blocking"):
+        _end_unclaimed(call, True)  # nothing that is awaited, or a future, whose work is done elsewhere
+        return result
+    return (ForeignCoroutine if isinstance(result, Coroutine) else ForeignAwaitable)(result, call)
+
+
+class ForeignAwaitable(wrapt.ObjectProxy):  # type: ignore[type-arg]
+    """An awaitable of another tool's class: to the program it is that object, and awaited it claims the call."""
+
+    def __init__(self, awaitable: Any, call: OpenCall) -> None:
+        super().__init__(awaitable)
+        self._self_call = call
+        self._self_driver: Coroutine[Any, Any, Any] | None = None
+
+    def _self_drive(self) -> Coroutine[Any, Any, Any]:
+        # Not before it is awaited: a coroutine of ours that never is would be warned of.
+        if self._self_driver is None:
+            self._self_driver = _drive(self._self_call, lambda: self.__wrapped__)
+        return self._self_driver
+
+    def __await__(self) -> Any:
+        return self._self_drive().__await__()
+
+
+class ForeignCoroutine(ForeignAwaitable):
+    """The same of one that asyncio may step through itself."""
+
+    def send(self, value: Any) -> Any:
+        return self._self_drive().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._self_drive().throw(*error)
+
+    def close(self) -> None:
+        if self._self_driver is None:
+            self.__wrapped__.close()
+        else:
+            self._self_driver.close()
 
 
 class _Unstarted:
@@ -163,15 +200,15 @@ class _Unstarted:
             self.coroutine.close()
 
 
-async def _drive(call: OpenCall, unstarted: _Unstarted) -> Any:
-    """Await the SDK's coroutine with the claim set in the frame that awaits it.
+async def _drive(call: OpenCall, take: Callable[[], Awaitable[Any]]) -> Any:
+    """Await the SDK's coroutine, which `take` gives, with the claim set in the frame that awaits it.
 
     Set by the plain function above, four creates under `asyncio.gather` would all claim the last call.
     """
     token = CLAIM.set(call)
     returned = False
     try:
-        result = await unstarted.take()
+        result = await take()
         returned = True
         return result
     finally:

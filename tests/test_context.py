@@ -17,7 +17,7 @@ import pytest
 from features import has, needs
 
 import posthog_autoinstrument
-from posthog_autoinstrument import current_trace_id, posthog_context
+from posthog_autoinstrument import capture_feedback, current_trace_id, posthog_context, posthog_span
 
 CHAT: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -186,7 +186,66 @@ class TestDecorators:
 
         assert inspect.isasyncgenfunction(generator)
         asyncio.run(main())
-        assert len(closed) == 1
+        assert closed == ["ag"]
+
+    def test_the_clean_up_of_a_generator_is_inside_its_block_however_it_ends(self):
+        found: list[Any] = []
+
+        @posthog_context(trace_id="g")
+        def synchronous() -> Any:
+            try:
+                yield 1
+            finally:
+                found.append(current_trace_id())
+
+        @posthog_context(trace_id="ag")
+        async def asynchronous() -> Any:
+            with posthog_context(trace_id="inner"):
+                try:
+                    yield 1
+                finally:
+                    await asyncio.sleep(0)
+                    found.append(current_trace_id())
+
+        async def main() -> None:
+            before = current_trace_id()
+            running = asynchronous()
+            async for _ in running:
+                break
+            await running.aclose()
+            thrown_into = asynchronous()
+            await thrown_into.__anext__()
+            with pytest.raises(KeyError):
+                await thrown_into.athrow(KeyError())
+            async for _ in asynchronous():
+                pass
+            assert current_trace_id() == before
+
+        for _ in synchronous():
+            break
+        asyncio.run(main())
+        assert found == ["g"] + ["inner"] * 3
+
+    def test_what_a_clean_up_raises_is_the_programs_and_the_error_of_a_span(self, client, captured):
+        @posthog_span("step")
+        async def generator() -> Any:
+            try:
+                yield 1
+            finally:
+                await asyncio.sleep(0)
+                client.chat.completions.create(**CHAT)
+                raise KeyError("clean-up")
+
+        async def main() -> None:
+            running = generator()
+            await running.__anext__()
+            with pytest.raises(KeyError, match="clean-up"):
+                await running.aclose()
+
+        asyncio.run(main())
+        call, span = captured(2)
+        assert call["properties"]["$ai_parent_id"] == span["properties"]["$ai_span_id"]
+        assert span["properties"]["$ai_is_error"] is True
 
     def test_blocks_inside_a_generator_last_over_its_yields(self):
         @posthog_context(trace_id="outer")
@@ -368,9 +427,79 @@ class TestPrivacy:
         assert event["properties"]["$ai_input"] is None
         assert event["properties"]["$ai_instructions"] is None
 
-    def test_an_inner_block_may_lift_it(self, one):
-        with posthog_context(privacy_mode=True), posthog_context(privacy_mode=False):
+    def test_nothing_inside_takes_it_back(self, client, captured):
+        open_again = posthog_context(privacy_mode=False, properties={"inner": 1})
+
+        @open_again
+        def decorated() -> None:
+            client.chat.completions.create(**CHAT)
+
+        def worker() -> None:
+            with posthog_context(privacy_mode=True), open_again, posthog_span("step") as span:
+                span.set_input("Hello")
+                client.chat.completions.create(**CHAT, posthog_privacy_mode=False)
+                capture_feedback("Hello")
+
+        with posthog_context(privacy_mode=True):
+            with open_again, posthog_context(privacy_mode=None), open_again:
+                client.chat.completions.create(**CHAT)
+            decorated()
+            thread = threading.Thread(target=decorated)
+            thread.start()
+            thread.join()
+        worker()
+        for event in captured(6):
+            assert event["properties"].get("inner", 1) == 1
+            assert "Hello" not in str(event), event["event"]
+
+    def test_beside_the_block_it_is_not(self, one):
+        with posthog_context(privacy_mode=False):
+            with posthog_context(privacy_mode=True):
+                assert one()["properties"]["$ai_input"] is None
             assert one()["properties"]["$ai_input"] is not None
+
+    def test_the_posthog_package_cannot_be_overruled(self, run_program):
+        ran = run_program(
+            """
+            import subprocess, sys
+            from openai import OpenAI
+            from posthog_autoinstrument import posthog_context
+            with posthog_context(privacy_mode=False):
+                if not sys.argv[1:]:
+                    import posthog
+                    posthog.privacy_mode = True
+                OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "secret"}])
+            if not sys.argv[1:]:
+                subprocess.run([sys.executable, __file__, "child"], check=True)
+            """
+        )
+        assert len(ran.events) == 2, ran.stderr
+        assert "secret" not in str(ran.events)
+
+    def test_a_child_of_a_private_block_is_private_in_every_corner(self, run_program):
+        ran = run_program(
+            """
+            import contextvars, os, subprocess, sys
+            from openai import OpenAI
+            from posthog_autoinstrument import posthog_context
+
+            def ask():
+                OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "secret"}])
+
+            if sys.argv[1:]:
+                with posthog_context(privacy_mode=False):
+                    ask()
+                contextvars.Context().run(ask)
+                os.environ.pop("POSTHOG_AUTOINSTRUMENT_CONTEXT")
+                if sys.argv[1] == "child":
+                    subprocess.run([sys.executable, __file__, "grandchild"], check=True)
+            else:
+                with posthog_context(privacy_mode=True):
+                    subprocess.run([sys.executable, __file__, "child"], check=True)
+            """
+        )
+        assert len(ran.events) == 4, ran.stderr
+        assert "secret" not in str(ran.events)
 
     def test_the_environment_cannot_be_overruled(self, run_program):
         ran = run_program(

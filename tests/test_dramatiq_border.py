@@ -69,3 +69,12 @@ def test_messages_are_of_the_context_they_were_made_in(run_program):
         assert calls[f"user {number}"]["distinct_id"] == f"user {number}"
         nobody = calls[f"nobody {number}"]
         assert nobody["distinct_id"] == nobody["properties"]["$ai_trace_id"]
+
+
+def test_a_worker_that_was_started_in_a_private_block_is_private_whatever_a_message_says(run_program):
+    env = {"POSTHOG_AUTOINSTRUMENT_CONTEXT": '{"privacy_mode":true}'}
+    ran = run_program(textwrap.dedent(PROGRAM), timeout_s=120, env=env)
+    assert ran.returncode == 0, ran.stderr
+    calls = [event["properties"] for event in ran.events if event["event"] == "$ai_generation"]
+    assert len(calls) == 10
+    assert [call["$ai_input"] for call in calls] == [None] * 10

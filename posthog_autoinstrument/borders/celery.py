@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
-from ..context import CONTEXT, current, handed_on
+from ..context import CONTEXT, handed_on, leaving
 from . import install
 from .crossing import unpacked
 
@@ -30,7 +30,7 @@ def patch(module: ModuleType) -> None:
 
 
 def _publish(headers: Any = None, **_: Any) -> None:
-    context = current()
+    context = leaving()
     if context is not None and isinstance(headers, dict):
         headers[HEADER] = guard.attempt("hand a context to a task", packing.pack, handed_on(context))
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
-from ..context import CONTEXT, current, handed_on
+from ..context import CONTEXT, handed_on, leaving
 from . import install, replace
 from .crossing import unpacked
 
@@ -24,7 +24,7 @@ def patch(module: ModuleType) -> None:
 
 def _message_with_options(original: Any) -> Any:
     def message_with_options(self: Any, *args: Any, **options: Any) -> Any:
-        context = current()
+        context = leaving()
         if context is not None:
             options[OPTION] = guard.attempt("hand a context to a message", packing.pack, handed_on(context))
         return original(self, *args, **options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..context import carried
+from ..context import carried, leaving
 from . import replace
 from .crossing import InProcess, InThread, Outside
 
@@ -22,7 +22,7 @@ def patch(module: ModuleType) -> None:
 
 def _submit(original: Any, crossing: type[InThread]) -> Any:
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        context = carried()
+        context = carried() or (leaving() if crossing is InProcess else None)
         if context is None:
             return original(self, fn, *args, **kwargs)
         with Outside():  # it may start workers

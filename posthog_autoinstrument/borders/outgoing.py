@@ -6,13 +6,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import borders, guard
-from ..context import current, handed_on
+from ..context import handed_on, leaving
 from . import carrier
 
 
 def told(url: Any, headers: Any) -> Any:
     """A copy of a request's headers, of their own type, with what is told; None where nothing is."""
-    context = current()
+    context = leaving()
     if context is None:
         return None
     return guard.attempt("tell another service of a context", _told, url, headers, context)

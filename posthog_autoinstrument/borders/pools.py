@@ -7,7 +7,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..context import CONTEXT, carried
+from ..context import CONTEXT, carried, leaving
 from . import replace
 from .crossing import InProcess, Outside
 
@@ -35,7 +35,7 @@ def _init(original: Any) -> Any:
 
 def _task(original: Any) -> Any:
     def task(self: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
-        context = carried()
+        context = carried() or leaving()
         if context is None:
             return original(self, func, *args, **kwargs)
         return original(self, InProcess(func, context), *args, **kwargs)

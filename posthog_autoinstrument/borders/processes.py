@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
-from ..context import CONTEXT, Context, current, handed_on
+from ..context import CONTEXT, Context, handed_on, leaving, started_in
 from . import MARK, install, replace
 from .crossing import unpacked
 
@@ -33,13 +33,16 @@ class Luggage:
 
 def arrive(text: str) -> None:
     """In the child, in the thread that is about to run the process: go on in the parent's context."""
-    CONTEXT.set(guard.attempt("read the parent's context", unpacked, text))
+    context = guard.attempt("read the parent's context", unpacked, text)
+    CONTEXT.set(context)
+    if context is not None:
+        started_in(context.fields)
     install()
 
 
 def _start(original: Any) -> Any:
     def start(self: Any) -> Any:
-        context = current()
+        context = leaving()
         if context is None:
             return original(self)
         self.__dict__[MARK] = Luggage(context)

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
-from ..context import CONTEXT, current, handed_on
+from ..context import CONTEXT, handed_on, leaving
 from . import install, replace
 from .crossing import unpacked
 
@@ -27,7 +27,7 @@ def patch(module: ModuleType) -> None:
 
 def _save(original: Any) -> Any:
     def save(self: Any, *args: Any, **kwargs: Any) -> Any:
-        context = current()
+        context = leaving()
         meta = getattr(self, "meta", None)
         if context is not None and isinstance(meta, dict) and meta.keys().isdisjoint((ENTRY, UNREADABLE)):
             meta[ENTRY] = guard.attempt("hand a context to a job", packing.pack, handed_on(context))

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import config, guard, packing
-from ..context import Context, current, handed_on
+from ..context import Context, handed_on, leaving
 from . import replace
 
 ENV = 10
@@ -25,7 +25,7 @@ def patch(module: ModuleType) -> None:
 
 def _init(original: Any) -> Any:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        context = current()
+        context = leaving()
         if context is not None:
             env = args[ENV] if len(args) > ENV else kwargs.get("env")
             changed = guard.attempt("hand a context down", _environment, env, context)
