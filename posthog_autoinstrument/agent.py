@@ -132,9 +132,9 @@ class Agent:
     def check_patched(self, hook: hooks.Hooks) -> None:
         """Say so where an SDK has loaded and nothing in it is what we know: silence would look like no calls."""
         wired = [point for point in hook.points if point.module == hook.provider.wire.base_module]
-        if not any(point.state == "matched" for point in wired) and self.config.main_process:
-            guard.say_once(
-                "unmatched",
+        if not any(point.state == "matched" for point in wired):
+            guard.warn_once(
+                "unpatched",
                 f"nothing of {hook.provider.package} {_version_of(hook.provider.package)} could be patched: "
                 "no call is captured (posthog-instrument doctor tells more)",
             )
@@ -278,7 +278,7 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
         with forks.IMPORTS:  # only a process with a spool pays for sqlite3
             from . import durable
     except ImportError as error:
-        guard.say_once("spool", f"this Python has no {error.name}, so there is no spool: calls wait in memory")
+        guard.warn_once("spool", f"this Python has no {error.name}, so there is no spool: calls wait in memory")
         return None
     return durable.make(settings, maker)
 
@@ -304,6 +304,8 @@ def start(explicit: bool = False) -> Agent:
     with _starting:
         if _agent is None:
             settings = config.load()
+            if not settings.launched:
+                guard.tree = config.process_tree_of(wake.finder().tree)
             made = Agent(settings)
             # Woken by PYTHONPATH alone, nobody said where events should go: capture nothing.
             if not (explicit or settings.launched or settings.local or settings.token):

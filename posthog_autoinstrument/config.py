@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import guard, hookloader
+from . import guard, hookloader, process_tree
 from .context import HANDED_DOWN as HANDED_DOWN
 
 US_HOST = "https://us.i.posthog.com"
@@ -22,7 +22,7 @@ EU_HOST = "https://eu.i.posthog.com"
 
 # Set by the launcher for the processes it starts; not settings.
 LAUNCHED = "POSTHOG_AUTOINSTRUMENT_LAUNCHED"
-"""Process id of the launcher, which is the main program's own after exec."""
+"""Label of the tree of processes that it starts: begins with its process id, which is the main program's after exec."""
 
 
 NOT_ACCEPTED = "(not accepted)"
@@ -586,7 +586,7 @@ class Config:
     launched: bool = False
     """This process was started by `posthog-instrument`, directly or as a descendant."""
     main_process: bool = True
-    """This process is the launched program itself, not one of its children: the one that may write to stderr."""
+    """This process is the launched program itself, not one of its children: the one that says what is not urgent."""
     problems: tuple[str, ...] = ()
     """One line for each value that was not accepted."""
 
@@ -689,14 +689,24 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         if name.startswith("POSTHOG_AUTOINSTRUMENT_") and name not in known
     ]
     launched = environ.get(LAUNCHED, "")
+    root = process_tree.root_pid(launched)
     config = Config(
         **values,
         host_given="host" in values,
         launched=bool(launched),
-        main_process=not launched or launched in (str(os.getpid()), str(os.getppid()) if os.name == "nt" else ""),
+        main_process=not launched or root in (str(os.getpid()), str(os.getppid()) if os.name == "nt" else ""),
         problems=tuple(problems),
     )
     guard.loud = config.raise_errors
     guard.debug = config.debug
     guard.owner = os.getpid() if config.main_process else 0
+    guard.tree = process_tree_of(launched or process_tree.label(), environ)
     return config
+
+
+def process_tree_of(label: str, environ: Mapping[str, str] | None = None) -> process_tree.ProcessTree:
+    """The tree of processes with this label, which leaves its marks in the user's folder for temporary files."""
+    environ = os.environ if environ is None else environ
+    named = [environ.get(name, "") for name in ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")]
+    usual = ["/tmp", "/var/tmp"] if os.name == "posix" else []
+    return process_tree.ProcessTree(label, [folder for folder in named + usual if folder])

@@ -142,7 +142,7 @@ class Courier:
                 return
             if outcome.kind == "refused":
                 self.refused = outcome.detail or "refused"
-                guard.say_once("refused", f"{outcome.detail}; no events are sent from now on")
+                guard.warn_once("refused", f"{outcome.detail}; no events are sent from now on")
                 self._give_up(portion, self.refused)
                 return
             if outcome.kind in ("too_large", "rejected") and len(portion) > 1:
@@ -159,7 +159,7 @@ class Courier:
                 portion = [smaller]
                 continue
             if outcome.kind == "rejected":
-                guard.say_once("rejected", f"one event was dropped: {outcome.detail}")
+                guard.warn_once("rejected", f"one event was dropped: {outcome.detail}")
                 self._done(portion)
                 self.lose(1, "rejected")
                 return

@@ -391,7 +391,7 @@ class Flusher:
             self.courier.choose()
             event = self._build(record)
         except (ImportError, OSError) as error:
-            guard.say_once("later", f"no events can be made at the moment ({error}); they wait")
+            guard.warn_once("later", f"no events can be made at the moment ({error}); they wait")
             return LATER
         self._later_since = None
         return [event] if event is not None else []
@@ -478,7 +478,7 @@ class Flusher:
             self.courier.lose(full, "queue full")
 
     def _report(self, final: bool = False) -> None:
-        """Say what was lost, at most once a minute and once at the end."""
+        """Say what was lost, at most once a minute in a tree of processes, and at the end of the one that said it."""
         if not final and (self.courier.refused or monotonic() - self._reported_at < REPORT_EVERY_S):
             return
         self._count_dropped()
@@ -493,9 +493,15 @@ class Flusher:
                 )
         if left > 0:
             self.courier.lose(left, "not delivered before exit")
-        lost = self.courier.take_lost()
+        lost = self.courier.lost
         if lost:
             self._reported_at = monotonic()
             reasons = ", ".join(f"{count}: {reason}" for reason, count in lost.items())
             total = sum(lost.values())
-            guard.say(f"{total} {'event was' if total == 1 else 'events were'} lost ({reasons})")
+            line = f"{total} {'event was' if total == 1 else 'events were'} lost"
+            if guard.owner == self._pid:
+                line += f" ({reasons})"
+            else:
+                line += f" in process {self._pid} ({reasons}); other processes of this program may have lost more"
+            if guard.warn_again("lost", line, REPORT_EVERY_S):
+                self.courier.take_lost()

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
+from .process_tree import ProcessTree
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -24,7 +26,9 @@ debug = False
 """Set by `config` from POSTHOG_AUTOINSTRUMENT_DEBUG: every failure is said, with its place."""
 
 owner: int | None = None
-"""Process that may write to stderr: set by `config`. Its children keep silent, unless `debug` is set."""
+"""Process that says what is not urgent: set by `config`. Its children keep silent, unless `debug` is set."""
+tree: ProcessTree | None = None
+"""The processes that warn of the same thing only once: set by `config`. None: this one is alone."""
 
 failures: dict[str, int] = {}
 """How often each step failed in this process."""
@@ -36,9 +40,41 @@ _CO_VARARGS = 0x04
 
 
 def say(line: str) -> None:
-    """Write one line to the standard error file descriptor. Never raises, takes no lock."""
+    """Write one line to the standard error file descriptor, in the launched process. Never raises, takes no lock."""
     if owner is not None and owner != os.getpid() and not debug:
         return
+    _write(line)
+
+
+def say_once(key: str, line: str) -> None:
+    """`say` it, unless something was said under this key in this process."""
+    if key not in _said:
+        _said.add(key)
+        say(line)
+
+
+def warn_once(kind: str, line: str) -> None:
+    """Say a loss, a refusal, or that nothing is captured: in whichever process of a tree meets it first, once for each
+    kind. Workers are where the calls are made. Never raises, takes no lock."""
+    if kind not in _said:
+        _said.add(kind)
+        if _is_mine(kind, None):
+            _write(line)
+
+
+def warn_again(kind: str, line: str, every_s: float) -> bool:
+    """The same of what recurs: once in so many seconds in a tree of processes. Whether this process said it."""
+    if not _is_mine(kind, every_s):
+        return False
+    _write(line)
+    return True
+
+
+def _is_mine(kind: str, every_s: float | None) -> bool:
+    return tree is None or debug or tree.claim(kind, every_s)
+
+
+def _write(line: str) -> None:
     # The interpreter's own stream says whether there is one: where the program was started with it closed, the number
     # 2 may belong to a file or a socket of the host's by now.
     stream = sys.__stderr__
@@ -49,16 +85,9 @@ def say(line: str) -> None:
         pass
 
 
-def say_once(key: str, line: str) -> None:
-    """`say` it, unless something was said under this key in this process."""
-    if key not in _said:
-        _said.add(key)
-        say(line)
-
-
 def report(step: str, error: BaseException) -> None:
-    """Count a failure of ours and say the first one of each step. Raises it where `loud` is set, and where it is the
-    program's (`is_interruption`)."""
+    """Count a failure of ours and warn of the first one of each step. Raises it where `loud` is set, and where it is
+    the program's (`is_interruption`)."""
     if loud or is_interruption(error):
         try:
             raise error
@@ -71,7 +100,11 @@ def report(step: str, error: BaseException) -> None:
             trace = trace.tb_next
         place = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
         # The message of the error is left out: it may quote a payload.
-        say(f"could not {step} ({type(error).__name__}{place}); the program is not affected")
+        line = f"could not {step} ({type(error).__name__}{place}); the program is not affected"
+        if debug:
+            say(line)
+        else:
+            warn_once(f"could not {step}", line)
 
 
 def is_interruption(error: BaseException) -> bool:

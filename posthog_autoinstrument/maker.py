@@ -206,7 +206,7 @@ class Maker:
             if isinstance(returned, CoroutineType):
                 returned.close()  # else Python warns that nobody awaited it
             said = f"before_send returned {type(returned).__name__}, no dict and not None: its event is dropped"
-            guard.say_once("before_send", said)
+            guard.warn_once("before_send", said)
             self.lose(1, "before_send returned no event")
         elif failed:
             self.lose(1, "before_send failed")
@@ -218,7 +218,7 @@ class Maker:
     def note_nothing_returned(self) -> None:
         """Say so where the hook returned None for all events: it may have been meant to return them."""
         if self._returned_none and not self._any_returned:
-            guard.say_once(
+            guard.warn_once(
                 "before_send returned None",
                 f"before_send returned None for all {self._returned_none} events so far, so none was sent; "
                 "to have an event sent, return it",
@@ -250,7 +250,7 @@ class Maker:
             return False
         except hookloader.HookError as error:
             if named != NOT_ACCEPTED:
-                guard.say_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={named}: {error}; no event is sent")
+                guard.warn_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={named}: {error}; no event is sent")
         return True
 
 

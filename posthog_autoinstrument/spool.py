@@ -239,7 +239,7 @@ class Spool:
 
     def _cannot(self, error: Exception) -> None:
         said = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {error}"
-        guard.say_once("spool", f"{said}; calls wait in memory instead")
+        guard.warn_once("spool", f"{said}; calls wait in memory instead")
         if isinstance(error, StoreError) and error.damaged and self._outbox is not None:
             # Ours, broken under our hands. What is in it is kept aside; a new one is begun.
             broken, self._outbox = self._outbox, None

@@ -34,6 +34,10 @@ class Finder:
     """Tells callbacks of modules when they have loaded, without replacing their loaders' type or identity."""
 
     def __init__(self) -> None:
+        import os
+
+        self.tree = f"{os.getpid()}:{os.urandom(8).hex()}"
+        """Where no launcher has named the tree of processes: what forked children have in common."""
         self.before: dict[str, Callable[[str], None]] = {}
         """Module name -> callback before the module runs."""
         self.after: dict[str, Callable[[str], None]] = {}

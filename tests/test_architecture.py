@@ -17,7 +17,7 @@ NAME = "posthog_autoinstrument"
 FLOORS: dict[str, set[str]] = {
     "ground": {
         "__init__", "guard", "config", "context", "ids", "jsonsafe", "forks", "records", "generation", "reading",
-        "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson",
+        "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson", "process_tree",
         "hookloader",
     },
     "host": {

@@ -128,7 +128,7 @@ def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
     if debug:
         environ["POSTHOG_AUTOINSTRUMENT_DEBUG"] = "1"
     settings = config.load(environ)
-    guard.owner = None  # a command of ours speaks, also where it was itself launched
+    guard.owner = guard.tree = None  # a command of ours speaks, also where it was itself launched
     if word == "events":
         from . import events
 

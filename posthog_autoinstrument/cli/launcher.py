@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import sitecustomize_template
 
-from .. import config, guard
+from .. import config, guard, process_tree
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -35,7 +35,7 @@ def environment(environ: dict[str, str], local: bool, debug: bool, summary: bool
     entries = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry != folder]
     if entries == [""]:
         entries = []
-    changed = {**environ, "PYTHONPATH": os.pathsep.join([folder, *entries]), config.LAUNCHED: str(os.getpid())}
+    changed = {**environ, "PYTHONPATH": os.pathsep.join([folder, *entries]), config.LAUNCHED: process_tree.label()}
     for variable in ("POSTHOG_AUTOINSTRUMENT_DB", "POSTHOG_AUTOINSTRUMENT_PRICES", "POSTHOG_SPOOL"):
         path = environ.get(variable, "").strip()
         if path:  # the program may change its directory before the agent looks
