@@ -31,6 +31,7 @@ WEB = frozenset(
         "test_web_django",
         "test_web_examples",
         "test_web_flask",
+        "test_web_native",
         "test_web_starlette",
         "test_borders",
         "test_celery_border",

@@ -54,6 +54,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "starlette": ("starlette.applications", "starlette.routing", "fastapi.routing"),
     "flask": ("flask.app",),
     "django": ("django.core.handlers.base", "django.core.handlers.wsgi", "django.core.handlers.asgi"),
+    "aiohttp": ("aiohttp.web_protocol",),
+    "tornado": ("tornado.web",),
+    "sanic": ("sanic.app",),
 }
 """File -> the modules that it patches."""
 
