@@ -331,6 +331,15 @@ SETTINGS: tuple[Setting, ...] = (
         _hosts,
     ),
     Setting(
+        "trust_baggage",
+        "POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE",
+        False,
+        FLAG,
+        "Take trace, span, user, session and privacy from the headers of web requests: only where none but services "
+        "of yours can send one.",
+        _flag,
+    ),
+    Setting(
         "sample_rate",
         "POSTHOG_AUTOINSTRUMENT_SAMPLE_RATE",
         1.0,
@@ -557,6 +566,7 @@ class Config:
     otel_trace_id: bool = False
     propagate: bool = True
     propagate_hosts: frozenset[str] = frozenset()
+    trust_baggage: bool = False
     sample_rate: float = 1.0
     sample_errors: bool = False
     allow_hosts: frozenset[str] = frozenset()

@@ -107,7 +107,8 @@ web.get("/both", headers={**told, **headers})
 web.get("/foreign", headers={"traceparent": told["traceparent"], "baggage": "key=value"})
 web.get("/private", headers={"baggage": "posthog.trace_id=t-2,posthog.privacy_mode=1"})
 web.get("/broken", headers={"baggage": "posthog.trace_id=%zz,posthog.distinct_id=%"})
-"""
+""",
+        env={"POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE": "1"},
     )
     events = by_text(ran)
     told, both = events["told"], events["both"]
@@ -123,6 +124,32 @@ web.get("/broken", headers={"baggage": "posthog.trace_id=%zz,posthog.distinct_id
         assert events[text]["properties"]["$process_person_profile"] is False
     (private,) = [event for event in ran.events if event["properties"]["$ai_trace_id"] == "t-2"]
     assert private["properties"]["$ai_input"] is None
+
+
+@pytest.mark.promise
+@pytest.mark.parametrize("headers_setting", ["1", "anonymous", "0"])
+def test_the_baggage_of_a_visitor_says_nothing(run_program: Callable[..., Ran], headers_setting: str) -> None:
+    ran = run_program(
+        APP
+        + """
+web.get("/ann", headers={"X-POSTHOG-DISTINCT-ID": "ann"})
+names = ("trace_id", "parent_id", "distinct_id", "session_id", "replay_session_id")
+forged = {
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "baggage": ",".join([*(f"posthog.{name}=of-ann" for name in names), "posthog.privacy_mode=1"]),
+}
+web.get("/visitor", headers=forged)
+web.get("/visitor-again", headers=forged)
+""",
+        env={"POSTHOG_AUTOINSTRUMENT_TRACING_HEADERS": headers_setting},
+    )
+    events = by_text(ran)
+    for text in ("visitor", "visitor-again"):
+        assert "of-ann" not in json.dumps(events[text])
+        assert "0af76519" not in json.dumps(events[text])
+        assert events[text]["properties"]["$process_person_profile"] is False
+        assert "$ai_parent_id" not in events[text]["properties"]
+    assert ran.stderr.count("POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE=1") == 1
 
 
 def test_the_user_of_a_request_goes_along_into_a_child_program(run_program: Callable[..., Ran]) -> None:

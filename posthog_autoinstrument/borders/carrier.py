@@ -1,8 +1,8 @@
 """What a context says, as HTTP headers between services: W3C `traceparent` and `baggage`, there and back. Pure.
 
 Trace Context 1 (2021) and Baggage (2024) of the W3C. A trace id of ours is any text: where it is a UUID, its 32 digits
-are the trace id of `traceparent`; baggage has every id as it is, percent-encoded. What comes in may be anybody's: it
-says whose a call is, and proves nothing.
+are the trace id of `traceparent`; baggage has every id as it is, percent-encoded. What comes in may be anybody's and
+proves nothing: it is read where the user trusts whoever can send it.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ def digits(id: str | None) -> str | None:
         return None
     found = id.replace("-", "") if _UUID.fullmatch(id) else id
     return found if _DIGITS.fullmatch(found) and found.strip("0") else None
+
+
+def is_told(get: Callable[[str], Any]) -> bool:
+    """Whether something of ours is in the headers."""
+    return PREFIX in _text(get(BAGGAGE))
 
 
 def read(get: Callable[[str], Any]) -> Fields | None:

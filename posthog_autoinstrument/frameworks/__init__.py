@@ -90,7 +90,7 @@ def _hook(file: str, settings: Config, name: str) -> None:
     borders.install(settings)  # from now on contexts are opened
     hooks = importlib.import_module(f"{__name__}.{file}").HOOKS
     before = _in_place
-    hooks[name](sys.modules[name], Web(settings.tracing_headers, settings.user))
+    hooks[name](sys.modules[name], Web(settings.tracing_headers, settings.user, settings.trust_baggage))
     hooked[name] = _in_place > before
 
 

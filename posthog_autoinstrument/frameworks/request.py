@@ -47,10 +47,12 @@ def header(values: list[bytes], limit: int) -> str | None:
 
 
 class Web:
-    """What is set for all requests of a process. `tracing_headers`: 1, 0 or anonymous. `user`: module:function."""
+    """What is set for all requests of a process. `tracing_headers`: 1, 0 or anonymous. `user`: module:function.
+    `trust_baggage`: whoever sends a request may say of which trace, user and session it is, and that it is private."""
 
-    def __init__(self, tracing_headers: str, user: str | None) -> None:
+    def __init__(self, tracing_headers: str, user: str | None, trust_baggage: bool = False) -> None:
         self.tracing_headers = tracing_headers
+        self.trust_baggage = trust_baggage
         self._user = user
         self._function: Callable[[Any], Any] | None = None
 
@@ -122,10 +124,18 @@ class Request(context.Ambient):
             around.fields.trace_id, around.fields.parent_id = self.trace_id, self.carried.parent_id
 
     def _take_carried(self, asked: Asked) -> None:
-        """`traceparent` and `baggage`, where another service told its context (`borders.carrier`)."""
-        if self.web.tracing_headers != "0":
+        """`traceparent` and `baggage`, where another service told its context (`borders.carrier`) and is trusted.
+
+        A visitor could choose another user's trace, and by it whether it is sampled, or switch the content off."""
+        if self.web.trust_baggage:
             self.carried = carrier.read(asked.get) or NOTHING
             self.trace_id = self.carried.trace_id or self.trace_id
+        elif carrier.is_told(asked.get):
+            guard.say_once(
+                "baggage",
+                "a web request has a context of posthog-autoinstrument in its headers, which is not taken: set "
+                "POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE=1 where only services of your own can send one",
+            )
 
     def is_of(self, asked: Asked) -> bool:
         """Whether this is the same request, seen by another layer, which may have copied what describes it."""
