@@ -25,6 +25,8 @@ LAUNCHED = "POSTHOG_AUTOINSTRUMENT_LAUNCHED"
 """Label of the tree of processes that it starts: begins with its process id, which is the main program's after exec."""
 
 
+INTERNAL = (LAUNCHED, HANDED_DOWN)
+"""Ours, and no settings."""
 NOT_ACCEPTED = "(not accepted)"
 """Stands for a hook or a filter that does not parse, which was said when it was read."""
 
@@ -672,6 +674,40 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
+def _of_unknown_names(environ: Mapping[str, str], values: dict[str, Any]) -> list[str]:
+    """A line for each variable that is probably meant to be one of ours. What was meant to hide something does."""
+    known = {name: setting.field for setting in SETTINGS for name in (setting.variable, *setting.aliases)}
+    known |= dict.fromkeys(INTERNAL, "")
+    names = [name for name in environ if name not in known and name[:7].upper() == "POSTHOG"]
+    if not names:
+        return []
+    from . import misspellings  # only where there is one to look at
+
+    settings = {setting.field: setting for setting in SETTINGS}
+    lines = []
+    for name, wanted, by_spelling in misspellings.unknown(environ, known):
+        if wanted is None:
+            lines.append(f"{name} is not a setting: is it misspelt? (posthog-instrument doctor lists them)")
+            continue
+        meant = settings[wanted]
+        if not by_spelling and wanted in values:
+            continue  # somebody else's, beside ours
+        then = ""
+        if meant.refused is not None and _hides(meant, environ[name]) and not values.get(wanted):
+            values[wanted] = meant.refused
+            then = f" ({meant.then})"
+        lines.append(f"{name} is not a setting: is {meant.variable} meant?{then}")
+    return lines
+
+
+def _hides(setting: Setting, text: str) -> bool:
+    """Whether what was set is no plain "off"."""
+    try:
+        return setting.field == "privacy_mode" or setting.parse(text) is not False
+    except ValueError:
+        return True
+
+
 def load(environ: Mapping[str, str] | None = None) -> Config:
     """Read every setting from `environ` (default: the process's own). Also sets how `guard` behaves."""
     environ = os.environ if environ is None else environ
@@ -691,13 +727,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                 if setting.refused is not None:
                     values[setting.field] = setting.refused
                     break
-    known = {name for setting in SETTINGS for name in (setting.variable, *setting.aliases)}
-    known |= {LAUNCHED, HANDED_DOWN}
-    problems += [
-        f"{name} is not a setting: is it misspelt? (posthog-instrument doctor lists them)"
-        for name in sorted(environ)
-        if name.startswith("POSTHOG_AUTOINSTRUMENT_") and name not in known
-    ]
+    problems += _of_unknown_names(environ, values)
     launched = environ.get(LAUNCHED, "")
     root = process_tree.root_pid(launched)
     config = Config(

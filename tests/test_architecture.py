@@ -18,7 +18,7 @@ FLOORS: dict[str, set[str]] = {
     "ground": {
         "__init__", "guard", "config", "context", "ids", "jsonsafe", "forks", "records", "generation", "reading",
         "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson", "process_tree",
-        "hookloader",
+        "hookloader", "misspellings",
     },
     "host": {
         "calls", "sealing", "recording", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage",
