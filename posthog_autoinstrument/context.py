@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import guard
-from .ids import new_trace_id
+from . import guard, ids
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -191,7 +190,7 @@ def fresh_trace_id() -> str:
         found = guard.quietly(opentelemetry_ids)
         if found:
             return found[0]
-    return new_trace_id()
+    return ids.new_trace_id()
 
 
 def opentelemetry_ids() -> tuple[str, str] | None:
@@ -220,13 +219,6 @@ def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
         )
         for key, value in items
     }
-
-
-def checked_text(function: str, name: str, value: object) -> str | None:
-    """The argument `name` of a public function, where it is a string or None; an empty one is None."""
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{function}: {name} must be a string, not {type(value).__name__}")
-    return value or None
 
 
 def checked_mapping(function: str, name: str, value: object) -> Mapping[Any, Any]:
@@ -265,33 +257,33 @@ class posthog_context:
     calls in a tree of spans. `provider` is what the events call whoever answers, where the address does not tell.
 
     One object may be entered many times, in any thread or task. Decorates functions, coroutine functions, generators
-    and asynchronous generators. Raises TypeError for an id that is not a string, properties or groups that are not a
-    mapping, or a privacy mode that is not a bool.
+    and asynchronous generators. Ids that are no strings (numbers, UUIDs) are turned into text, as PostHog does it.
+    Raises TypeError for properties or groups that are not a mapping, and for a privacy mode that is not a bool.
     """
 
     def __init__(
         self,
-        distinct_id: str | None = None,
-        trace_id: str | None = None,
-        session_id: str | None = None,
+        distinct_id: ids.Id | None = None,
+        trace_id: ids.Id | None = None,
+        session_id: ids.Id | None = None,
         properties: Mapping[str, Any] | None = None,
         groups: Mapping[str, Any] | None = None,
         privacy_mode: bool | None = None,
-        parent_id: str | None = None,
+        parent_id: ids.Id | None = None,
         span_name: str | None = None,
         provider: str | None = None,
     ) -> None:
-        self._distinct_id = checked_text("posthog_context", "distinct_id", distinct_id)
-        self._trace_id = checked_text("posthog_context", "trace_id", trace_id)
-        self._session_id = checked_text("posthog_context", "session_id", session_id)
+        self._distinct_id = ids.text_of(distinct_id, "posthog_context: distinct_id")
+        self._trace_id = ids.text_of(trace_id, "posthog_context: trace_id")
+        self._session_id = ids.text_of(session_id, "posthog_context: session_id")
         self._properties = checked_mapping("posthog_context", "properties", properties)
         self._groups = checked_mapping("posthog_context", "groups", groups)
         if privacy_mode is not None and not isinstance(privacy_mode, bool):
             raise TypeError(f"posthog_context: privacy_mode must be a bool, not {type(privacy_mode).__name__}")
         self._privacy_mode = privacy_mode
-        self._parent_id = checked_text("posthog_context", "parent_id", parent_id)
-        self._span_name = checked_text("posthog_context", "span_name", span_name)
-        self._provider = checked_text("posthog_context", "provider", provider)
+        self._parent_id = ids.text_of(parent_id, "posthog_context: parent_id")
+        self._span_name = ids.text_of(span_name, "posthog_context: span_name")
+        self._provider = ids.text_of(provider, "posthog_context: provider")
 
     def _opened(self) -> Context:
         outer = current()
@@ -359,13 +351,13 @@ def current_trace_id() -> str | None:
     return context.fields.trace_id
 
 
-def set_session(session_id: str | None) -> None:
+def set_session(session_id: ids.Id | None) -> None:
     """Say to which session (a conversation) the calls belong that are made from here on.
 
     Until the innermost open block ends; outside of any, for the rest of this thread or task. None says to no session.
-    Raises TypeError for an id that is no string.
+    An id that is no string is turned into one.
     """
-    session_id = checked_text("set_session", "session_id", session_id)
+    session_id = ids.text_of(session_id, "set_session: session_id")
     context = current()
     fields = copy(context.fields if context is not None else NOTHING)
     fields.session_id = session_id
@@ -376,8 +368,7 @@ def fields_of_overrides(overrides: Mapping[str, Any]) -> Fields:
     """The per-call `posthog_*` arguments of one call. Odd types are mended, never an error: the call must go out."""
 
     def text(name: str) -> str | None:
-        value = overrides.get(name)
-        return None if value is None else value if isinstance(value, str) else str(value)
+        return ids.text_of(overrides.get(name), name)
 
     def mapping(name: str) -> dict[str, str]:
         value = overrides.get(name)
@@ -418,8 +409,8 @@ def fields_of_posthog_sdk() -> Fields:
     if not (user or session or tags or private):
         return NOTHING
     return Fields(
-        distinct_id=str(user) if user else None,
-        replay_session_id=str(session) if session else None,
+        distinct_id=ids.text_of(user, "posthog.identify_context: distinct_id") if user else None,
+        replay_session_id=ids.text_of(session, "posthog.set_context_session: session_id") if session else None,
         properties=serialised(tags) if tags else {},
         privacy_mode=True if private else None,
     )

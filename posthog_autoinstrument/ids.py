@@ -1,4 +1,4 @@
-"""Fresh ids of traces, spans and events: UUIDs, as PostHog takes them.
+"""Ids: fresh ones of traces, spans and events (UUIDs), and those of the program, as PostHog takes them.
 
 `uuid` is not imported: 7 ms at start-up.
 """
@@ -7,6 +7,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from typing import TYPE_CHECKING
+
+from . import guard
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    Id = str | int | UUID
+else:
+    Id = object
 
 _PIECE_BYTES = 16
 _PIECES = 64
@@ -59,3 +69,33 @@ def new_ids(ended_at: float) -> tuple[str, str]:
     """Two new ids: a UUID version 7 of that time, in epoch seconds, and one of version 4."""
     ordered = max(0, int(ended_at * 1000)).to_bytes(6, "big") + _entropy.take()[6:]
     return uuid_text(ordered, version=7), uuid_text(_entropy.take(), version=4)
+
+
+def text_of(value: object, name: str) -> str | None:
+    """An id as text, as PostHog's own library makes it of any value (posthog 7.91: `stringify_id`); None for None and
+    for an empty one. Never raises.
+
+    What has no text that could name anybody (a bool, an object that only says where in memory it is) is left out, with
+    a line that calls it `name`.
+    """
+    if type(value) is str:
+        return value or None
+    if value is None:
+        return None
+    found = guard.quietly(_text_of, value)
+    if found is None:
+        kind = type(value).__name__
+        guard.warn_once(f"id {name}", f"{name} of type {kind} cannot be made into text: it is left out")
+    return found or None
+
+
+def _text_of(value: object) -> str | None:
+    kind = type(value)
+    if issubclass(kind, str):
+        return str.__str__(value)  # an enumeration's own `__str__` says something else
+    if issubclass(kind, (bytes, bytearray)):
+        return bytes(value).decode()  # type: ignore[call-overload, no-any-return]
+    if kind is bool or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__):
+        return None
+    text = str(value)
+    return text if type(text) is str else str.__str__(text)

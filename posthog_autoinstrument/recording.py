@@ -28,3 +28,8 @@ def recording() -> Recorder | None:
     if recorder is None and start is not None:
         guard.attempt("start", start)
     return recorder if recorder is not None and recorder.active else None
+
+
+def is_recorder_made() -> bool:
+    """Whether there is an agent in this process, switched off or not."""
+    return recorder is not None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any
 
-from . import context, guard, jsonsafe
+from . import context, guard, ids, jsonsafe
 from .calls import Intent
-from .recording import Recorder, recording
+from .recording import Recorder, is_recorder_made, recording
 from .spans import Finished
 
 if TYPE_CHECKING:
@@ -32,36 +33,55 @@ class FinishedRemark(Finished):
         return made
 
 
-def capture_feedback(text: str, trace_id: str | None = None) -> None:
+def capture_feedback(text: str, trace_id: ids.Id | None = None) -> None:
     """Record what a user says of an answer: feedback on a trace, by default the one that is open here.
 
-    Raises TypeError for a text or trace id that is no string, ValueError where there is no trace.
+    Raises TypeError for a text that is no string. Where nothing can be captured, or no trace is open, one line says so.
     """
     if not isinstance(text, str):
         raise TypeError(f"capture_feedback: text must be a string, not {type(text).__name__}")
     _capture("capture_feedback", trace_id, None, text)
 
 
-def capture_metric(name: str, value: float | int | str | bool, trace_id: str | None = None) -> None:
+def capture_metric(name: str, value: float | int | str | bool, trace_id: ids.Id | None = None) -> None:
     """Record a measure of an answer (a score, a rating, a verdict): a metric of a trace, as `capture_feedback`.
 
-    Raises TypeError for a name that is no string and a value that is no number, text or bool, ValueError where there
-    is no trace.
+    Raises TypeError for an empty name, and for a value that is no number, text or bool.
     """
-    if not isinstance(name, str) or not name:
+    text = ids.text_of(name, "capture_metric: name")
+    if text is None:
         raise TypeError(f"capture_metric: name must be a string with something in it, not {guard.describe(name, 50)}")
-    if not isinstance(value, (int, float, str)):
+    known = value if isinstance(value, (int, float, str)) else guard.quietly(_number, value)
+    if known is None:
         raise TypeError(f"capture_metric: value must be a number, a string or a bool, not {type(value).__name__}")
-    _capture("capture_metric", trace_id, name, value)
+    _capture("capture_metric", trace_id, text, known)
 
 
-def _capture(function: str, trace_id: str | None, name: str | None, value: Any) -> None:
-    about = context.checked_text(function, "trace_id", trace_id) or context.current_trace_id()
-    if about is None:
-        raise ValueError(f"{function}: no trace is open here; say which one with trace_id")
+def _number(value: Any) -> float | int | bool | None:
+    """A number of another kind: Decimal, Fraction, a scalar of numpy's."""
+    if isinstance(value, Number):
+        return int(value) if isinstance(value, Integral) else float(value)  # type: ignore[arg-type]
+    found = value.item()
+    return found if isinstance(found, (int, float)) else None
+
+
+def _capture(function: str, trace_id: ids.Id | None, name: str | None, value: Any) -> None:
     to = recording()
-    if to is not None:
-        guard.attempt("keep a remark", _emit, to, about, name, value)
+    if to is None:
+        if not is_recorder_made():
+            guard.warn_once(
+                "remark without an agent",
+                f"{function}: nothing is captured in this process: start it with posthog-instrument, or call "
+                "posthog_autoinstrument.instrument()",
+            )
+        return
+    about = ids.text_of(trace_id, f"{function}: trace_id") or context.current_trace_id()
+    if about is None:
+        guard.warn_once(
+            "remark without a trace", f"{function}: no trace is open here, so it is left out: name one with trace_id"
+        )
+        return
+    guard.attempt("keep a remark", _emit, to, about, name, value)
 
 
 def _emit(to: Recorder, trace_id: str, name: str | None, value: Any) -> None:

@@ -164,8 +164,8 @@ class posthog_span:
     outermost span names the whole trace, too: a trace event with the same input and output. `properties` go on
     the span's event only.
 
-    One object may be entered many times, in any thread or task. Raises TypeError for a name or type that is no string,
-    and for properties that are no mapping.
+    One object may be entered many times, in any thread or task. Raises TypeError for an empty name, and for properties
+    that are no mapping.
     """
 
     def __init__(
@@ -178,10 +178,10 @@ class posthog_span:
         capture_output: bool = True,
         properties: Mapping[str, Any] | None = None,
     ) -> None:
-        self._name = context.checked_text("posthog_span", "name", name)
+        self._name = ids.text_of(name, "posthog_span: name")
         if not self._name:
             raise TypeError("posthog_span: name must not be empty")
-        self._type = context.checked_text("posthog_span", "type", type)
+        self._type = ids.text_of(type, "posthog_span: type")
         self._properties = context.checked_mapping("posthog_span", "properties", properties)
         self._trace = bool(trace)
         self._capture_input = bool(capture_input)

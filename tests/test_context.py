@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import datetime
 import decimal
+import enum
 import inspect
 import threading
 import uuid
@@ -17,7 +18,7 @@ import pytest
 from features import has, needs
 
 import posthog_autoinstrument
-from posthog_autoinstrument import capture_feedback, current_trace_id, posthog_context, posthog_span
+from posthog_autoinstrument import capture_feedback, current_trace_id, posthog_context, posthog_span, set_session
 
 CHAT: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -515,15 +516,111 @@ class TestPrivacy:
         assert ran.events[0]["properties"]["$ai_input"] is None
 
 
+class Role(enum.Enum):
+    ADMIN = "admin"
+
+
+class Team(str, enum.Enum):
+    RED = "red"
+
+
+class Lazy:
+    """As Django's: its class says that it is a text."""
+
+    __class__ = str
+
+    def __str__(self) -> str:
+        return "lazy"
+
+
+class Unreadable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+IDS = [
+    ("u", "u"),
+    (42, "42"),
+    (0, "0"),
+    (1.5, "1.5"),
+    (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    (decimal.Decimal("7"), "7"),
+    (b"bytes", "bytes"),
+    (Role.ADMIN, "Role.ADMIN"),
+    (Team.RED, "red"),
+    (Lazy(), "lazy"),
+]
+NO_IDS = [None, "", True, False, object(), Unreadable(), b"\xff"]
+
+
+class TestIds:
+    @pytest.mark.parametrize(("value", "text"), IDS, ids=repr)
+    def test_are_text_as_posthog_takes_them(self, one, value, text):
+        with posthog_context(value, trace_id=value, session_id=value, parent_id=value, span_name=value, provider=value):
+            event = one()
+        found = event["properties"]
+        names = ("$ai_trace_id", "$ai_session_id", "$ai_parent_id", "$ai_span_name", "$ai_provider")
+        assert event["distinct_id"] == text
+        assert [found[name] for name in names] == [text] * 5
+        event = one(posthog_distinct_id=value, posthog_trace_id=value, posthog_provider_override=value)
+        assert event["distinct_id"] == text
+        assert [event["properties"][name] for name in ("$ai_trace_id", "$ai_provider")] == [text] * 2
+
+    @pytest.mark.parametrize("value", NO_IDS, ids=lambda value: type(value).__name__)
+    def test_what_names_nobody_is_left_out(self, one, value):
+        with posthog_context("outer", session_id="outer"), posthog_context(value, session_id=value, parent_id=value):
+            set_session(value)
+            event = one(posthog_distinct_id=value)
+        assert event["distinct_id"] == "outer"
+        assert "$ai_parent_id" not in event["properties"]
+        assert "$ai_session_id" not in event["properties"]
+
+    @pytest.mark.parametrize("launched", [True, False])
+    def test_wherever_the_program_runs(self, run_program, launched):
+        ran = run_program(
+            """
+            import sys, uuid
+            sys.modules["openai"] = None  # it is not installed
+            from posthog_autoinstrument import *
+            from posthog_autoinstrument import capture_feedback, capture_metric, posthog_span, set_session
+            import decimal
+            with posthog_context(42, session_id=uuid.UUID(int=1)), posthog_span(7, 8) as span:
+                set_session(9)
+                print(type(current_trace_id()).__name__)
+                capture_feedback("fine")
+                capture_metric("score", decimal.Decimal("0.5"), trace_id=span.trace_id)
+            with posthog_context(object()):
+                capture_feedback("fine", trace_id=5)
+            capture_feedback("of no trace")
+            capture_metric("score", 1)
+            flush(10)
+            """,
+            launched=launched,
+        )
+        assert (ran.returncode, ran.stdout) == (0, "str\n"), ran.stderr
+        lines = ran.stderr.splitlines()
+        assert "posthog_context: distinct_id of type object cannot be made into text: it is left out" in ran.stderr
+        if launched:
+            assert "capture_feedback: no trace is open here" in lines[-1]
+            assert len(lines) == 2
+            assert [(event["event"], event["distinct_id"]) for event in ran.events[:3]] == [
+                ("$ai_feedback", "42"),
+                ("$ai_metric", "42"),
+                ("$ai_span", "42"),
+            ]
+            assert ran.events[1]["properties"]["$ai_metric_value"] == 0.5
+            assert ran.events[3]["properties"]["$ai_trace_id"] == "5"
+            assert len(ran.events) == 4
+        else:
+            assert ran.events == []
+            assert "capture_feedback: nothing is captured in this process" in ran.stderr
+            assert len(lines) == 2
+
+
 class TestWrongTypes:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"distinct_id": 7}, "distinct_id must be a string, not int"),
-            ({"trace_id": b"x"}, "trace_id must be a string, not bytes"),
-            ({"session_id": object()}, "session_id must be a string, not object"),
-            ({"parent_id": 1.5}, "parent_id must be a string, not float"),
-            ({"span_name": []}, "span_name must be a string, not list"),
             ({"properties": [("a", 1)]}, "properties must be a mapping, not list"),
             ({"groups": "acme"}, "groups must be a mapping, not str"),
             ({"privacy_mode": "yes"}, "privacy_mode must be a bool, not str"),

@@ -61,6 +61,16 @@ def test_the_agent_with_tools(run_program, openai_server):
     assert spans["price_of"]["$ai_output_state"] == "4.50"
 
 
+@pytest.mark.parametrize("name", ["agent.py", "async_chat.py", "chat.py", "with_context.py"])
+def test_each_program_runs_with_and_without_the_launcher(run_program, name):
+    source = (EXAMPLES / name).read_text()
+    bare, launched = run_program(source, launched=False, token=False), run_program(source)
+    assert (bare.returncode, bare.stderr) == (0, "")
+    assert (launched.returncode, launched.stdout, launched.stderr) == (0, bare.stdout, "")
+    assert bare.events == []
+    assert launched.events
+
+
 @pytest.mark.timeout(300)
 def test_the_celery_jobs(tmp_path: Path, openai_server: Any, posthog_server: Any) -> None:
     pytest.importorskip("celery")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import decimal
+import fractions
 import threading
 import uuid
 from typing import Any
@@ -173,9 +175,7 @@ class TestBlocks:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"name": 3}, "name must be a string, not int"),
             ({"name": ""}, "name must not be empty"),
-            ({"name": "a", "type": 1}, "type must be a string, not int"),
             ({"name": "a", "properties": [1]}, "properties must be a mapping, not list"),
         ],
     )
@@ -377,9 +377,10 @@ class TestRemarks:
         (found,) = [event for event in posthog_events() if event["properties"].get("$ai_trace_id") == earlier]
         assert found["event"] == "$ai_feedback"
 
-    def test_without_a_trace(self):
-        with pytest.raises(ValueError, match="capture_feedback: no trace is open here"):
-            capture_feedback("Lost")
+    def test_numbers_of_other_kinds(self, captured):
+        for value in (decimal.Decimal("0.5"), fractions.Fraction(1, 2)):
+            capture_metric("score", value)
+        assert [found["$ai_metric_value"] for found in of_kind(captured(2), "$ai_metric")] == [0.5, 0.5]
 
     @pytest.mark.parametrize(
         "wrong",
@@ -387,7 +388,6 @@ class TestRemarks:
             lambda: capture_feedback(3),
             lambda: capture_metric("", 1),
             lambda: capture_metric("a", [1]),
-            lambda: capture_metric("a", 1, trace_id=5),
         ],
     )
     def test_wrong_arguments(self, wrong):
@@ -404,10 +404,6 @@ class TestSessions:
         client.chat.completions.create(**CHAT)
         sessions = [event["properties"].get("$ai_session_id") for event in captured(3)]
         assert sessions == [None, "chat-7", None]
-
-    def test_wrong_arguments(self):
-        with pytest.raises(TypeError, match="set_session: session_id must be a string, not int"):
-            set_session(7)  # type: ignore[arg-type]
 
 
 class TestPrograms:

@@ -335,7 +335,8 @@ def test_switched_off_nothing_is_patched(run_program: Callable[..., Ran]) -> Non
     ("function", "line"),
     [
         ("lambda request: 1 / 0", "could not ask POSTHOG_AUTOINSTRUMENT_USER (ZeroDivisionError"),
-        ("lambda request: 42", "must return a string or None, not int"),
+        ("lambda request: object()", "the user by POSTHOG_AUTOINSTRUMENT_USER of type object cannot be made into text"),
+        ("lambda request: False", ""),
         ("lambda request: ask('asked by the function') and None", ""),
         ("del", "POSTHOG_AUTOINSTRUMENT_USER=__main__:named: the program has no attribute 'named'"),
     ],

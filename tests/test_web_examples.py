@@ -48,6 +48,19 @@ def test_the_fastapi_chat(tmp_path: Path) -> None:
         assert by_name["$ai_generation"]["$request_route"] == "/chat"
 
 
+def test_the_fastapi_chat_without_the_launcher(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(EXAMPLES / "fastapi_chat", tmp_path / "chat"))
+    with site("", "uvicorn --port {port} app:app", folder, launched=False) as found:
+        answer = found.get("/chat", {**HEADERS, **JSON}, "POST", json.dumps({"text": "How are you?"}).encode())
+        trace = dict(answer.headers)["x-trace-id"]
+        for _ in range(2):
+            said = json.dumps({"trace_id": trace, "text": "Good"}).encode()
+            assert found.get("/feedback", {**HEADERS, **JSON}, "POST", said).status == 200
+        assert b"said" in answer.body
+        assert found.output.read_text().count("nothing is captured in this process") == 1
+        assert found.posthog.events == []
+
+
 def test_the_flask_chat(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "flask_chat.py", tmp_path)
     with site("", "gunicorn -b 127.0.0.1:{port} flask_chat:app", tmp_path) as found:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from .. import context, guard, hookloader, jsonsafe
+from .. import context, guard, hookloader, ids, jsonsafe
 from ..borders import carrier
 from ..context import CONTEXT, NOTHING, Context, Fields
 
@@ -66,11 +66,7 @@ class Web:
             if self._function is None:
                 return None
         found = guard.attempt("ask POSTHOG_AUTOINSTRUMENT_USER", self._function, host)
-        if found is not None and not isinstance(found, str):
-            kind = type(found).__name__
-            guard.say_once("user", f"POSTHOG_AUTOINSTRUMENT_USER must return a string or None, not {kind}: left out")
-            return None
-        return found or None
+        return None if found is False else ids.text_of(found, "the user by POSTHOG_AUTOINSTRUMENT_USER")
 
     def _load(self) -> bool:
         """Load the function; False where there is none to be had."""
