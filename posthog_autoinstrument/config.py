@@ -16,14 +16,11 @@ from urllib.parse import urlsplit
 
 from . import guard, hookloader, process_tree
 from .context import HANDED_DOWN as HANDED_DOWN
+from .wake import LAUNCHED as LAUNCHED
+from .wake import flag, is_main_process
 
 US_HOST = "https://us.i.posthog.com"
 EU_HOST = "https://eu.i.posthog.com"
-
-# Set by the launcher for the processes it starts; not settings.
-LAUNCHED = "POSTHOG_AUTOINSTRUMENT_LAUNCHED"
-"""Label of the tree of processes that it starts: begins with its process id, which is the main program's after exec."""
-
 
 INTERNAL = (LAUNCHED, HANDED_DOWN)
 """Ours, and no settings."""
@@ -50,15 +47,6 @@ class Setting:
     """What a value that does not parse stands for, where something might be sent that was meant to be hidden."""
     then: str = "the default is used"
     """What becomes of a value that does not parse."""
-
-
-def _flag(text: str) -> bool:
-    lowered = text.strip().lower()
-    if lowered in ("1", "true", "yes", "on"):
-        return True
-    if lowered in ("0", "false", "no", "off", ""):
-        return False
-    raise ValueError
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:
@@ -126,7 +114,7 @@ def _hook(text: str) -> str:
 
 
 def _tracing_headers(text: str) -> str:
-    return "anonymous" if text.strip().lower() == "anonymous" else str(int(_flag(text)))
+    return "anonymous" if text.strip().lower() == "anonymous" else str(int(flag(text)))
 
 
 def _hosts(text: str) -> frozenset[str]:
@@ -193,7 +181,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Send events over plain http too. Without it only to this machine.",
-        _flag,
+        flag,
     ),
     Setting(
         "privacy_mode",
@@ -201,7 +189,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Leave prompts, answers, tool definitions and error messages out of every event.",
-        _flag,
+        flag,
         refused=True,
         then="it is on",
     ),
@@ -214,7 +202,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Capture nothing. `posthog_*` arguments are still taken out of calls.",
-        _flag,
+        flag,
         refused=True,
         then="nothing is captured",
     ),
@@ -224,7 +212,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Keep events in the local store even with a token (`posthog-instrument --local`).",
-        _flag,
+        flag,
         refused=True,
         then="it is on",
     ),
@@ -298,7 +286,7 @@ SETTINGS: tuple[Setting, ...] = (
         True,
         FLAG,
         "Make a span of each tool that a model asked for and that a later call of the trace brings the result of.",
-        _flag,
+        flag,
     ),
     Setting(
         "library_spans",
@@ -306,7 +294,7 @@ SETTINGS: tuple[Setting, ...] = (
         True,
         FLAG,
         "Make a span of each agent, tool, chain and the like that openai-agents or LangChain runs.",
-        _flag,
+        flag,
     ),
     Setting(
         "otel_trace_id",
@@ -314,7 +302,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Where OpenTelemetry has an active span, use its trace id for traces that nothing else names.",
-        _flag,
+        flag,
     ),
     Setting(
         "propagate",
@@ -322,7 +310,7 @@ SETTINGS: tuple[Setting, ...] = (
         True,
         FLAG,
         "Carry the open context into threads, pools, child processes and queued tasks.",
-        _flag,
+        flag,
     ),
     Setting(
         "propagate_hosts",
@@ -339,7 +327,7 @@ SETTINGS: tuple[Setting, ...] = (
         FLAG,
         "Take trace, span, user, session and privacy from the headers of web requests: only where none but services "
         "of yours can send one.",
-        _flag,
+        flag,
     ),
     Setting(
         "sample_rate",
@@ -355,7 +343,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Keep calls and spans that fail, of traces that are left out too.",
-        _flag,
+        flag,
     ),
     Setting(
         "allow_hosts",
@@ -441,7 +429,7 @@ SETTINGS: tuple[Setting, ...] = (
         True,
         FLAG,
         "Ask for the token counts of streamed chats where the program does not, and hide the answer from it.",
-        _flag,
+        flag,
     ),
     Setting(
         "stream_usage_hosts",
@@ -457,7 +445,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Keep base64 images, audio and files in events instead of a placeholder.",
-        _flag,
+        flag,
     ),
     Setting(
         "before_send",
@@ -499,7 +487,7 @@ SETTINGS: tuple[Setting, ...] = (
         True,
         FLAG,
         "Deliver waiting events before SIGTERM ends a process that does not handle it itself.",
-        _flag,
+        flag,
     ),
     Setting(
         "queue_max_events",
@@ -523,7 +511,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Sum up on standard error, in one line at the program's end (`posthog-instrument --summary`).",
-        _flag,
+        flag,
     ),
     Setting(
         "debug",
@@ -531,7 +519,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Say on standard error what the agent does (`posthog-instrument --debug`).",
-        _flag,
+        flag,
     ),
     Setting(
         "raise_errors",
@@ -539,7 +527,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         FLAG,
         "Raise the agent's own failures into the program. For the agent's tests.",
-        _flag,
+        flag,
     ),
 )
 
@@ -729,12 +717,11 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                     break
     problems += _of_unknown_names(environ, values)
     launched = environ.get(LAUNCHED, "")
-    root = process_tree.root_pid(launched)
     config = Config(
         **values,
         host_given="host" in values,
         launched=bool(launched),
-        main_process=not launched or root in (str(os.getpid()), str(os.getppid()) if os.name == "nt" else ""),
+        main_process=is_main_process(environ),
         problems=tuple(problems),
     )
     guard.loud = config.raise_errors

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from . import guard, ids
+from .wake import is_on
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,7 +53,6 @@ class Fields:
 
 NOTHING = Fields()
 PRIVATE = Fields(privacy_mode=True)
-NO = ("0", "false", "no", "off")
 """How a setting is switched off."""
 
 
@@ -138,7 +138,7 @@ HANDED_DOWN = "POSTHOG_AUTOINSTRUMENT_CONTEXT"
 def _handed_down() -> Context | None:
     """What the parent process handed down: the context of everything here that is in no other."""
     text = os.environ.get(HANDED_DOWN)
-    if not text or os.environ.get("POSTHOG_AUTOINSTRUMENT_PROPAGATE", "").strip().lower() in NO:
+    if not text or not is_on(os.environ, "POSTHOG_AUTOINSTRUMENT_PROPAGATE", True):
         return None
     from . import packing
 

@@ -26,11 +26,6 @@ def label() -> str:
     return f"{os.getpid()}:{os.urandom(8).hex()}:{_error_stream()}"
 
 
-def root_pid(text: str) -> str:
-    """The process id of the tree's first process, out of its label."""
-    return text.partition(":")[0]
-
-
 class ProcessTree:
     """One tree of processes. `folders`: where its marks may be, the best first; they need not exist."""
 

@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False  # `typing` costs 10 ms, and `from __future__ import annotations` is an import too
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 SENTINEL = "_posthog_autoinstrument_finder"
@@ -30,6 +30,41 @@ BORDERS = ("celery.signals", "dramatiq.worker", "rq.job")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
 
 
+# The environment, as `config` reads it too: this file is loaded in every process, and no other one need be.
+
+LAUNCHED = "POSTHOG_AUTOINSTRUMENT_LAUNCHED"
+"""Set by the launcher for the processes it starts; no setting. The label of their tree (`process_tree.label`): begins
+with the process id of the launcher, which is the main program's own after exec."""
+
+
+def flag(text: str) -> bool:
+    """What a flag says. Raises ValueError for what is none."""
+    lowered = text.strip().lower()
+    if lowered in ("1", "true", "yes", "on"):
+        return True
+    if lowered in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError
+
+
+def is_on(environ: "Mapping[str, str]", variable: str, default: bool) -> bool:
+    """The flag in `variable`; the default where it is not set or not understood."""
+    text = environ.get(variable, "")
+    try:
+        return flag(text) if text.strip() else default
+    except ValueError:
+        return default
+
+
+def is_main_process(environ: "Mapping[str, str]") -> bool:
+    """Whether this process is the launched program itself, not one of its children. Without a launcher each one is."""
+    import os
+
+    root = environ.get(LAUNCHED, "").partition(":")[0]
+    # Windows has no exec: there the launcher is the program's parent.
+    return not root or root == str(os.getpid()) or (os.name == "nt" and root == str(os.getppid()))
+
+
 class Finder:
     """Tells callbacks of modules when they have loaded, without replacing their loaders' type or identity."""
 
@@ -40,8 +75,8 @@ class Finder:
         """Where no launcher has named the tree of processes: what forked children have in common."""
         self.before: dict[str, Callable[[str], None]] = {}
         """Module name -> callback before the module runs."""
-        self.after: dict[str, Callable[[str], None]] = {}
-        """Module name -> callback after it has run."""
+        self.after: dict[str, list[Callable[[str], None]]] = {}
+        """Module name -> callbacks after it has run, in the order in which they came."""
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name not in self.before and name not in self.after:
@@ -67,9 +102,12 @@ class Finder:
             if getattr(loader, "name", None) == module.__name__:
                 # The loader of one module: leave it as it was. One shared by many (zipimport) keeps telling.
                 loader.__dict__.pop("exec_module", None)
-            finder.call(finder.before, module.__name__)
+            before = finder.before.get(module.__name__)
+            if before is not None:
+                before(module.__name__)
             execute(module)
-            finder.call(finder.after, module.__name__)
+            for after in list(finder.after.get(module.__name__, ())):
+                after(module.__name__)
 
         setattr(exec_module, SENTINEL, True)
         try:
@@ -77,14 +115,12 @@ class Finder:
         except AttributeError:
             pass
 
-    def call(self, callbacks: "dict[str, Callable[[str], None]]", name: str) -> None:
-        callback = callbacks.get(name)
-        if callback is not None:
-            callback(name)
-
     def watch(self, name: str, callback: "Callable[[str], None]") -> None:
-        """Have `callback(name)` called after the module has run. It must not raise: it would fail the import."""
-        self.after[name] = callback
+        """Have `callback(name)` called after the module has run, beside those that are there; it is there once. It must
+        not raise: it would fail the import."""
+        callbacks = self.after.setdefault(name, [])
+        if callback not in callbacks:
+            callbacks.append(callback)
 
 
 def finder() -> Finder:
@@ -105,11 +141,11 @@ def wake() -> None:
         for name in TRIGGERS:
             found.before[name] = load_agent
         for name in BORDERS:
-            found.after[name] = _border_loaded
+            found.watch(name, _border_loaded)
         for name in UVICORN_WORKERS:
-            found.after[name] = _uvicorn_worker_loaded
+            found.watch(name, _uvicorn_worker_loaded)
         for name in RQ_WORKERS:
-            found.after[name] = rq_worker_loaded
+            found.watch(name, rq_worker_loaded)
         handle_sigterm()
         _expect_summary()
 
@@ -118,7 +154,7 @@ def _expect_summary() -> None:
     """Where a summary is asked for, have one said of a program that never loads the agent, too."""
     import os
 
-    if os.environ.get("POSTHOG_AUTOINSTRUMENT_SUMMARY"):
+    if is_on(os.environ, "POSTHOG_AUTOINSTRUMENT_SUMMARY", False) and is_main_process(os.environ):
         import atexit  # built in
 
         atexit.register(_sum_up)
@@ -142,8 +178,7 @@ def handle_sigterm() -> None:
     """
     import os
 
-    setting = os.environ.get("POSTHOG_AUTOINSTRUMENT_SIGTERM", "").strip().lower()
-    if os.name != "posix" or setting in ("0", "false", "no", "off"):
+    if os.name != "posix" or not is_on(os.environ, "POSTHOG_AUTOINSTRUMENT_SIGTERM", True):
         return
     try:
         import _signal  # type: ignore[import-not-found]

@@ -172,6 +172,39 @@ class TestStartUp:
         ours = {name for name in modules if name.startswith(("posthog", "wrapt", "requests", "sitecustomize"))}
         assert ours == {"sitecustomize", "posthog_autoinstrument", "posthog_autoinstrument.wake"}
 
+    @pytest.mark.parametrize(
+        ("text", "asked"),
+        [("0", 0), ("false", 0), (" Off ", 0), ("no", 0), (" ", 0), ("maybe", 0), ("1", 1), ("YES", 1), ("on", 1)],
+    )
+    def test_a_summary_is_asked_for_by_what_says_so(self, tmp_path, text, asked):
+        show = "import atexit, sys; print(atexit._ncallbacks(), 'posthog_autoinstrument.config' in sys.modules)"
+        done = run("-c", show, path=[TEMPLATE], cwd=tmp_path, env={"POSTHOG_AUTOINSTRUMENT_SUMMARY": text})
+        assert done.stdout == f"{asked} False\n"
+        assert ("no calls were captured" in done.stderr) == bool(asked)
+
+    @pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+    @pytest.mark.parametrize(
+        ("text", "handled"), [("0", False), ("OFF", False), ("1", True), ("maybe", True), (" ", True)]
+    )
+    def test_a_signal_is_handled_as_the_setting_is_read_everywhere(self, tmp_path, run_program, text, handled):
+        show = "import openai, signal\nprint(signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)"
+        ran = run_program(show, env={"POSTHOG_AUTOINSTRUMENT_SIGTERM": text})
+        assert ran.stdout == f"{handled}\n"
+
+    def test_several_watch_one_module(self, tmp_path):
+        write(tmp_path, "print('module')\n", "watched.py")
+        done = run(
+            "-c",
+            "from posthog_autoinstrument import wake\n"
+            "finder, said = wake.finder(), []\n"
+            "for callback in (said.append, lambda name: said.append('second'), said.append):\n"
+            "    finder.watch('watched', callback)\n"
+            "import watched; print(said)",
+            path=[TEMPLATE, str(tmp_path)],
+            cwd=tmp_path,
+        )
+        assert done.stdout == "module\n['watched', 'second']\n", done.stderr
+
     def test_nothing_is_imported_that_a_bare_interpreter_has_not_loaded(self, tmp_path):
         show = "import sys; print(sorted(sys.modules))"
         bare = set(eval(run("-c", show, path=[], cwd=tmp_path).stdout))
