@@ -214,10 +214,8 @@ def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
     # A list first: another thread may change the mapping meanwhile.
     items = guard.attempt("read properties", lambda: list(values.items())) or []
     return {
-        key if isinstance(key, str) else guard.describe(key): (
-            guard.attempt("serialise a property", jsonsafe.dumps, value) or '"<not serialisable>"'
-        )
-        for key, value in items
+        name: (guard.attempt("serialise a property", jsonsafe.dumps, value, name) or '"<not serialisable>"')
+        for name, value in ((key if isinstance(key, str) else guard.describe(key), value) for key, value in items)
     }
 
 

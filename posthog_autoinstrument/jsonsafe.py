@@ -1,4 +1,9 @@
-"""The user's own objects as bounded JSON text, made on the thread that owns them. Never raises, never loses a key."""
+"""The user's own objects as bounded JSON text, made on the thread that owns them. Never raises, never loses a key.
+
+The work is bounded as the text is: what has no room is not looked at. What goes by the name of a credential is left out
+here already (`secretnames`), so that no text that is made here has it; what looks like one is looked for later
+(`scrubber`).
+"""
 
 from __future__ import annotations
 
@@ -9,65 +14,237 @@ import enum
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set, ValuesView
+from itertools import islice
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from .guard import describe
+from .guard import describe, quietly
+from .secretnames import REDACTED, is_secret
 
 MAX_CHARS = 262_144
 """Of one value. Context is for ids, flags and small documents; prompts travel by another way (256 Ki characters)."""
+MAX_VALUES = 10_000
+"""So many values are looked at one by one, in all, a container counted as three. They take some 6 ms."""
+MAX_ITEMS = 10_000
+"""Of one list or mapping."""
 _PYDANTIC = ("__pydantic_fields_set__", "__fields_set__")
 """By which models of pydantic are known, version 2 and 1; their fields are in their `__dict__`."""
 _MAX_DEPTH = 50
-_MAX_ITEMS = 10_000
+_MAX_KEY_CHARS = 1_000
+_MAX_INTEGER = 10**308
+"""A larger one is out of the range of a double, and takes time by the square of its digits."""
+_CHUNK = 512
+"""Numbers of a list that are written at once."""
+_NUMBERS = {int, float}
+_NAMES = ("name", "key", "header")
+_SCHEMA_TYPES = frozenset(("object", "string", "array", "number", "integer", "boolean", "null"))
+
+Convert = Callable[[Any], Any]
+"""Makes of an object that is none of JSON's what is to be written for it; or gives it back."""
 
 
-def dumps(value: Any) -> str:
-    """`value` as JSON text of at most `MAX_CHARS` characters; what cannot be serialised is replaced by its repr."""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError):
-        text = json.dumps(_plain(value, 0, set()), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
-    if len(text) > MAX_CHARS:
-        text = json.dumps(text[:MAX_CHARS] + f"... [{len(text) - MAX_CHARS} characters truncated]")
-    return text
+def dumps(value: Any, name: str = "", convert: Convert | None = None) -> str:
+    """`value`, which goes by `name`, as JSON text of about `MAX_CHARS` characters at most.
+
+    What has no room is counted: `... [4990000 items truncated]`. As PostHog's SDK coerces them, dates are ISO text,
+    Decimal is float, UUID text, models and dataclasses their fields; what cannot be serialised is replaced by its repr.
+    """
+    writer = _Writer(convert)
+    writer.write(value, 0, is_secret(name))
+    return "".join(writer.parts)
 
 
-def _plain(value: Any, depth: int, above: set[int]) -> Any:
-    """`value` in JSON's types, as PostHog's SDK coerces them: dates as ISO text, Decimal as float, UUID as text."""
-    if value is None or isinstance(value, (bool, str)):
-        return str.__str__(value) if isinstance(value, str) else value
-    if isinstance(value, enum.Enum):
-        return _plain(value.value, depth + 1, above)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal):
-        return float(value) if value.is_finite() else None
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if id(value) in above or depth >= _MAX_DEPTH:
-        return f"<{type(value).__name__}: cyclic or too deep>"
-    if isinstance(value, type):
-        return describe(value)
-    if any(hasattr(type(value), name) for name in _PYDANTIC):
-        value = vars(value)
-    elif dataclasses.is_dataclass(value):
-        value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+class _Writer:
+    """The parts of one text, and how much more may be written."""
+
+    def __init__(self, convert: Convert | None) -> None:
+        self.parts: list[str] = []
+        self._room = MAX_CHARS
+        self._values = MAX_VALUES
+        self._convert = convert
+        self._above: set[int] = set()
+        """Identities of the containers around what is written."""
+
+    def _put(self, text: str) -> None:
+        self.parts.append(text)
+        self._room -= len(text)
+
+    def write(self, value: Any, depth: int, hidden: bool) -> None:
+        """One value. `hidden`: it is a credential, unless it is a number, a flag or nothing."""
+        self._values -= 1
+        kind = type(value)
+        if kind is str:
+            self._text(REDACTED if hidden and value else value)
+        elif kind is dict or kind is list:
+            self._container(value, depth, hidden)
+        elif value is None:
+            self._put("null")
+        elif isinstance(value, bool):
+            self._put("true" if value else "false")
+        elif isinstance(value, enum.Enum) and depth < _MAX_DEPTH:
+            self.write(value.value, depth + 1, hidden)
+        elif isinstance(value, int):
+            fits = -_MAX_INTEGER <= value <= _MAX_INTEGER
+            self._put(int.__repr__(value) if fits else '"[number out of range]"')
+        elif isinstance(value, (float, decimal.Decimal)):
+            number = float(value) if isinstance(value, float) or value.is_finite() else math.nan
+            self._put(repr(number) if math.isfinite(number) else "null")
+        elif isinstance(value, str):
+            self.write(str.__str__(value), depth, hidden)
+        else:
+            self._object(value, depth, hidden)
+
+    def _object(self, value: Any, depth: int, hidden: bool) -> None:
+        if self._convert is not None:
+            value = self._convert(value)
+        if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+            self._text(value.isoformat())
+        elif isinstance(value, uuid.UUID):
+            self._text(REDACTED if hidden else str(value))
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            self._text(REDACTED if hidden else describe(bytes(value[:2_001])))
+        elif isinstance(value, type):
+            self._text(describe(value))
+        else:
+            self._container(value, depth, hidden)
+
+    def _container(self, value: Any, depth: int, hidden: bool) -> None:
+        if id(value) in self._above or depth >= _MAX_DEPTH:
+            self._text(f"<{type(value).__name__}: cyclic or too deep>")
+            return
+        self._values -= 2  # it takes three times as long as a text
+        self._above.add(id(value))
+        if type(value) is dict:
+            self._mapping(value, len(value), depth, hidden and not _is_schema(value))
+        elif type(value) is list:
+            self._list(value, len(value), depth, hidden)
+        elif (fields := _fields(value)) is not None:
+            self._mapping(fields, quietly(len, fields) or 0, depth, hidden and not _is_schema(fields))
+        elif (items := _items(value)) is not None:
+            self._list(items, quietly(len, value) or 0, depth, hidden)
+        else:
+            self._text(REDACTED if hidden else describe(value))
+        self._above.discard(id(value))
+
+    def _is_full(self) -> bool:
+        return self._room <= 0 or self._values <= 0
+
+    def _mapping(self, fields: Mapping[Any, Any], n_items: int, depth: int, hidden: bool) -> None:
+        # At once: another thread may change it meanwhile.
+        found: list[tuple[Any, Any]] = quietly(_first, fields.items(), self._values) or []
+        # `{"name": "Authorization", "value": ...}`
+        named = 2 <= len(found) <= 4 and "value" in fields and _names_secret(found)
+        n_written = 0
+        self._put("{")
+        for key, value in found:
+            if self._is_full():
+                break
+            if n_written:
+                self._put(",")
+            name = _name(key)
+            self._text(name[:_MAX_KEY_CHARS])
+            self._put(":")
+            self.write(value, depth + 1, hidden or is_secret(name) or (named and name == "value"))
+            n_written += 1
+        missing = n_items - n_written
+        if missing > 0:
+            self._put(f'{"," if n_written else ""}"...":"[{missing} items truncated]"')
+        self._put("}")
+
+    def _list(self, items: Sequence[Any], n_items: int, depth: int, hidden: bool) -> None:
+        """`n_items`: how many there are, of which `items` are the first."""
+        # `("Authorization", "Bearer ...")`
+        named = len(items) == 2 and isinstance(items[0], (str, bytes)) and is_secret(_name(items[0]))
+        n_written = 0
+        self._put("[")
+        while n_written < MAX_ITEMS and not self._is_full() and (chunk := items[n_written : n_written + _CHUNK]):
+            numbers = _numbers(chunk)
+            if numbers:
+                self._put("," + numbers if n_written else numbers)
+                n_written += len(chunk)
+                continue
+            for value in chunk:
+                if self._is_full():
+                    break
+                if n_written:
+                    self._put(",")
+                self.write(value, depth + 1, hidden or (named and n_written == 1))
+                n_written += 1
+        missing = n_items - n_written
+        if missing > 0:
+            self._put(f'{"," if n_written else ""}"... [{missing} items truncated]"')
+        self._put("]")
+
+    def _text(self, text: str) -> None:
+        room = max(self._room, 100)
+        piece = text if len(text) <= room else text[:room]
+        written = encode_basestring_ascii(piece)
+        if len(written) > room + 2:  # many characters that are written as `\u1234`
+            piece = piece[: len(piece) * room // len(written)]
+            written = encode_basestring_ascii(piece)
+        if len(piece) < len(text):
+            written = f'{written[:-1]}... [{len(text) - len(piece)} characters truncated]"'
+        self._put(written)
+
+
+def _names_secret(found: list[tuple[Any, Any]]) -> bool:
+    return any(key in _NAMES and isinstance(value, str) and is_secret(value) for key, value in found)
+
+
+def _name(key: Any) -> str:
+    """The key of a mapping as JSON's."""
+    if isinstance(key, str):
+        return str.__str__(key)
+    if key is None or isinstance(key, (bool, float)):
+        return json.dumps(key)
+    if isinstance(key, enum.Enum):
+        return _name(key.value)
+    if isinstance(key, (datetime.datetime, datetime.date, uuid.UUID, decimal.Decimal)):
+        return str(key)
+    return describe(key, _MAX_KEY_CHARS)
+
+
+def _fields(value: Any) -> Mapping[Any, Any] | None:
+    """What is written as an object of JSON."""
     if isinstance(value, Mapping):
-        above = above | {id(value)}
-        return {
-            key
-            if isinstance(key, str)
-            else describe(key)
-            if isinstance(key, tuple)
-            else str(_plain(key, depth, above)): _plain(item, depth + 1, above)
-            for key, item in list(value.items())[:_MAX_ITEMS]
-        }
-    if isinstance(value, (list, tuple, set, frozenset)):
-        above = above | {id(value)}
-        return [_plain(item, depth + 1, above) for item in list(value)[:_MAX_ITEMS]]
-    return describe(value)
+        return value
+    if any(hasattr(type(value), name) for name in _PYDANTIC):
+        fields: dict[str, Any] = vars(value)
+        return fields
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    return None
+
+
+def _items(value: Any) -> Sequence[Any] | None:
+    """What is written as a list, as far as it is shown: of all that is a collection. A range is one in name only."""
+    if isinstance(value, (list, tuple)):
+        return value
+    if isinstance(value, (Set, Sequence, ValuesView)) and not isinstance(value, range):
+        found: list[Any] | None = quietly(_first, value, MAX_ITEMS)
+        return found
+    return None
+
+
+def _first(value: Iterable[Any], n_items: int) -> list[Any]:
+    return list(islice(value, max(0, n_items)))
+
+
+def _numbers(chunk: Sequence[Any]) -> str | None:
+    """Numbers as JSON, without the brackets; None where there is anything else."""
+    kinds = set(map(type, chunk))
+    if not chunk or not kinds <= _NUMBERS:
+        return None
+    if int in kinds and not -_MAX_INTEGER <= min(chunk) <= max(chunk) <= _MAX_INTEGER:
+        return None
+    try:
+        return json.dumps(chunk, allow_nan=False, separators=(",", ":"))[1:-1]
+    except ValueError:  # infinite, or none at all
+        return None
+
+
+def _is_schema(fields: Mapping[Any, Any]) -> bool:
+    """Whether it describes a value in JSON Schema: a parameter that is named `password` is none."""
+    kind = fields.get("type") if isinstance(fields, dict) else None
+    return (isinstance(kind, str) and kind in _SCHEMA_TYPES) or "$ref" in fields or "anyOf" in fields

@@ -102,6 +102,8 @@ class Span:
     output_state: str | None = None
     error: tuple[Any, ...] | None = None
     duration_s = 0.0
+    left: object = None
+    """The scope of its block when it is over."""
 
     def __init__(
         self, of: object, name: str, type: str | None, inside: context.Context | None = None, id: str | None = None
@@ -141,6 +143,7 @@ class Span:
     def end(self, error: BaseException | None, names_trace: bool, is_step: bool = True) -> None:
         """The span was left, by an exception or not. Not `is_step`: it is only what is said of the trace."""
         self.duration_s = perf_counter() - self.started
+        self.let_go()
         to = recording()
         if to is None:
             return
@@ -152,6 +155,10 @@ class Span:
             to.emit(FinishedSpan(to, self, of_trace=False), False)
         if names_trace and self.parent_id is None:
             to.emit(FinishedSpan(to, self, of_trace=True), False)
+
+    def let_go(self) -> None:
+        """It is over: its block no longer leads to it. Until then each holds the other, and all that was said."""
+        self.opened.scope = self.left
 
 
 class posthog_span:

@@ -16,7 +16,8 @@ NAME = "posthog_autoinstrument"
 
 FLOORS: dict[str, set[str]] = {
     "ground": {
-        "__init__", "guard", "config", "context", "ids", "jsonsafe", "forks", "records", "generation", "reading",
+        "__init__", "guard", "config", "context", "ids", "jsonsafe", "secretnames", "forks", "records", "generation",
+        "reading",
         "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson", "process_tree", "wake",
         "hookloader", "misspellings",
     },

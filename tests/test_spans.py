@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import decimal
 import fractions
+import gc
 import threading
 import uuid
+import weakref
 from typing import Any
 
 import pytest
@@ -353,6 +355,67 @@ class TestDecorated:
         for value in (Hostile(), loop, float("nan"), "\ud800", b"bytes", {1: 2}, "x" * 1_000_000):
             assert hostile(value) is value
         assert len(captured(7)) == 7
+
+
+class TestBounds:
+    """What a step costs: its own size never."""
+
+    def test_what_has_no_room_is_not_looked_at(self, captured):
+        class Counted:
+            looks = 0
+
+            def __repr__(self) -> str:
+                Counted.looks += 1
+                return "<counted>"
+
+        @posthog_span("large", capture_output=False)
+        def large(rows, nested, mapping):
+            return None
+
+        one = Counted()
+        large([one] * 1_000_000, {"rows": [[one]] * 1_000_000}, dict.fromkeys(range(1_000_000), one))
+        assert 0 < Counted.looks <= 10_000
+        (event,) = captured(1)
+        rows = event["properties"]["$ai_input_state"]["rows"]
+        assert rows[0] == "<counted>"
+        assert rows[-1] == f"... [{1_000_000 - len(rows) + 1} items truncated]"
+
+    def test_numbers_texts_and_lists_in_lists(self, captured):
+        with posthog_span("large") as span:
+            span.set_input({"numbers": list(range(5_000_000)), "lists": [[1.5] * 1_000_000] * 1_000})
+            span.set_output({"texts": ["x" * 1_000_000] * 50, "after": 1})
+        (event,) = captured(1)
+        numbers = event["properties"]["$ai_input_state"]["numbers"]
+        assert numbers[:3] == [0, 1, 2]
+        assert numbers[-1] == f"... [{5_000_000 - len(numbers) + 1} items truncated]"
+        text = event["properties"]["$ai_output_state"]["texts"][0]
+        kept = text.partition("...")[0]
+        assert text == f"{kept}... [{1_000_000 - len(kept)} characters truncated]"
+        assert set(kept) == {"x"}
+        assert event["properties"]["$ai_output_state"]["..."] == "[1 items truncated]"
+
+    def test_nothing_of_a_span_stays_for_the_collector(self, captured):
+        @posthog_span("decorated")
+        def decorated(value):
+            return value
+
+        gc.collect()
+        gc.disable()
+        try:
+            spans = []
+            for _ in range(5):
+                with posthog_span("outer"), posthog_span("s") as span:
+                    span.set_input("x" * 1_000)
+                    spans.append(weakref.ref(span))
+                decorated("x")
+            with contextlib.suppress(KeyError), posthog_span("failing") as span:
+                spans.append(weakref.ref(span))
+                raise KeyError
+            del span
+            captured(16)
+            assert [one() for one in spans] == [None] * 6
+        finally:
+            gc.enable()
 
 
 class TestRemarks:

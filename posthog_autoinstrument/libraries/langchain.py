@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from .. import context, elsewhere, guard
+from .. import context, elsewhere, guard, jsonsafe
 from .steps import Open, Step
 
 FRAMEWORK = "langchain"
@@ -40,10 +40,6 @@ ROLES = {
     "tool": "tool",
     "function": "function",
 }
-MAX_DEPTH = 6
-"""So deep in a state messages are looked for."""
-MAX_ITEMS = 1_000
-"""So many of a list are shown."""
 
 NOWHERE = context.Context(context.NOTHING, None, None)
 """Outside of every block."""
@@ -105,7 +101,7 @@ class Callbacks:
         metadata = told.get("metadata") or {}
         is_agent = name in AGENTS or metadata.get("lc_agent_name") == name
         step = self._begin(name, "agent" if is_agent else "chain", run_id, parent_run_id, metadata)
-        step.takes(_shown(inputs))
+        step.takes(inputs, _shown)
 
     @guard.guarded("follow a tool", None)
     def on_tool_start(
@@ -120,7 +116,7 @@ class Callbacks:
     ) -> None:
         name = _name_of(serialized, told) or "tool"
         step = self._begin(name, "tool", run_id, parent_run_id, told.get("metadata") or {})
-        step.takes(_shown(inputs if inputs is not None else input_str))
+        step.takes(inputs if inputs is not None else input_str, _shown)
 
     @guard.guarded("follow a retriever", None)
     def on_retriever_start(
@@ -161,8 +157,8 @@ class Callbacks:
             if getattr(outputs, "status", None) == "error":  # a tool that answers for what it raised
                 step.error = ("ToolException", str(getattr(outputs, "content", "")))
             outputs = getattr(outputs, "content", outputs)
-        step.takes(_shown(inputs))  # what a stream was given, one knows at its end
-        step.gives(_shown(outputs))
+        step.takes(inputs, _shown)  # what a stream was given, one knows at its end
+        step.gives(outputs, _shown)
         step.leave()
 
     on_tool_end = on_chain_end
@@ -253,16 +249,10 @@ def _is_told() -> bool:
     return any(isinstance(one, elsewhere.langchain_handler()) for one in handlers or ())
 
 
-def _shown(value: Any, depth: int = 0) -> Any:
-    """What goes in or comes out, with LangChain's messages as a role and a content."""
-    if isinstance(value, (str, int, float, bool)) or value is None or depth > MAX_DEPTH:
-        return value
-    if isinstance(value, dict):
-        return {key: _shown(item, depth + 1) for key, item in list(value.items())}
-    if isinstance(value, (list, tuple)):
-        return [_shown(item, depth + 1) for item in value[:MAX_ITEMS]]
+def _shown(value: Any) -> Any:
+    """LangChain's messages as a role and a content; what is none as it is."""
     if hasattr(type(value), "to_messages"):
-        return [_message(one) for one in value.to_messages()]
+        return [_message(one) for one in value.to_messages()[: jsonsafe.MAX_ITEMS]]
     if type(value).__module__.startswith("langchain_core.messages") or isinstance(value, _message_class()):
         return _message(value)
     return value

@@ -20,9 +20,17 @@ MAX_OPEN = 10_000
 """Steps that are waited for to end; the oldest goes."""
 
 
+class _Left(context.Passing):
+    """The scope of the block of a step that is over."""
+
+    def in_force(self) -> bool:
+        return False
+
+
 class Step(Span, context.Passing):
     """One step that runs. `silent`: somebody else tells PostHog of it; the calls inside are placed all the same."""
 
+    left = _Left()
     over = False
     silent = False
     begins_trace = False
@@ -67,26 +75,26 @@ class Step(Span, context.Passing):
 
     def tell(self, **facts: Any) -> None:
         """What the library tells of it beside; nothing of what is empty."""
-        self.facts.update({name: jsonsafe.dumps(value) for name, value in facts.items() if value is not None})
+        self.facts.update({name: jsonsafe.dumps(value, name) for name, value in facts.items() if value is not None})
 
-    def takes(self, value: Any) -> None:
-        """What goes in."""
+    def takes(self, value: Any, convert: jsonsafe.Convert | None = None) -> None:
+        """What goes in. `convert` makes JSON's types of the library's own."""
         if value is not None and not self.silent:
-            self.input_state = self._state(value)
+            self.input_state = self._state(value, convert)
 
-    def gives(self, value: Any) -> None:
+    def gives(self, value: Any, convert: jsonsafe.Convert | None = None) -> None:
         """What comes out."""
         if value is not None and not self.silent:
-            self.output_state = self._state(value)
+            self.output_state = self._state(value, convert)
 
-    def _state(self, value: Any) -> str | None:
+    def _state(self, value: Any, convert: jsonsafe.Convert | None) -> str | None:
         """As JSON, now; but not where nobody will see it."""
         if self._private:
             return "null"
-        if isinstance(value, str) and value.startswith("{"):
+        if isinstance(value, str) and value.startswith("{") and len(value) <= jsonsafe.MAX_CHARS:
             arguments = reading.parse(value)  # as a model writes them
             value = arguments if isinstance(arguments, dict) else value
-        return guard.attempt("write a state", jsonsafe.dumps, value)
+        return guard.attempt("write a state", jsonsafe.dumps, value, "", convert)
 
     def leave(self, error: BaseException | None = None) -> None:
         """It is over, by an exception or not."""
@@ -96,6 +104,7 @@ class Step(Span, context.Passing):
         context.close(self)
         if not self.silent and (self.is_step or self.begins_trace):
             self.end(error, self.begins_trace, self.is_step)
+        self.let_go()
 
 
 class Open(Generic[T]):
