@@ -8,15 +8,18 @@ import functools
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import wrapt
-
-from . import guard
+from . import dependencies, guard
 from .calls import CARRIED, CLAIM, MARK, SUPPRESSED, Calls, Intent, OpenCall
 from .context import OVERRIDES
 from .providers import Endpoint, Site
 from .wire import reset
+
+if TYPE_CHECKING:
+    import wrapt
+else:  # the program may have a `wrapt.py`
+    wrapt = dependencies.load("wrapt")
 
 
 class SiteWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]

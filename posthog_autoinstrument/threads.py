@@ -7,9 +7,11 @@ for a lock of the operating system stops every other one, so the flusher and its
 from __future__ import annotations
 
 import _thread
+import importlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,6 +68,20 @@ def make(run: Callable[[], None], name: str) -> Thread:
     if _thread.start_new_thread is not _start_new_thread:
         return _Plain(run)
     return threading.Thread(target=run, name=name, daemon=True)
+
+
+def green_modules(names: Iterable[str]) -> dict[str, ModuleType]:
+    """Modules of these names that wait as greenlets do (`gevent.socket`), where our threads are greenlets."""
+    if not _is_green:
+        return {}
+    package = "gevent" if _start_new_thread.__module__.partition(".")[0] == "gevent" else "eventlet.green"
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.import_module(f"{package}.{name}")
+        except ImportError:
+            pass
+    return found
 
 
 def hub_spawn() -> Callable[..., Any] | None:

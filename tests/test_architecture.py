@@ -17,9 +17,8 @@ NAME = "posthog_autoinstrument"
 FLOORS: dict[str, set[str]] = {
     "ground": {
         "__init__", "guard", "config", "context", "ids", "jsonsafe", "secretnames", "forks", "records", "generation",
-        "reading",
-        "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson", "process_tree", "wake",
-        "hookloader", "misspellings",
+        "reading", "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson",
+        "process_tree", "wake", "hookloader", "misspellings", "dependencies", "private_modules",
     },
     "host": {
         "calls", "sealing", "recording", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage",
@@ -37,8 +36,9 @@ FLOORS: dict[str, set[str]] = {
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}
 
 ONLY_IN = {
-    "wrapt": {"sites"},
-    "requests": {"sinks.posthog"},
+    # Not by `import`, which could find the program's: `dependencies.load`, and a copy in `sinks.http_session`.
+    "wrapt": set(),
+    "requests": set(),
     "sqlite3": {"store", "outbox"},
     # What a host program would do: the demo's is one. Everything else must not: openai 3 looks at what is loaded.
     "openai": {"cli.demo_app"},

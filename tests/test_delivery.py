@@ -86,13 +86,12 @@ import warnings, posthog_autoinstrument
 def warn():
     warnings.warn("once", UserWarning)
 call()  # the SDK's first call changes the filters by itself
+before = list(warnings.filters)
 warn()
-assert "requests" not in sys.modules
 posthog_autoinstrument.flush(10)
-assert "requests" in sys.modules
 warn()
-from urllib3.exceptions import SecurityWarning
-assert any(found[2] is SecurityWarning for found in warnings.filters)
+assert warnings.filters == before
+assert "requests" not in sys.modules
 """,
         env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
     )
@@ -100,7 +99,7 @@ assert any(found[2] is SecurityWarning for found in warnings.filters)
     assert ran.stderr.count("UserWarning: once") == 1, ran.stderr
 
 
-def test_what_requests_warns_of_when_we_import_it_is_not_the_programs(run_program):
+def test_what_requests_warns_of_when_we_load_it_is_not_the_programs(run_program):
     # requests warns when it finds a chardet that it does not know (requests 2.31 to 2.34, requests/__init__.py).
     ran = run_program(
         CALL
@@ -111,9 +110,7 @@ sys.modules["chardet"].__version__ = "99.0"
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
     call()
-    assert "requests" not in sys.modules
     posthog_autoinstrument.flush(10)
-    assert "requests" in sys.modules
     warnings.warn("the program's own")
 print([str(warning.message) for warning in seen], {os.path.basename(warning.filename) for warning in seen})
 """,
@@ -122,29 +119,6 @@ print([str(warning.message) for warning in seen], {os.path.basename(warning.file
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "[\"the program's own\"] {'program.py'}\n"
     assert ran.stderr == ""
-    assert len(ran.events) == 1
-
-
-def test_a_program_that_makes_warnings_errors_gets_a_whole_requests(run_program):
-    # An import that fails leaves submodules behind, without which the program's own import makes half a package.
-    ran = run_program(
-        CALL
-        + """
-import types, warnings, posthog_autoinstrument
-sys.modules["chardet"] = types.ModuleType("chardet")
-sys.modules["chardet"].__version__ = "99.0"
-with warnings.catch_warnings():
-    warnings.simplefilter("error")
-    call()
-    assert "requests" not in sys.modules
-    posthog_autoinstrument.flush(10)
-import requests
-print(requests.exceptions.__name__)
-""",
-        env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"},
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert (ran.stdout, ran.stderr) == ("requests.exceptions\n", "")
     assert len(ran.events) == 1
 
 

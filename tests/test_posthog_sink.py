@@ -29,7 +29,7 @@ from ports import free_port
 from posthog_autoinstrument import __version__
 from posthog_autoinstrument.config import ingestion_host
 from posthog_autoinstrument.mend import dumps
-from posthog_autoinstrument.sinks import Event
+from posthog_autoinstrument.sinks import Event, http_session
 from posthog_autoinstrument.sinks import posthog as module
 from posthog_autoinstrument.sinks.posthog import (
     AI_PATH,
@@ -423,14 +423,16 @@ def test_a_forked_child_has_its_own_session(server: PostHogServer, sink: PostHog
     assert [found["uuid"][-1] for found in server.events] == ["1", "2", "3"]
 
 
-def test_requests_is_imported_by_the_first_send_and_nothing_by_the_post_itself(server: PostHogServer) -> None:
+def test_a_copy_of_requests_is_loaded_by_the_first_send_and_nothing_is_imported_by_the_post_itself(
+    server: PostHogServer,
+) -> None:
     program = """
 import sys
-from posthog_autoinstrument.sinks import Event
-from posthog_autoinstrument.sinks import posthog
+from posthog_autoinstrument.sinks import Event, http_session, posthog
 sink = posthog.PostHogSink("phc_x", sys.argv[1], library="x")
 assert "requests" not in sys.modules and "ssl" not in sys.modules
-posthog.import_requests()
+http_session.requests()
+assert "requests" not in sys.modules and "urllib3" not in sys.modules
 before = set(sys.modules)
 body = b'{"event":"$ai_span","distinct_id":"d","properties":{}}'
 assert sink.send([Event("u", "$ai_span", body)], 5).kind == "delivered"
@@ -464,7 +466,7 @@ def test_opentelemetry_is_told_to_look_away(
     fake.attach = current.set
     fake.detach = current.reset
     monkeypatch.setitem(sys.modules, "opentelemetry.context", fake)
-    requests = module.import_requests()
+    requests = http_session.requests()
     send = requests.Session.send
     monkeypatch.setattr(requests.Session, "send", lambda *a, **k: during.append(current.get()) or send(*a, **k))
 

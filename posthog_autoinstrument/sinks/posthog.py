@@ -5,14 +5,10 @@ Endpoints, limits and statuses: PostHog's `rust/capture` (v0 handlers) and `post
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import os
 import sys
-import threading
 import time
-import warnings
 import zlib
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -20,9 +16,9 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .. import __version__, forks
+from .. import __version__
 from ..guard import guarded, quietly
-from . import Event, Outcome
+from . import Event, Outcome, http_session
 
 AI_PATH = "/i/v0/ai/batch/"
 ANALYTICS_PATH = "/batch/"
@@ -54,63 +50,6 @@ _STATUS_MEANS = {
     422: "some event is malformed",
     429: "too many requests",
 }
-
-
-def import_requests() -> ModuleType:
-    """The `requests` package, imported on the first call, by the thread that sends."""
-    with forks.IMPORTS, _WarningsApart():
-        import encodings.idna  # noqa: F401  the codec is otherwise imported inside the first request
-        import stringprep  # noqa: F401  by encodings.idna on some versions only when it is used
-
-        import requests
-
-        for name in _LOGGERS:
-            logging.getLogger(name).addFilter(_is_not_ours)  # adding it again changes nothing
-        return requests
-
-
-class _WarningsApart:
-    """Keeps what this thread does to warnings from the program's: the filters and the warnings are the process's.
-
-    requests and urllib3 add warning filters when they are imported. Every change of the filters (CPython 3.10 to 3.13:
-    `warnings._filters_mutated`) makes Python forget what it has shown, and the program's warnings would come again.
-    Here the filters change and Python is not told, where it is this thread that changes them.
-
-    They also warn, of an unknown chardet or a missing PySocks. A program that records warnings or turns them into
-    errors at that moment would find them among its own: what this thread warns of is dropped.
-    """
-
-    def __enter__(self) -> None:
-        ours = threading.get_ident()
-        self._told = told = getattr(warnings, "_filters_mutated", None)
-        if told is not None:
-            warnings._filters_mutated = lambda: None if threading.get_ident() == ours else told()  # type: ignore[attr-defined]
-        self._warn = warn = warnings.warn
-
-        def warn_apart(
-            message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **more: Any
-        ) -> None:
-            if threading.get_ident() != ours:
-                level = max(stacklevel, 2) if more.get("skip_file_prefixes") else stacklevel  # as `warn` reads it
-                warn(message, category, level + 1, source, **more)
-
-        self._warn_apart = warn_apart
-        warnings.warn = warn_apart
-
-    def __exit__(self, *_: object) -> None:
-        if self._told is not None:
-            warnings._filters_mutated = self._told  # type: ignore[attr-defined]
-        if warnings.warn is self._warn_apart:  # the program may have put its own there meanwhile
-            warnings.warn = self._warn
-
-
-_LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.poolmanager", "urllib3.util.retry", "requests")
-_sending = threading.local()
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """A filter for the loggers of requests and urllib3: a program that logs everything must not see our requests."""
-    return not getattr(_sending, "now", False)
 
 
 # --- the sink ---
@@ -167,7 +106,7 @@ class PostHogSink:
             return Outcome("too_large", f"an event of {largest} bytes; {self.max_event_bytes} are allowed")
         body = self._body(events)
         try:
-            requests = import_requests()
+            requests = http_session.requests()
         except ImportError as error:
             return Outcome("refused", f"the requests package cannot be imported ({type(error).__name__})")
         try:
@@ -195,9 +134,8 @@ class PostHogSink:
         # `total` counts connecting, sending and waiting together; requests' own pair of numbers would add up.
         timeout = requests.adapters.TimeoutSauce(total=timeout_s, connect=timeout_s / 2)
         suppression = quietly(_suppress_opentelemetry)
-        _sending.now = True
         try:
-            with self._own_session(requests).post(
+            with self._own_session().post(
                 self.host + path,
                 data=body,
                 headers=headers,
@@ -207,21 +145,18 @@ class PostHogSink:
             ) as response:
                 return self._outcome(response)
         finally:
-            _sending.now = False
             if suppression is not None:
                 undo, token = suppression
                 quietly(undo, token)
 
-    def _own_session(self, requests: ModuleType) -> Any:
+    def _own_session(self) -> Any:
         """This process's session. One inherited over a fork is kept unused: closing it is the parent's business."""
         pid = os.getpid()
         if self._session is not None and self._session_pid != pid:
             self._inherited.append(self._session)
             self._session = None
         if self._session is None:
-            self._session = _private_session(requests)
-            # Without an auth of its own requests looks into ~/.netrc, whose default entry would go to any host.
-            self._session.auth = _no_auth
+            self._session = http_session.open_session()
             self._session_pid = pid
         return self._session
 
@@ -269,88 +204,6 @@ class PostHogSink:
 
     def _shown_host(self) -> str:
         return urlsplit(self.host).hostname or "the host"
-
-
-def _private_session(requests: ModuleType) -> Any:
-    """A session that is nobody else's: what tests of the host do to requests and http.client does not reach it.
-
-    `responses` (0.25) patches `HTTPAdapter.send` and requests-mock (1.12) `Session.get_adapter` in the classes: ours
-    keep what stood there. `http.client.HTTPConnection.debuglevel` makes every connection print to stdout.
-    """
-    base = requests.adapters.HTTPAdapter
-
-    def init_poolmanager(self: Any, *args: Any, **kwargs: Any) -> None:
-        base.init_poolmanager(self, *args, **kwargs)
-        _silence(self.poolmanager)
-
-    def proxy_manager_for(self: Any, *args: Any, **kwargs: Any) -> Any:
-        manager = base.proxy_manager_for(self, *args, **kwargs)
-        _silence(manager)
-        return manager
-
-    own = {"send": base.send, "init_poolmanager": init_poolmanager, "proxy_manager_for": proxy_manager_for}
-    adapter = type("HTTPAdapter", (base,), own)
-    session = type("Session", (requests.Session,), {"get_adapter": requests.Session.get_adapter})()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, adapter())
-    return session
-
-
-def _silence(manager: Any) -> None:
-    """Have the connections of a urllib3 pool manager print nothing, and wait no longer than they are told."""
-    own = {"debuglevel": 0, "response_class": _bounded_response()}
-    manager.pool_classes_by_scheme = {
-        scheme: type(pool.__name__, (pool,), {"ConnectionCls": type("HTTPConnection", (pool.ConnectionCls,), own)})
-        for scheme, pool in manager.pool_classes_by_scheme.items()
-    }
-
-
-def _bounded_response() -> type:
-    """A class of answers that are read for as long as the socket's timeout, in all.
-
-    The timeout of a socket counts from byte to byte: an answer that comes a byte at a time would hold up the flusher,
-    and all events behind the batch, for as long as it likes.
-    """
-    from http.client import HTTPResponse
-
-    class Response(HTTPResponse):
-        def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-            super().__init__(sock, *args, **kwargs)
-            timeout_s = quietly(lambda: sock.gettimeout())
-            if timeout_s is not None:
-                self.fp = io.BufferedReader(_Bounded(self.fp, sock, time.monotonic() + timeout_s))
-
-    return Response
-
-
-class _Bounded(io.RawIOBase):
-    """What a socket's file gives until a time by the monotonic clock; TimeoutError afterwards."""
-
-    def __init__(self, file: Any, sock: Any, until: float) -> None:
-        self._file = file
-        self._sock = sock
-        self._until = until
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left_s = self._until - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(left_s)
-        data = self._file.read1(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
-
-
-def _no_auth(request: Any) -> Any:
-    return request
 
 
 def _suppress_opentelemetry() -> tuple[Any, Any] | None:
@@ -413,11 +266,11 @@ def answers(host: str, timeout_s: float = 5.0) -> str | None:
     """
     sink = PostHogSink("", host)
     try:
-        requests = import_requests()
+        requests = http_session.requests()
     except ImportError as error:
         return f"the requests package cannot be imported ({type(error).__name__})"
     try:
-        with sink._own_session(requests) as session:
+        with sink._own_session() as session:
             for path in (AI_PATH, ANALYTICS_PATH):
                 with session.get(sink.host + path, timeout=timeout_s, allow_redirects=False, stream=True) as response:
                     if response.status_code == 404:
