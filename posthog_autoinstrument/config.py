@@ -22,7 +22,12 @@ from .wake import flag, is_main_process
 US_HOST = "https://us.i.posthog.com"
 EU_HOST = "https://eu.i.posthog.com"
 
-INTERNAL = (LAUNCHED, HANDED_DOWN)
+# Set by the launcher for the processes it starts, as is LAUNCHED; no settings.
+LAUNCHER = "POSTHOG_AUTOINSTRUMENT_LAUNCHER"
+"""The Python that the launcher runs by: for the line of a Python that has no agent."""
+KEPT = "POSTHOG_AUTOINSTRUMENT_KEPT"
+"""The line that says where calls are kept, which the launched process says when the agent has woken in it."""
+INTERNAL = (LAUNCHED, LAUNCHER, KEPT, HANDED_DOWN)
 """Ours, and no settings."""
 NOT_ACCEPTED = "(not accepted)"
 """Stands for a hook or a filter that does not parse, which was said when it was read."""

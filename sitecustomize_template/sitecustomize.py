@@ -59,13 +59,70 @@ def _chain_python2():
 
 
 def _wake():
-    try:
-        from posthog_autoinstrument import wake
+    reason = ""
+    if sys.version_info < (3, 10):
+        reason = "is Python %d.%d, older than the 3.10 that it needs" % sys.version_info[:2]
+    else:
+        try:
+            from posthog_autoinstrument import wake
 
-        wake.wake()
+            wake.wake()
+        except ImportError:
+            reason = "has no posthog-autoinstrument"
+        except BaseException:
+            # Not even SystemExit may leave: site would abort.
+            return
+    try:
+        _tell(reason)
     except BaseException:
-        # Not installed for this interpreter, or too old for it. Not even SystemExit may leave: site would abort.
         pass
+
+
+RUNNERS = "conda dotenv hatch honcho mamba nox pdm pipenv pipx poetry pyenv rye supervisord tox uv watchmedo".split()
+"""Programs that start another Python, and are written in Python themselves: their own need not have the agent."""
+
+
+def _tell(reason):
+    """One line on standard error, in the process that was launched: why nothing is captured here, else where the calls
+    are kept (which the launcher cannot know: it may have started anything)."""
+    import os  # site has loaded it
+
+    launched = os.environ.get("POSTHOG_AUTOINSTRUMENT_LAUNCHED", "").partition(":")[0]
+    if launched != str(os.getpid()) and not (launched == str(os.getppid()) and _is_first(os)):
+        return
+    if reason:
+        started = [os.path.basename(one) for one in getattr(sys, "orig_argv", ())[1:3]]
+        launcher = os.environ.get("POSTHOG_AUTOINSTRUMENT_LAUNCHER", "")
+        if not launcher or set(started) & set(RUNNERS):
+            return
+        line = "no call is captured: %s, which runs the program, %s; posthog-instrument is of %s. " % (
+            sys.executable,
+            reason,
+            launcher,
+        )
+        if "older" in reason:
+            line += "Run the program by a newer Python"
+        else:
+            line += "Install it where the program runs: %s -m pip install posthog-autoinstrument" % sys.executable
+    else:
+        line = os.environ.get("POSTHOG_AUTOINSTRUMENT_KEPT", "")
+    for name in ("POSTHOG_AUTOINSTRUMENT_LAUNCHER", "POSTHOG_AUTOINSTRUMENT_KEPT"):
+        os.environ.pop(name, None)  # said once, also where the program executes itself again
+    stream = sys.__stderr__
+    if line and stream is not None:
+        os.write(stream.fileno(), ("posthog-autoinstrument: " + line + "\n").encode("utf-8", "replace"))
+
+
+def _is_first(os):
+    """Whether the program's first Python is this child of the launched process: on Windows, which has no `exec`, and
+    below what is no Python, a shell script or `uv run` (where /proc tells)."""
+    if os.name == "nt":
+        return True
+    try:
+        above = os.path.basename(os.readlink("/proc/%d/exe" % os.getppid()))
+    except OSError:
+        return False
+    return "python" not in above and "pypy" not in above
 
 
 try:

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 import sitecustomize_template
 
 from .. import config, guard, process_tree
+from . import interpreter
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
+OTHER_REMEDY = "or write `import posthog_autoinstrument.auto` at the beginning of the program"
+"""Where PYTHONPATH does not arrive."""
 
 
 def command_line(command: Sequence[str]) -> list[str]:
@@ -55,6 +58,8 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     Returns 127 when it is not found and 126 when it cannot be executed, after one line on stderr.
     """
     environ = environment(dict(os.environ), local, debug, summary)
+    environ[config.LAUNCHER] = sys.executable
+    environ.pop(config.KEPT, None)
     settings = config.load(environ)
     arguments = command_line(command)
     program = shutil.which(arguments[0])
@@ -65,10 +70,15 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
         return _refuse(arguments[0])
     for problem in settings.problems:
         guard.say(problem)
-    if not settings.disabled and (settings.local or settings.token is None):
+    found = interpreter.find([program, *arguments[1:]], environ)
+    if found.obstacles and not settings.disabled:
+        guard.say(f"no call is captured: {'; '.join(found.obstacles)}; {OTHER_REMEDY}")
+        if found.python is not None:
+            del environ[config.LAUNCHER]  # said all there is to say
+    elif not settings.disabled and (settings.local or settings.token is None):
         where = f"calls are kept in {settings.db_path}"
         unless = "" if settings.local else " unless the program sets a PostHog token in code"
-        guard.say(f"{where}{unless}; see them: posthog-instrument view, or events")
+        environ[config.KEPT] = f"{where}{unless}; see them: posthog-instrument view, or events"
     if os.name == "nt":
         return _run_and_wait(program, arguments, environ)
     for stream in (sys.stdout, sys.stderr):
