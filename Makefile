@@ -28,7 +28,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak web browser screenshots view-speed packages elsewhere beside frameworks steps memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak web browser screenshots view-speed packages elsewhere beside frameworks steps sessions memory sdk-suite matrix matrix-ci ci readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -106,6 +106,9 @@ frameworks: .venv-test/.wheel ## real frameworks (LangChain, LiteLLM, ...) bare 
 
 steps: .venv-test/.wheel ## real openai-agents, LangChain and LangGraph: their steps as trees (slow)
 	@cd build && ../.venv-test/bin/python ../tests/steps/run.py --wheel wheel/*.whl
+
+sessions: .venv-test/.wheel ## real Gradio, Streamlit and Chainlit with two users at once: whose each call is (slow)
+	@cd build && ../.venv-test/bin/python ../tests/sessions/run.py --wheel wheel/*.whl $(NAMES)
 
 memory: .venv-test/.wheel ## what 100,000 calls and 10,000 abandoned streams leave behind
 	@$(call TESTS,.venv-test,-n 2 -m memory -v)

@@ -28,6 +28,13 @@ RQ_WORKERS = ("rq.worker", "rq.worker.base")
 
 BORDERS = ("celery.signals", "dramatiq.worker", "rq.job")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
+SESSIONS = (
+    "gradio.blocks",
+    "streamlit.runtime.scriptrunner.script_runner",
+    "chainlit.utils",
+    "chainlit.callbacks",
+)
+"""The same of sessions whose first turn may import the SDK: see `frameworks`."""
 
 
 # The environment, as `config` reads it too: this file is loaded in every process, and no other one need be.
@@ -142,6 +149,8 @@ def wake() -> None:
             found.before[name] = load_agent
         for name in BORDERS:
             found.watch(name, _border_loaded)
+        for name in SESSIONS:
+            found.watch(name, _session_loaded)
         for name in UVICORN_WORKERS:
             found.watch(name, _uvicorn_worker_loaded)
         for name in RQ_WORKERS:
@@ -222,6 +231,19 @@ def _delivering(perform: "Any") -> "Any":
 
     setattr(perform_job, SENTINEL, True)
     return perform_job
+
+
+def _session_loaded(name: str) -> None:
+    try:
+        from . import frameworks
+
+        frameworks.loaded(name)
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        from . import guard
+
+        guard.report("hook a session", error)
 
 
 def _border_loaded(name: str) -> None:

@@ -57,6 +57,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp.web_protocol",),
     "tornado": ("tornado.web",),
     "sanic": ("sanic.app",),
+    "gradio": ("gradio.blocks",),
+    "streamlit": ("streamlit.runtime.scriptrunner.script_runner",),
+    "chainlit": ("chainlit.utils", "chainlit.callbacks"),
 }
 """File -> the modules that it patches."""
 
@@ -73,10 +76,21 @@ def install(watch: Callable[[str, Callable[[str], None]], None], settings: Confi
     """Patch what is loaded, and what will be when it is: `watch(module, callback)` tells."""
     for file, modules in MODULES.items():
         for module in modules:
-            loaded = functools.partial(_loaded, file, settings)
-            watch(module, loaded)
+            callback = functools.partial(_loaded, file, settings)
+            watch(module, callback)
             if module in sys.modules:
-                loaded(module)
+                callback(module)
+
+
+def loaded(name: str) -> None:
+    """One of the modules has loaded, in a program that has loaded no SDK yet."""
+    from .. import config
+
+    settings = config.load()
+    if not settings.disabled:
+        for file, modules in MODULES.items():
+            if name in modules:
+                _loaded(file, settings, name)
 
 
 def _loaded(file: str, settings: Config, name: str) -> None:
