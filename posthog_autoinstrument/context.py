@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import guard, ids
+from . import guard, ids, lifetime
 from .wake import is_on
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,20 +56,43 @@ PRIVATE = Fields(privacy_mode=True)
 """How a setting is switched off."""
 
 
-@dataclass(eq=False, repr=False)
 class Context:
     """The fields in force inside a `posthog_context` block, inner ones already merged over outer ones."""
 
-    fields: Fields
-    outer: Context | None
-    scope: object
-    """The `posthog_context` that opened it."""
+    __slots__ = ("began", "fields", "outer", "request", "scope")
+
+    def __init__(self, fields: Fields, outer: Context | None, scope: object) -> None:
+        self.fields = fields
+        self.outer = outer
+        self.scope = scope
+        """The `posthog_context` that opened it."""
+        self.request: Ambient | None = None
+        """The web request around it."""
+        self.began: lifetime.Moment | None = None
+        """When a function began that the request had handed over, and that had to wait until after its end."""
+        if isinstance(scope, Ambient):
+            self.request = scope
+        elif outer is not None:
+            self.of_request(outer)
+
+    def copy(self, fields: Fields, outer: Context | None) -> Context:
+        """The same block, with other fields or inside another one."""
+        made = Context(fields, outer, self.scope)
+        made.of_request(self)
+        return made
+
+    def of_request(self, other: Context | None) -> None:
+        """Be of the web request of another block."""
+        self.request = other.request if other is not None else None
+        self.began = other.began if other is not None else None
 
 
 class Ambient:
     """The scope of a block that says less than any `posthog_context` and the posthog package do: a web request."""
 
     trace_id: str
+    ended: lifetime.Moment | None = None
+    is_private = False
 
     def fields(self) -> Fields:
         """What it says of a call that starts now. On the caller's thread."""
@@ -87,27 +110,54 @@ class Passing:
 
 def current() -> Context | None:
     """The innermost block in force here."""
-    inside = CONTEXT.get()
+    return _in_force(CONTEXT.get())
+
+
+def _in_force(inside: Context | None) -> Context | None:
     while inside is not None and isinstance(inside.scope, Passing) and not inside.scope.in_force():
         inside = inside.outer
+    if inside is not None and inside.request is not None:
+        ended = inside.began or inside.request.ended
+        if ended is not None and ended.is_past():
+            return _outliving(inside, inside.request)
     return inside
+
+
+def _outliving(inside: Context, request: Ambient) -> Context | None:
+    """What is left of a block when the web request around it is over: a span that is still open, with all that is
+    inside; else what the program named itself, in a trace of its own."""
+    blocks = []
+    found: Context | None = inside
+    while found is not None and found.scope is not request:
+        if getattr(found.scope, "over", True) is False:
+            return inside
+        blocks.append(found)
+        found = found.outer
+    rest = _in_force(found.outer) if found is not None else None
+    if request.is_private:  # the request's content may still be at work here
+        rest = Context(merge(PRIVATE, rest.fields if rest is not None else NOTHING), rest, None)
+    for block in reversed(blocks):
+        fields = copy(block.fields)
+        if fields.trace_id == request.trace_id:
+            around = rest.fields if rest is not None else NOTHING
+            fields.trace_id, fields.parent_id = around.trace_id, around.parent_id
+        rest = Context(fields if not request.is_private else merge(PRIVATE, fields), rest, block.scope)
+    return rest
 
 
 def carried() -> Context | None:
     """The same for another thread, in which it is in force whatever the library knows there."""
     inside = current()
     if inside is not None and isinstance(inside.scope, Passing):
-        return Context(inside.fields, inside.outer, None)
+        made = Context(inside.fields, inside.outer, None)
+        made.of_request(inside)
+        return made
     return inside
 
 
 def ambient(inside: Context | None) -> Ambient | None:
     """The web request around a block."""
-    while inside is not None:
-        if isinstance(inside.scope, Ambient):
-            return inside.scope
-        inside = inside.outer
-    return None
+    return inside.request if inside is not None else None
 
 
 def handed_on(inside: Context) -> Fields:
@@ -240,7 +290,7 @@ def close(scope: object) -> Context | None:
     if context is not None:
         rest = context.outer
         for inner in reversed(above):  # blocks that were opened later and are still open (two generators)
-            rest = Context(inner.fields, rest, inner.scope)
+            rest = inner.copy(inner.fields, rest)
         CONTEXT.set(rest)
     return context
 
@@ -359,7 +409,7 @@ def set_session(session_id: ids.Id | None) -> None:
     context = current()
     fields = copy(context.fields if context is not None else NOTHING)
     fields.session_id = session_id
-    CONTEXT.set(Context(fields, context.outer, context.scope) if context is not None else Context(fields, None, None))
+    CONTEXT.set(context.copy(fields, context.outer) if context is not None else Context(fields, None, None))
 
 
 def fields_of_overrides(overrides: Mapping[str, Any]) -> Fields:

@@ -102,6 +102,7 @@ class Span:
     output_state: str | None = None
     error: tuple[Any, ...] | None = None
     duration_s = 0.0
+    over = False
     left: object = None
     """The scope of its block when it is over."""
 
@@ -124,6 +125,7 @@ class Span:
         """What a library tells of it: `records.Span.facts`."""
         fields = context.merge(context.Fields(trace_id=self.trace_id, parent_id=self.id), inherited)
         self.opened = context.Context(fields, outer or inside, self)
+        self.opened.of_request(inside)  # one that is over may still stand in `outer`
         self.intent = Intent(None, self.opened)
         self.pid = os.getpid()
         self.started = perf_counter()
@@ -142,6 +144,7 @@ class Span:
 
     def end(self, error: BaseException | None, names_trace: bool, is_step: bool = True) -> None:
         """The span was left, by an exception or not. Not `is_step`: it is only what is said of the trace."""
+        self.over = True
         self.duration_s = perf_counter() - self.started
         self.let_go()
         to = recording()

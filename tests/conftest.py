@@ -41,6 +41,7 @@ WEB = frozenset(
         "test_services",
         "test_libraries",
         "test_examples",
+        "test_request_ends",
         "test_chat",
     )
 )

@@ -123,6 +123,14 @@ async def background(text: str, tasks: BackgroundTasks):
     tasks.add_task(ask, text)
     return PlainTextResponse("later")
 
+@app.get("/background-in-a-block/{text}")
+async def background_in_a_block(text: str, tasks: BackgroundTasks):
+    with posthog_context("of the block", properties={"part": text}), posthog_span("ordered") as span:
+        tasks.add_task(ask, text)
+        tasks.add_task(ask_async, f"{text} async")
+    tasks.add_task(ask_async, f"{text} outside")
+    return PlainTextResponse(span.id, background=tasks)
+
 @app.get("/task/{text}")
 async def task(text: str):
     async def later():
@@ -270,6 +278,15 @@ def test_the_block_of_a_synchronous_dependency_is_that_of_the_endpoint(uvicorn: 
     assert [event["properties"]["$ai_trace_id"] for event in ends[:2]] == traces
     after = [uvicorn.event(text) for text in ("its handler", "afterwards")]
     assert [event["distinct_id"] for event in after] == ["browser-user"] * 2
+
+
+def test_a_background_task_is_of_the_block_that_it_was_added_in(uvicorn: Site) -> None:
+    span = uvicorn.get("/background-in-a-block/added", HEADERS).body.decode()
+    events = [uvicorn.event(text) for text in ("added", "added async", "added outside")]
+    assert [event["distinct_id"] for event in events] == ["of the block"] * 2 + ["browser-user"]
+    assert [event["properties"].get("part") for event in events] == ["added"] * 2 + [None]
+    assert [event["properties"].get("$ai_parent_id") for event in events] == [span] * 2 + [None]
+    assert len({event["properties"]["$ai_trace_id"] for event in events}) == 1
 
 
 def test_routes_of_included_routers_and_mounted_apps(uvicorn: Site) -> None:

@@ -9,19 +9,26 @@ from typing import Any
 
 from .. import packing
 from ..context import CONTEXT, Context, Fields, carried, handed_on
+from ..lifetime import Moment
 
 
 class InThread:
     """A function for another thread of this process. The context is gone from that thread when it returns."""
 
-    __slots__ = ("context", "function")
+    __slots__ = ("_in_request", "context", "function")
 
     def __init__(self, function: Callable[..., Any], context: Context) -> None:
         self.function = function
         self.context = context
+        self._in_request = context.request is not None and context.request.ended is None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        token = CONTEXT.set(self.context)
+        context = self.context
+        if self._in_request and context.request is not None and context.request.ended is not None:
+            # The request handed it over, and it had to wait: it is what the request left behind.
+            context = context.copy(context.fields, context.outer)
+            context.began = Moment()
+        token = CONTEXT.set(context)
         try:
             return self.function(*args, **kwargs)
         finally:

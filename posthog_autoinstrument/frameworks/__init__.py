@@ -51,7 +51,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "wsgiref.handlers",
         "cheroot.wsgi",
     ),
-    "starlette": ("starlette.applications", "starlette.routing", "fastapi.routing"),
+    "starlette": ("starlette.applications", "starlette.background", "starlette.routing", "fastapi.routing"),
     "flask": ("flask.app",),
     "django": ("django.core.handlers.base", "django.core.handlers.wsgi", "django.core.handlers.asgi"),
     "aiohttp": ("aiohttp.web_protocol",),

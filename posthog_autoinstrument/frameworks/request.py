@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from .. import context, guard, hookloader, ids, jsonsafe
+from .. import context, guard, hookloader, ids, jsonsafe, lifetime
 from ..borders import carrier
 from ..context import CONTEXT, NOTHING, Context, Fields
 
@@ -94,6 +94,7 @@ class Request(context.Ambient):
     ask: Callable[[Any], str | None] | None = None
 
     def __init__(self, web: Web, asked: Asked | None) -> None:
+        self._presence = lifetime.begin()
         self.web = web
         self.trace_id = context.fresh_trace_id()
         self.carried = NOTHING
@@ -126,6 +127,7 @@ class Request(context.Ambient):
         if self.web.trust_baggage:
             self.carried = carrier.read(asked.get) or NOTHING
             self.trace_id = self.carried.trace_id or self.trace_id
+            self.is_private = bool(self.carried.privacy_mode)
         elif carrier.is_told(asked.get):
             guard.say_once(
                 "baggage",
@@ -217,7 +219,10 @@ class Request(context.Ambient):
         return distinct_id, session_id, {name: jsonsafe.dumps(value) for name, value in found.items() if value}
 
     def end(self) -> None:
-        """It is answered: nothing of the program's is held any longer. What was started in it may still call."""
+        """It is answered: nothing of the program's is held any longer. What was started in it may still call, and is in
+        its context for as long as `lifetime` says."""
+        if self.ended is None:
+            self.ended = lifetime.end(self._presence)
         if self._until_end:
             self._look()
         self.user_of = self.route_of = self.ask = self.host = None

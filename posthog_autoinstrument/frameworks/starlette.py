@@ -1,8 +1,8 @@
 """Starlette, and FastAPI, whose apps and routes are Starlette's: the route, and the user of its authentication.
 
 Starlette 0.27 to 1.10: `Route.handle(scope, ...)`; `scope["user"]` by `AuthenticationMiddleware`; `root_path` grows by
-what was mounted, and `app_root_path` is what it was. FastAPI 0.165 keeps the whole path of a route of an included
-router in `scope["fastapi"]["effective_route_context"]`.
+what was mounted, and `app_root_path` is what it was; `add_task` makes a `BackgroundTask`. FastAPI 0.165 keeps the whole
+path of a route of an included router in `scope["fastapi"]["effective_route_context"]`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard
+from ..context import CONTEXT, carried
 from . import asgi, patch
 from .request import Request, Web, current
+
+BLOCK = "_posthog_autoinstrument_block"
+"""On a background task: the block in which it was made."""
 
 
 def user_of(host: Any) -> str | None:
@@ -69,4 +73,37 @@ def _routing(module: ModuleType, web: Web) -> None:
             patch(cls, "handle", wrap)  # FastAPI's `APIRoute` has one of its own since it has effective routes
 
 
-HOOKS = {"starlette.applications": _app, "starlette.routing": _routing, "fastapi.routing": _routing}
+def _background(module: ModuleType, web: Web) -> None:
+    def wrap_init(init: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            init(self, *args, **kwargs)
+            inside = carried()
+            if inside is not None and not isinstance(inside.scope, Request):  # it runs inside its request anyway
+                self.__dict__[BLOCK] = inside
+
+        return __init__
+
+    def wrap_call(call: Callable[..., Any]) -> Callable[..., Any]:
+        async def __call__(self: Any) -> Any:
+            inside = self.__dict__.get(BLOCK)
+            if inside is None:
+                return await call(self)
+            before = CONTEXT.get()
+            CONTEXT.set(inside)
+            try:
+                return await call(self)
+            finally:
+                CONTEXT.set(before)
+
+        return __call__
+
+    patch(module.BackgroundTask, "__init__", wrap_init)
+    patch(module.BackgroundTask, "__call__", wrap_call)
+
+
+HOOKS = {
+    "starlette.applications": _app,
+    "starlette.background": _background,
+    "starlette.routing": _routing,
+    "fastapi.routing": _routing,
+}

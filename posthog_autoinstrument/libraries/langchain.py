@@ -70,7 +70,9 @@ class Model(context.Passing):
 
     def __init__(self, inside: context.Context) -> None:
         self.over = False
-        context.CONTEXT.set(context.Context(inside.fields, context.CONTEXT.get() or inside, self))
+        opened = context.Context(inside.fields, context.CONTEXT.get() or inside, self)
+        opened.of_request(inside)
+        context.CONTEXT.set(opened)
 
     def in_force(self) -> bool:
         return not self.over
