@@ -358,8 +358,13 @@ def deliver() -> None:
         guard.attempt("deliver events", _agent.close)
 
 
-def flush(timeout_s: float | None = None) -> bool:
-    """Wait until every call captured so far has been delivered; False when `timeout_s` seconds ran out first.
+def flush(timeout_s: float | None = 10.0) -> bool:
+    """Wait until every call captured so far has been delivered: to PostHog, or to the local store where that is the
+    destination. True only then.
+
+    False when `timeout_s` seconds ran out or cannot be enough (PostHog refuses the token, or asked for a longer pause),
+    when events were lost since the last `flush`, and when calls are left in the spool, from where they are sent later.
+    False at once inside `before_send`. None waits for as long as PostHog is tried, which may be for ever.
 
     For programs that are frozen or killed between jobs. Never raises; True where there is nothing to deliver.
     """

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from . import guard, threads
+from . import guard
+from .sleeper import Sleeper
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -36,25 +37,42 @@ RETRY_BUDGET_S = 900.0
 """How long one batch is retried. PostHog's deploys and brown-outs are minutes; the queue holds what comes meanwhile."""
 MAX_RETRY_AFTER_S = 3600.0
 """Longest pause that a server may ask for: a wrong one must not end all sending."""
+FIRST_PAUSE_S = 600.0
+"""After a refusal (401, 402, 403, quota). Whoever mends the token or raises the quota waits no longer than this."""
+NEXT_PAUSE_S = 3600.0
+"""After each further one: quotas begin anew by the month, and PostHog need not refuse us more often."""
+LOOK_S = 60.0
+"""A longer wait is interrupted so often, for what there is to do meanwhile."""
 SEND_TIMEOUT_S = 15.0
-EXIT_ATTEMPTS = 10
+EXIT_ATTEMPTS = 20
 _DICE = random.SystemRandom()
 """Not the numbers that a program gets which has called `random.seed`."""
 
 
 class Courier:
     """Delivers events to the sink that `choose_sink` gives at the first batch: only then is a token known that the
-    program sets in code. `shrink` cuts an event down to a number of bytes, or returns None.
+    program sets in code. `shrink` cuts an event down to a number of bytes, or returns None. All times are those of
+    `clock`, in seconds; `make_sleeper` makes what waits, once in each process.
     """
 
-    def __init__(self, choose_sink: Callable[[], Sink], shrink: Callable[[Event, int], Event | None]) -> None:
+    def __init__(
+        self,
+        choose_sink: Callable[[], Sink],
+        shrink: Callable[[Event, int], Event | None],
+        clock: Callable[[], float] = monotonic,
+        make_sleeper: Callable[[], Sleeper] = Sleeper,
+    ) -> None:
         self._choose_sink = choose_sink
         self._shrink = shrink
+        self.clock = clock
+        self._make_sleeper = make_sleeper
         self.sink: Sink | None = None
         self.own_ledger: Ledger | None = None
         """Where rows are, if nothing else is said: the outbox of this process."""
         self.while_waiting: Callable[[], None] | None = None
-        """Called between two attempts: an outage may be long."""
+        """Called between two attempts, and every minute of a long wait."""
+        self.waits_out_refusals = True
+        """Whether a refused batch is kept and tried again later. Not where somebody waits for the end of a command."""
         self.reset()
 
     def reset(self) -> None:
@@ -63,29 +81,39 @@ class Courier:
         self.delivered = 0
         self.possibly_resent = 0
         self.lost: dict[str, int] = {}
+        self.n_lost = 0
+        """How many events were lost so far, for whatever reason."""
         self._untold = 0
         self.given_up = 0
         """How many batches were not delivered and are not tried any longer."""
         self.refused = ""
-        """Why nothing is sent any longer."""
+        """Why nothing is sent any longer: there is nowhere to send it."""
+        self.paused = ""
+        """Why the destination takes nothing at the moment, though it answers."""
+        self._n_refusals = 0
+        """Since something was delivered."""
         self.stays = ""
         """Why events stay in the spool."""
         self.deadline: float | None = None
-        """Until when to try, by the monotonic clock."""
+        """Until when to try, by `clock`."""
         self._pause_until: float | None = None
-        """No attempt before this time by the monotonic clock: not of the next batch either."""
+        """No attempt before this time by `clock`: not of the next batch either."""
         self.why = ""
         """Why the last attempt that failed did."""
-        self._halt = threads.allocate_lock()  # released to end a wait between two attempts
-        self._halt.acquire()
+        self._sleeper = self._make_sleeper()
 
     def hurry(self) -> None:
         """The program is ending: try again now. From any thread."""
-        guard.quietly(self._halt.release)
+        self._sleeper.wake()
 
     def is_late(self) -> bool:
         """Whether the deadline is over."""
-        return self.deadline is not None and monotonic() >= self.deadline
+        return self.deadline is not None and self.clock() >= self.deadline
+
+    def next_attempt_s(self) -> float:
+        """How long nothing will be tried. From any thread."""
+        until = self._pause_until
+        return max(0.0, until - self.clock()) if until is not None else 0.0
 
     def choose(self) -> Sink:
         """The sink."""
@@ -134,10 +162,13 @@ class Courier:
                 return
             if paused:
                 attempt = 0  # the program is ending: once more, now
-            started = monotonic() if started is None else started
+            started = self.clock() if started is None else started
             outcome = sink.send(portion, self._timeout_s())
+            if outcome.kind != "paused":
+                self.paused = ""
             if outcome.kind == "delivered":
                 self.delivered += len(portion)
+                self._n_refusals = 0
                 self._done(portion)
                 return
             if outcome.kind == "refused":
@@ -145,6 +176,13 @@ class Courier:
                 guard.warn_once("refused", f"{outcome.detail}; no events are sent from now on")
                 self._give_up(portion, self.refused)
                 return
+            if outcome.kind == "paused":
+                self._take_refusal(outcome.detail or "refused")
+                if self.deadline is not None or not self.waits_out_refusals:
+                    self._give_up(portion, self.why)
+                    return
+                started, attempt = None, 0
+                continue
             if outcome.kind in ("too_large", "rejected") and len(portion) > 1:
                 half = len(portion) // 2
                 waiting.append(portion[half:])
@@ -168,35 +206,49 @@ class Courier:
             attempt += 1
             # Full jitter: those who failed together must not come back together.
             wait_s = _DICE.uniform(MIN_RETRY_S, min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)))
+            if self.deadline is not None:  # several attempts have room in what is left
+                wait_s = min(wait_s, max(MIN_RETRY_S, (self.deadline - self.clock()) / 4))
             if outcome.retry_after_s is not None:
                 wait_s = max(wait_s, min(MAX_RETRY_AFTER_S, outcome.retry_after_s))
             if guard.debug:
                 guard.say(f"{outcome.detail}; trying again in {wait_s:.1f} s")
-            self._pause_until = monotonic() + wait_s
+            self._pause_until = self.clock() + wait_s
             self.why = outcome.detail or "not delivered"
             # Counted as well: a host that stops the clock (freezegun) stops this one too.
             late = self.deadline is not None and attempt > EXIT_ATTEMPTS
-            if late or monotonic() - started > RETRY_BUDGET_S:
+            if late or self.clock() - started > RETRY_BUDGET_S:
                 self._give_up(portion, self.why)
                 return
+
+    def _take_refusal(self, detail: str) -> None:
+        """The destination takes nothing from us for now: begin a pause, and say so the first time."""
+        self.paused = self.why = detail
+        self._n_refusals += 1
+        self._pause_until = self.clock() + (FIRST_PAUSE_S if self._n_refusals == 1 else NEXT_PAUSE_S)
+        if self.deadline is None and self.waits_out_refusals:
+            detail += "; delivery pauses and is tried again in 10 minutes, then every hour"
+        guard.warn_once("refused", detail)
 
     def _pause(self) -> bool | None:
         """Wait for the next attempt. True where that was cut short because the program is ending; None where there is
         no time left for it."""
-        until, hurried = self._pause_until, self._halt.acquire(timeout=0)
-        if until is not None and not hurried:
-            if self.deadline is not None and until >= self.deadline:
+        until, hurried = self._pause_until, self._sleeper.sleep(0.0)
+        left_s = until - self.clock() if until is not None and not hurried else 0.0
+        while left_s > 0 and not hurried:
+            if self.deadline is not None and until is not None and until >= self.deadline:
                 return None
             if self.while_waiting is not None:
                 guard.attempt("do what there is to do while waiting", self.while_waiting)
-            hurried = self._halt.acquire(timeout=max(0.0, until - monotonic()))
+            step_s = min(left_s, LOOK_S)
+            hurried = self._sleeper.sleep(step_s)
+            left_s -= step_s  # counted: a host may stop the clock
         self._pause_until = None
         return hurried
 
     def _timeout_s(self) -> float:
         if self.deadline is None:
             return SEND_TIMEOUT_S
-        return max(0.1, min(SEND_TIMEOUT_S, self.deadline - monotonic()))
+        return max(0.1, min(SEND_TIMEOUT_S, self.deadline - self.clock()))
 
     def _done(self, portion: list[Event]) -> None:
         """These events need no more care: where they are in an outbox, they go out of it."""
@@ -218,6 +270,7 @@ class Courier:
     def lose(self, count: int, reason: str) -> None:
         """Count events that nobody will get."""
         self.lost[reason] = self.lost.get(reason, 0) + count
+        self.n_lost += count
         self._untold += count
 
     def take_untold(self) -> int:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from time import monotonic, perf_counter, sleep
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from . import context, forks, guard, threads
 from .courier import RETRY_BUDGET_S, SEND_TIMEOUT_S, Courier
+from .ownedlock import OwnedLock
 from .queue import Marker, Queue
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ RUSH = 500
 """With so many waiting there is no rest: on a busy machine it takes milliseconds, and the queue would fill."""
 LATER: Sequence[Event] = []
 """Stands for the event of a record that has to wait."""
+FLUSH_LOOK_S = 0.05
+"""How often `flush` looks whether waiting is of any use."""
 PAUSE_S = 0.1
 """Longest a fork waits for the idle thread to end. It takes 0.1 ms."""
 
@@ -108,7 +111,8 @@ class Flusher:
         self._durable = durable
         self._spool = durable.spool if durable is not None else None
         courier.own_ledger = self._spool
-        courier.while_waiting = self._spool.tidy if self._spool is not None else None
+        courier.while_waiting = self._while_waiting
+        self._clock = courier.clock
         self._fork_warning = forks.ForkWarning()
         self._reset()
 
@@ -118,23 +122,25 @@ class Flusher:
         self._latest: threads.Thread | None = None
         """The last thread that was started: it may have ended and not be gone yet."""
         self._starting = threads.allocate_lock()
-        self._pumping = threads.allocate_lock()
+        self._pumping = OwnedLock()
         self._exiting = False
         self._idle = False
         self._worked_s = 0.0
         """Since the last rest."""
         self._due: float | None = None
-        """When what was left in the queue is to be delivered, by the monotonic clock."""
+        """When what was left in the queue is to be delivered, by the courier's clock."""
         self._later_since: float | None = None
         """Since when no event could be made."""
         self._pausing = False
         self._batch: list[Event] = []
         self._batch_bytes = 0
         self._in_hand = 0
+        self._n_lost_told = 0
+        """How many losses `flush` has told of."""
         self._reported_at = 0.0
         self._orphan: Orphaned | None = None
         self._look_at = 0.0
-        """When to look for outboxes of dead processes next, by the monotonic clock."""
+        """When to look for outboxes of dead processes next, by the courier's clock."""
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's thread, locks and events."""
@@ -194,7 +200,7 @@ class Flusher:
         if self._thread is None and not late:
             self.start()
         if self._exiting and not late and not sys.is_finalizing():
-            self._pump_here(max(0.0, (self.courier.deadline or 0.0) - monotonic()))
+            self._pump_here(max(0.0, (self.courier.deadline or 0.0) - self._clock()))
 
     def _add_kept(self, durable: Durability, record: Sealable) -> None:
         """Commit the record to the spool and hand it over; where memory is full it waits on the disk only."""
@@ -241,26 +247,58 @@ class Flusher:
     def _worker_shuts_down(self, *_: object, **__: object) -> None:
         self._close()
 
-    def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait until everything added so far has been delivered or dropped; False when `timeout_s` ran out first."""
+    def flush(self, timeout_s: float | None) -> bool:
+        """Wait until everything added so far has been delivered; False when `timeout_s` seconds ran out first or cannot
+        be enough, and where something was lost since this was last asked. None: wait for as long as PostHog is tried.
+
+        False at once on the thread that delivers: in the user's `before_send`.
+        """
         if self._pid != os.getpid():
             self.after_fork_in_child()
-        if not len(self.queue) and not self._in_hand and not (self._spool is not None and self._spool.spilled):
-            return True
+        if self._pumping.is_mine():
+            return False
+        if self._thread is None and not self._is_busy() and not self._n_spilled():
+            self._count_dropped()
+            return self._is_whole(self.courier.n_lost)
         self.start()
-        if self._thread is None or not self._thread.is_alive():
-            return self._pump_here(SEND_TIMEOUT_S if timeout_s is None else timeout_s)
         marker = self.queue.mark()
-        reached = marker.reached.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
-        return reached and not (self._spool is not None and self._spool.spilled)
+        # Counted in steps, not by the clock: a test of the host's may stop that.
+        left_s = SEND_TIMEOUT_S if timeout_s is None else max(0.0, timeout_s)
+        while not marker.reached.acquire(timeout=min(left_s, FLUSH_LOOK_S)):
+            if self._thread is None or not self._thread.is_alive():
+                self._pump_here(left_s)
+                if not marker.reached.acquire(blocking=False):
+                    return False
+                break
+            if self.courier.paused or (timeout_s is not None and self.courier.next_attempt_s() > left_s):
+                return False
+            if timeout_s is not None:
+                left_s -= FLUSH_LOOK_S
+                if left_s <= 0:
+                    return False
+        return marker.n_lost is not None and self._is_whole(marker.n_lost) and not self._n_spilled()
+
+    def _is_busy(self) -> bool:
+        """Whether something was added that is not settled. The queue is looked at twice: a record goes from it into the
+        flusher's hand, and may come back."""
+        return bool(len(self.queue) or self._in_hand or len(self.queue))
+
+    def _n_spilled(self) -> int:
+        """How many calls of ours are on the disk only."""
+        return self._spool.spilled if self._spool is not None else 0
+
+    def _is_whole(self, n_lost: int) -> bool:
+        """Whether nothing was lost that `flush` has not told of; it has now."""
+        told, self._n_lost_told = self._n_lost_told, n_lost
+        return told == n_lost
 
     def close(self) -> None:
         """At exit: deliver what is waiting, for at most the exit timeout; say what could not be delivered."""
         if self._pid != os.getpid() or self._exiting:
             return
         self._exiting = True
-        self.courier.deadline = monotonic() + self._exit_timeout_s
-        if len(self.queue) or self._in_hand or self._held():
+        self.courier.deadline = self._clock() + self._exit_timeout_s
+        if self._is_busy() or self._held():
             self.courier.hurry()
             thread = self._thread
             if thread is not None and thread.is_alive():
@@ -273,18 +311,17 @@ class Flusher:
                 self._pump_here(self._exit_timeout_s)
         self._report(final=True)
 
-    def _pump_here(self, timeout_s: float) -> bool:
+    def _pump_here(self, timeout_s: float) -> None:
         """Deliver in the calling thread, where there is no flusher thread to do it."""
-        if not self._pumping.acquire(timeout=max(0.0, timeout_s)):
-            return False
+        if self._pumping.is_mine() or not self._pumping.acquire(max(0.0, timeout_s)):
+            return
         try:
             deadline = self.courier.deadline
-            self.courier.deadline = monotonic() + timeout_s if deadline is None else deadline
+            self.courier.deadline = self._clock() + timeout_s if deadline is None else deadline
             guard.attempt("deliver events", self._pump, whole=True)
             self.courier.deadline = deadline
         finally:
             self._pumping.release()
-        return not len(self.queue) and not self._in_hand
 
     # On the flusher's thread
 
@@ -318,37 +355,42 @@ class Flusher:
         """How long what is in the queue may wait."""
         if self._due is None:
             return self._flush_interval_s
-        return min(self._flush_interval_s, max(0.0, self._due - monotonic()))
+        return min(self._flush_interval_s, max(0.0, self._due - self._clock()))
 
     def _has_time(self) -> bool:
         """Whether nothing in the queue is due: it is empty, or what a full batch left can go on waiting."""
         waiting = len(self.queue)
         if not waiting or self._due is None:
             return not waiting
-        return waiting < self._flush_at and not self.queue.awaited and monotonic() < self._due
+        return waiting < self._flush_at and not self.queue.awaited and self._clock() < self._due
 
     def _pump(self, whole: bool = False) -> None:
         """Build and deliver until the queue is empty. Or, if it need not be the `whole` queue, until it holds less than
         another full batch: a program that calls without a pause would have each batch followed by a small one, and a
         request costs as much as ten events."""
-        began = monotonic()
+        began = self._clock()
         while True:
-            item = self.queue.take()
+            item = self.queue.first()
+            if item is None:
+                self._take_overdue()
+                self._send_batch()
+                return
             if isinstance(item, Marker):
+                self.queue.take()
                 try:
                     self._take_overdue()
                     self._send_batch()
                     self._ship_spooled()
                     if self._exiting:
                         self._ship_orphans()
+                    self._count_dropped()
+                    item.n_lost = self.courier.n_lost
                 finally:
                     item.reached.release()
-            elif item is None:
-                self._take_overdue()
-                self._send_batch()
-                return
             else:
+                # First: who looks from another thread sees it in one of the two at any moment.
                 self._in_hand += 1
+                self.queue.take()
                 size = item.size
                 if self._durable is not None and not item.sealed:  # ended in a finaliser
                     taken: list[Sealed] = []
@@ -361,11 +403,12 @@ class Flusher:
                     sleep(REST_S)
                     self._worked_s = 0.0
                 if not made:
-                    self._in_hand -= 1
                     if made is LATER and not self._has_waited_long():
                         self.queue.put_back(item)
+                        self._in_hand -= 1
                         self._send_batch()
                         return
+                    self._in_hand -= 1
                     if (made is None or made is LATER) and not item.sealed:  # else it is in the spool
                         self.courier.lose(1, "could not be made")
                     continue
@@ -380,7 +423,7 @@ class Flusher:
 
     def _has_waited_long(self) -> bool:
         """Whether no event could be made for longer than a batch would be tried to be sent."""
-        now = monotonic()
+        now = self._clock()
         self._later_since = now if self._later_since is None else self._later_since
         return now - self._later_since > RETRY_BUDGET_S
 
@@ -414,14 +457,14 @@ class Flusher:
         """Deliver what dead processes left, a batch at a time while nothing of our own is due."""
         if self._durable is None:
             return
-        if self._orphan is None and monotonic() < self._look_at:
+        if self._orphan is None and self._clock() < self._look_at:
             return
         while self._has_time() and not self.courier.refused and not self.courier.is_late():
             if self._orphan is None:
                 self.courier.choose()
                 self._orphan = self._durable.orphaned()
                 if self._orphan is None:
-                    self._look_at = monotonic() + LOOK_EVERY_S
+                    self._look_at = self._clock() + LOOK_EVERY_S
                     return
             before = self.courier.given_up
             more = self.ship_next(self._orphan)
@@ -429,7 +472,7 @@ class Flusher:
                 self._orphan.close()
                 self._orphan = None
             if self.courier.given_up != before:
-                self._look_at = monotonic() + LOOK_EVERY_S
+                self._look_at = self._clock() + LOOK_EVERY_S
                 return
 
     def ship_next(self, orphan: Orphaned) -> bool:
@@ -467,6 +510,12 @@ class Flusher:
             self._in_hand -= len(batch)
         self._report()
 
+    def _while_waiting(self) -> None:
+        """Between two attempts, and every minute of a long pause."""
+        if self._spool is not None:
+            self._spool.tidy()
+        self._report()
+
     def take_untold(self) -> int:
         """How many events were lost that no event has told of yet."""
         self._count_dropped()
@@ -479,7 +528,8 @@ class Flusher:
 
     def _report(self, final: bool = False) -> None:
         """Say what was lost, at most once a minute in a tree of processes, and at the end of the one that said it."""
-        if not final and (self.courier.refused or monotonic() - self._reported_at < REPORT_EVERY_S):
+        is_early = self._exiting or self.courier.refused or self._clock() - self._reported_at < REPORT_EVERY_S
+        if is_early and not final:
             return
         self._count_dropped()
         left = self.queue.waiting() + self._in_hand if final else 0
@@ -495,7 +545,7 @@ class Flusher:
             self.courier.lose(left, "not delivered before exit")
         lost = self.courier.lost
         if lost:
-            self._reported_at = monotonic()
+            self._reported_at = self._clock()
             reasons = ", ".join(f"{count}: {reason}" for reason, count in lost.items())
             total = sum(lost.values())
             line = f"{total} {'event was' if total == 1 else 'events were'} lost"

@@ -26,9 +26,12 @@ def cost(record: Sealable) -> int:
 
 
 class Marker:
-    """Travels through the queue behind what was added before it; `reached` is released when it comes out."""
+    """Travels through the queue behind what was added before it; `reached` is released when all of that is settled.
+
+    `n_lost` is how many events were lost by then, in the life of the process; None where that is not known."""
 
     def __init__(self) -> None:
+        self.n_lost: int | None = None
         self.reached = threads.allocate_lock()
         self.reached.acquire()
 
@@ -100,6 +103,13 @@ class Queue:
     def wait(self, timeout_s: float) -> None:
         """For the reader: sleep until woken, `timeout_s` seconds at most."""
         self._wake.acquire(timeout=timeout_s)
+
+    def first(self) -> Sealable | Marker | None:
+        """For the reader: what `take` will give. It stays."""
+        try:
+            return self._items[0]
+        except IndexError:
+            return None
 
     def take(self) -> Sealable | Marker | None:
         """For the reader: the oldest item, or None."""

@@ -15,14 +15,15 @@ from posthog_autoinstrument.outbox import RECORD, Kept
 from posthog_autoinstrument.queue import Queue
 from posthog_autoinstrument.records import Call, Identity, Sealed
 from posthog_autoinstrument.sinks import Event, Outcome
+from posthog_autoinstrument.sleeper import Sleeper
 from posthog_autoinstrument.spool import Spool
 
 OUTAGE_S = 600
 CALLS_A_SECOND = 50
 
 
-class World:
-    """The clock, PostHog and the program: waiting is what makes time pass and calls come."""
+class World(Sleeper):
+    """The clock, what waits, PostHog and the program: waiting is what makes time pass and calls come."""
 
     def __init__(
         self,
@@ -38,20 +39,17 @@ class World:
         self.n_called = 0
         self.taken: list[str] = []
         self.tries: list[float] = []
-        monkeypatch.setattr(flushers, "monotonic", lambda: self.now)
-        monkeypatch.setattr(courier, "monotonic", lambda: self.now)
         self.spool = spool
         self.flusher = flushers.Flusher(
             Queue(max_events, 1 << 30, 100),
             lambda record: self.event(record.seal()),
-            courier.Courier(lambda: self, lambda event, size: None),
+            courier.Courier(lambda: self, lambda event, size: None, lambda: self.now, lambda: self),
             100,
             2.0,
             3.0,
             lambda: None,
             durable=self if spool is not None else None,  # type: ignore[arg-type]
         )
-        monkeypatch.setattr(self.flusher.courier, "_halt", self)
         monkeypatch.setattr(self.flusher, "start", lambda: None)
         self.flusher._thread = self  # type: ignore[assignment]  # this test pumps by itself
 
@@ -70,8 +68,8 @@ class World:
 
     # The wait between two attempts
 
-    def acquire(self, timeout: float) -> bool:
-        self.live(timeout)
+    def sleep(self, seconds: float) -> bool:
+        self.live(seconds)
         return False
 
     def live(self, seconds: float) -> None:

@@ -153,9 +153,9 @@ def test_the_connection_is_used_again_and_netrc_and_cookies_are_not_sent(
         (200, "delivered"),
         (204, "delivered"),
         (400, "rejected"),
-        (401, "refused"),
-        (402, "refused"),
-        (403, "refused"),
+        (401, "paused"),
+        (402, "paused"),
+        (403, "paused"),
         (405, "retry"),
         (407, "retry"),
         (408, "retry"),
@@ -201,40 +201,86 @@ def test_a_senseless_retry_after_is_none(server: PostHogServer, sink: PostHogSin
     assert (outcome.kind, outcome.retry_after_s) == ("retry", None)
 
 
-def test_a_quota_is_told_though_the_status_is_200() -> None:
-    with Bare(200, body=b'{"status": 1, "quota_limited": ["llm_events"]}') as bare:
-        sink = PostHogSink(TOKEN, bare.url, library="x")
-        outcome = sink.send([event()], 5)
-        sink.close()
-    assert outcome.kind == "delivered"
-    assert "quota" in outcome.detail
+@pytest.mark.parametrize(
+    ("limited", "kind"),
+    [
+        (["llm_events"], "paused"),
+        (["recordings", "llm_events"], "paused"),
+        (["something new"], "paused"),
+        (True, "paused"),
+        (["recordings", "surveys"], "delivered"),
+        ([], "delivered"),
+        (None, "delivered"),
+    ],
+)
+def test_a_quota_is_told_though_the_status_is_200(
+    server: PostHogServer, sink: PostHogSink, limited: Any, kind: str
+) -> None:
+    server.fail_next(Fault(200, body={"status": 1, "quota_limited": limited}))
+    outcome = sink.send([event()], 5)
+    assert outcome.kind == kind
+    assert ("quota" in outcome.detail) == (kind == "paused")
+
+
+def paths(server: PostHogServer) -> list[str]:
+    return [request.path for request in server.requests]
 
 
 def test_a_host_without_ai_path_gets_the_other_one_for_good(server: PostHogServer, sink: PostHogSink) -> None:
     server.ai_path = False
-    assert sink.send([event(1)], 5).kind == "delivered"
+    assert [sink.send([event(1)], 5).kind for _ in range(3)] == ["retry", "retry", "delivered"]
     assert sink.send([event(2)], 5).kind == "delivered"
-    assert [request.path for request in server.requests] == [AI_PATH, ANALYTICS_PATH, ANALYTICS_PATH]
+    assert paths(server) == [AI_PATH, AI_PATH, AI_PATH, ANALYTICS_PATH, ANALYTICS_PATH]
     assert sink.max_event_bytes == ANALYTICS_MAX_EVENT_BYTES
+
+
+def test_a_404_for_a_moment_changes_no_path(server: PostHogServer, sink: PostHogSink) -> None:
+    for missing in (2, 1, 2):
+        server.fail_next(*[Fault(404)] * missing)
+        assert [sink.send([event()], 5).kind for _ in range(missing)] == ["retry"] * missing
+        assert sink.send([event()], 5).kind == "delivered"
+    assert set(paths(server)) == {AI_PATH}
+
+
+@pytest.mark.parametrize("ai_path", [True, False])
+def test_a_404_where_something_was_taken_is_an_accident(
+    server: PostHogServer, sink: PostHogSink, ai_path: bool
+) -> None:
+    server.ai_path = ai_path
+    while sink.send([event()], 5).kind != "delivered":
+        pass
+    path, before = paths(server)[-1], len(server.requests)
+    server.fail_next(*[Fault(404)] * 50)
+    assert {sink.send([event()], 5).kind for _ in range(50)} == {"retry"}
+    assert sink.send([event()], 5).kind == "delivered"
+    assert set(paths(server)[before:]) == {path}
+
+
+def test_somebody_on_the_way_who_answers_for_the_other_path_changes_nothing(
+    server: PostHogServer, sink: PostHogSink
+) -> None:
+    server.fail_next(Fault(404), Fault(404), Fault(404), Fault(502))
+    assert [sink.send([event()], 5).kind for _ in range(4)] == ["retry", "retry", "retry", "delivered"]
+    assert paths(server) == [AI_PATH, AI_PATH, AI_PATH, ANALYTICS_PATH, AI_PATH]
 
 
 def test_events_over_the_other_paths_limit_come_back(server: PostHogServer, sink: PostHogSink) -> None:
     server.ai_path = False
     big = event(text="x" * ANALYTICS_MAX_EVENT_BYTES)
     assert len(big.body) < sink.max_event_bytes
-    assert sink.send([big], 5).kind == "too_large"
+    assert [sink.send([big], 5).kind for _ in range(3)] == ["retry", "retry", "too_large"]
     assert sink.max_event_bytes == ANALYTICS_MAX_EVENT_BYTES
     assert sink.send([event()], 5).kind == "delivered"
 
 
-def test_a_host_that_is_no_posthog_is_refused() -> None:
+def test_a_host_that_is_no_posthog_is_asked_for_a_minute_and_then_now_and_then() -> None:
     with Bare(404) as bare:
         sink = PostHogSink(TOKEN, bare.url, library="x")
-        outcome = sink.send([event()], 5)
+        outcomes = [sink.send([event()], 5) for _ in range(11)]
         sink.close()
-    assert outcome.kind == "refused"
-    assert "127.0.0.1" in outcome.detail
-    assert [path for path, _, _ in bare.seen] == [AI_PATH, ANALYTICS_PATH]
+    assert [outcome.kind for outcome in outcomes] == ["retry"] * 9 + ["paused"] * 2
+    assert "127.0.0.1: there is no PostHog capture service" in outcomes[-1].detail
+    assert {path for path, _, _ in bare.seen} == {AI_PATH, ANALYTICS_PATH}
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

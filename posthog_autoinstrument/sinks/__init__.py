@@ -22,9 +22,10 @@ class Event(NamedTuple):
 class Outcome:
     """What became of one attempt to deliver a batch."""
 
-    kind: Literal["delivered", "retry", "too_large", "rejected", "refused"]
+    kind: Literal["delivered", "retry", "too_large", "rejected", "paused", "refused"]
     """delivered: taken. retry: not now, try the same bytes again. too_large: the batch or one event in it is over a
-    size limit. rejected: some event in it is malformed. refused: nothing will be taken from us (token, quota)."""
+    size limit. rejected: some event in it is malformed. paused: nothing is taken from us until somebody mends
+    it (token, quota, address): the same bytes again, much later. refused: there is nowhere to send to, for good."""
     detail: str = ""
     """For the log: status and what it means. Never content of an event."""
     retry_after_s: float | None = None

@@ -23,11 +23,17 @@ from . import Event, Outcome, http_session
 AI_PATH = "/i/v0/ai/batch/"
 ANALYTICS_PATH = "/batch/"
 """Served by every capture; a self-hosted one without AI mode answers 404 on `AI_PATH`."""
+MISSING_ATTEMPTS = 3
+"""So many 404 of `AI_PATH`, one behind the other, before `ANALYTICS_PATH` is tried: a proxy answers 404, too, for the
+moment in which there is nothing behind it."""
+ABSENT_ATTEMPTS = 10
+"""So many, and as many of the other path, before there is none at all: about a minute."""
 
 AI_MAX_EVENT_BYTES = 8 * 1024 * 1024 - 64 * 1024
 """capture's `ai_max_event_bytes` is 8 MiB of the event as it re-serialises it; 64 KiB for what it adds."""
 ANALYTICS_MAX_EVENT_BYTES = 900 * 1024
 """On `ANALYTICS_PATH` production refuses AI events over 960 KiB, with the whole request."""
+_MAX_EVENT_BYTES = {AI_PATH: AI_MAX_EVENT_BYTES, ANALYTICS_PATH: ANALYTICS_MAX_EVENT_BYTES}
 MAX_BATCH_BYTES = 5 * 1024 * 1024
 """Uncompressed. The service takes 20 MiB of compressed bytes; a smaller batch loses less when its fate is unknown."""
 
@@ -71,6 +77,10 @@ class PostHogSink:
         self.token = token
         self._user_agent = library if "/" in library else f"{library}/{__version__}"
         self._path = AI_PATH
+        self._is_served = False
+        """Whether something was ever taken: a 404 is an accident from then on."""
+        self._n_missing = 0
+        """404s, one behind the other."""
         self._session: Any = None
         self._session_pid = 0
         self._inherited: list[Any] = []
@@ -82,12 +92,20 @@ class PostHogSink:
             return Outcome("delivered")
         deadline = time.monotonic() + timeout_s
         outcome = self._send_to(self._path, events, timeout_s)
-        if outcome is None and self._path == AI_PATH:
-            # 404: nothing was taken, and nothing will be taken there later.
-            self._path = ANALYTICS_PATH
-            self.max_event_bytes = ANALYTICS_MAX_EVENT_BYTES
-            outcome = self._send_to(self._path, events, deadline - time.monotonic())
-        return outcome or Outcome("refused", f"404 from {self._shown_host()}: {_STATUS_MEANS[404]}")
+        if outcome is not None:
+            self._n_missing = 0
+            return outcome
+        self._n_missing += 1
+        if self._path == AI_PATH and not self._is_served and self._n_missing >= MISSING_ATTEMPTS:
+            outcome = self._send_to(ANALYTICS_PATH, events, deadline - time.monotonic())
+            if outcome is not None:
+                if outcome.kind != "retry":  # else it may be somebody on the way who answered
+                    self._path, self._n_missing = ANALYTICS_PATH, 0
+                    self.max_event_bytes = ANALYTICS_MAX_EVENT_BYTES
+                return outcome
+        detail = f"404 from {self._shown_host()}: {_STATUS_MEANS[404]}"
+        is_absent = not self._is_served and self._n_missing >= ABSENT_ATTEMPTS
+        return Outcome("paused" if is_absent else "retry", detail)
 
     def close(self) -> None:
         """Let connections go. Never raises."""
@@ -102,8 +120,8 @@ class PostHogSink:
     def _send_to(self, path: str, events: Sequence[Event], timeout_s: float) -> Outcome | None:
         """One attempt on one path; None for a 404."""
         largest = max(len(event.body) for event in events)
-        if largest > self.max_event_bytes:
-            return Outcome("too_large", f"an event of {largest} bytes; {self.max_event_bytes} are allowed")
+        if largest > _MAX_EVENT_BYTES[path]:
+            return Outcome("too_large", f"an event of {largest} bytes; {_MAX_EVENT_BYTES[path]} are allowed")
         body = self._body(events)
         try:
             requests = http_session.requests()
@@ -168,13 +186,17 @@ class PostHogSink:
             if body.lstrip()[:1] == b"<":  # the login page of a network, or a host that is something else
                 return Outcome("retry", f"{status} from {self._shown_host()}: a web page, not PostHog's answer")
             answer = quietly(lambda: json.loads(body or b"{}"))
-            over_quota = isinstance(answer, dict) and bool(answer.get("quota_limited"))
-            return Outcome("delivered", "over quota: PostHog drops these events" if over_quota else "")
+            self._is_served = True
+            if _drops_ours(answer.get("quota_limited") if isinstance(answer, dict) else None):
+                return Outcome(
+                    "paused", f"{status} from {self._shown_host()}: {_STATUS_MEANS[402]}, it drops the events"
+                )
+            return Outcome("delivered")
         if status == 404:
             return None
         detail = f"{status} from {self._shown_host()}: {_STATUS_MEANS.get(status, 'not now')}"
         if status in (401, 402, 403):
-            return Outcome("refused", detail)
+            return Outcome("paused", detail)
         if status == 413:
             return Outcome("too_large", detail)
         if status in (408, 429) or status >= 500:
@@ -221,6 +243,16 @@ def _suppress_opentelemetry() -> tuple[Any, Any] | None:
         if key is not None:
             context = module.set_value(key, True, context)
     return module.detach, module.attach(context)
+
+
+_QUOTAS_OF_OTHERS = frozenset(("exceptions", "feature_flags", "recordings", "surveys"))
+
+
+def _drops_ours(quota_limited: Any) -> bool:
+    """Whether PostHog has dropped our events, by the `quota_limited` of its answer: `llm_events` are ours, and what
+    nobody knows may be."""
+    named = quota_limited if isinstance(quota_limited, list) else [quota_limited] if quota_limited else []
+    return any(name not in _QUOTAS_OF_OTHERS for name in named)
 
 
 def _retry_after_s(header: str | None) -> float | None:

@@ -29,6 +29,8 @@ class Fault:
     """The connection is reset, there is no answer."""
     hang: bool = False
     """Nothing is answered until the server is closed."""
+    body: dict[str, Any] | str = ""
+    """Of the answer, as `{"status": "Ok", "quota_limited": ["llm_events"]}`."""
     recorded: bool = False
     """The events are taken all the same: the client cannot know."""
 
@@ -135,7 +137,9 @@ class PostHogServer:
         if fault is not None:
             events = events if fault.recorded else []
             hold = self._never if fault.hang else None
-            answer = Answer(fault.status, fault.headers, delay_s=fault.delay_s, reset=fault.reset, hold=hold)
+            answer = Answer(
+                fault.status, fault.headers, fault.body, delay_s=fault.delay_s, reset=fault.reset, hold=hold
+            )
         status = None if answer.reset or answer.hold else answer.status
         with self._changed:
             self.requests.append(CaptureRequest(request.path, request.headers, body, len(request.body), status))

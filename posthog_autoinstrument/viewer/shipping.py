@@ -5,7 +5,6 @@ What was taken is marked in the store, for each project, so a shipment that was 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -87,13 +86,15 @@ class Shipment:
     def cancel(self) -> None:
         """Have `run` return soon. From any thread."""
         self._cancelled = True
-        self._agent.courier.deadline = time.monotonic()
+        self._agent.courier.deadline = self._agent.courier.clock()
         self._agent.courier.hurry()
 
 
 def shipper(settings: Config) -> agents.Agent:
-    """An agent that patches nothing: its readers, its hook and its way of sending."""
-    return agents.Agent(replace(settings, spool=None, local=False, disabled=True))
+    """An agent that patches nothing: its readers, its hook and its way of sending. What refuses us ends it."""
+    made = agents.Agent(replace(settings, spool=None, local=False, disabled=True))
+    made.courier.waits_out_refusals = False
+    return made
 
 
 class _Rows:
