@@ -94,14 +94,16 @@ class PostHogSink:
         outcome = self._send_to(self._path, events, timeout_s)
         if outcome is not None:
             self._n_missing = 0
+            self.max_event_bytes = _MAX_EVENT_BYTES[self._path]
             return outcome
         self._n_missing += 1
         if self._path == AI_PATH and not self._is_served and self._n_missing >= MISSING_ATTEMPTS:
             outcome = self._send_to(ANALYTICS_PATH, events, deadline - time.monotonic())
             if outcome is not None:
-                if outcome.kind != "retry":  # else it may be somebody on the way who answered
+                is_there = max(len(event.body) for event in events) <= ANALYTICS_MAX_EVENT_BYTES
+                self.max_event_bytes = ANALYTICS_MAX_EVENT_BYTES
+                if is_there and outcome.kind != "retry":  # else it may be somebody on the way who answered
                     self._path, self._n_missing = ANALYTICS_PATH, 0
-                    self.max_event_bytes = ANALYTICS_MAX_EVENT_BYTES
                 return outcome
         detail = f"404 from {self._shown_host()}: {_STATUS_MEANS[404]}"
         is_absent = not self._is_served and self._n_missing >= ABSENT_ATTEMPTS
