@@ -26,7 +26,8 @@ FLOORS: dict[str, set[str]] = {
         "sockets", "conversations", "hooks", "borders", "frameworks", "libraries",
     },
     "delivery": {
-        "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "ownedlock", "sleeper", "sinks", "store",
+        "ownedlock", "sleeper",
+        "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store",
         "outbox", "spool", "facts", "retention", "schema", "marks", "ownership",
     },
     "roof": {
