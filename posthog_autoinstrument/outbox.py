@@ -17,8 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
-from . import forks, threads
-from .store import StoreError, explain, inherited, prepare
+from . import descriptors, forks, threads
+from .store import StoreError, explain, prepare
 
 RECORD = 0
 EVENT = 1
@@ -66,6 +66,8 @@ class Outbox:
         self._failed_at: float | None = None
         self._unchecked_pages = 0
         self._connection: sqlite3.Connection | None = None
+        self._log: list[descriptors.Descriptor] = []
+        self._descriptors: list[descriptors.Descriptor] = []
         with forks.STORE:  # SQLite's own locks: a child forked while a thread holds one hangs at its first use of them
             self._make(path, max_bytes, last)
 
@@ -94,6 +96,8 @@ class Outbox:
             made.execute("PRAGMA wal_autocheckpoint = 0")
             made.execute("PRAGMA journal_size_limit = 4194304")
             made.execute(f"PRAGMA max_page_count = {max(16, max_bytes // _PAGE_BYTES)}")
+            self._log = descriptors.of_files([f"{path}-wal"])
+            self._descriptors = [*self._log, *descriptors.of_files([path, f"{path}-shm"])]
         except (sqlite3.Error, StoreError, OSError) as error:
             if self._connection is not None:
                 self._connection.close()
@@ -120,7 +124,9 @@ class Outbox:
                 return None
             # Given once, whatever becomes of the row.
             self.last = number = self.last + 1
-            self._db.execute("INSERT INTO outbox VALUES (?, ?, ?, ?)", (number, kind, uuid, body))
+            if self._connection is None or (self._log and self._log[0].is_lost()):
+                raise self._not_open()
+            self._connection.execute("INSERT INTO outbox VALUES (?, ?, ?, ?)", (number, kind, uuid, body))
             note(number)
             self._unchecked_pages += 1 + len(body) // _PAGE_BYTES
             settled = True
@@ -156,9 +162,13 @@ class Outbox:
         self._lock.release()
 
     def abandon(self) -> None:
-        """In a forked child: let go without closing."""
-        inherited.append(self._connection)
+        """Let go without closing: in a forked child, and where the file is lost."""
+        descriptors.keep_open(self._connection)
         self._connection = None
+
+    def is_lost(self) -> bool:
+        """Whether the program has closed the file under SQLite's hands: it would write to files of the program's."""
+        return any(descriptor.is_lost() for descriptor in self._descriptors)
 
     # On the flusher's thread
 
@@ -194,6 +204,8 @@ class Outbox:
         """Let the file go. Never raises; closing twice is fine."""
         try:
             with self._alone():
+                if self.is_lost():
+                    self.abandon()
                 connection, self._connection = self._connection, None
                 if connection is not None:
                     connection.close()
@@ -202,9 +214,14 @@ class Outbox:
 
     @property
     def _db(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise StoreError(f"{self.path} is not open in this process")
+        if self._connection is None or self.is_lost():
+            raise self._not_open()
         return self._connection
+
+    def _not_open(self) -> StoreError:
+        if self._connection is None:
+            return StoreError(f"{self.path} is not open in this process")
+        return StoreError(f"{self.path} was closed by the program", lost=True)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -238,6 +255,8 @@ class Outbox:
 
     def _checkpoint(self) -> None:
         """Copy the log back into the file: with a connection of its own, so that nobody waits for the disk."""
+        if self.is_lost():  # what SQLite knows of the file it shares between connections
+            return
         try:
             with forks.STORE:
                 other = sqlite3.connect(self.path, timeout=0, isolation_level=None)

@@ -47,11 +47,13 @@ class PrivateModules:
         self._absent = absent
         self._is_installed = is_installed
         self._own: dict[str, bool] = {}
-        self.modules: dict[str, ModuleType] = {}
+        self.modules: dict[str, ModuleType] = _Modules()
         """By the names that the files import them by. Their `sys.modules`: `requests.packages` writes there."""
+        self._finders: list[Any] = []
+        """Their `sys.meta_path`: the `six` inside urllib3 1.26 has a finder."""
         self._builtins = {**vars(builtins), "__import__": self._import}
         self.stand_ins: dict[str, ModuleType] = {
-            "sys": stand_in(sys, modules=self.modules),
+            "sys": stand_in(sys, modules=self.modules, meta_path=self._finders),
             "importlib": stand_in(importlib, import_module=self._import_module),
             **(stand_ins or {}),
         }
@@ -68,6 +70,12 @@ class PrivateModules:
             return self.modules[name]
 
     def _execute(self, name: str, package: ModuleType | None) -> None:
+        for finder in self._finders:
+            spec = finder.find_spec(PREFIX + name, None)
+            module = spec.loader.create_module(spec) if spec is not None else None
+            if module is not None:  # another name for a module that there is
+                self.modules[name] = module
+                return
         spec = self._spec_of(name, package)
         if spec is None or (package is not None and isinstance(spec.loader, ExtensionFileLoader)):
             # C code imports by name, past our `__import__` (wrapt 2.5: `_wrappers.c` imports wrapt). Each that we know
@@ -141,6 +149,13 @@ class PrivateModules:
 
     def _import_module(self, name: str, package: str | None = None) -> Any:
         return self._import(name, None, None, ("",), 0)
+
+
+class _Modules(dict[str, ModuleType]):
+    """The copies, and where there is none the program's module."""
+
+    def __missing__(self, name: str) -> ModuleType:
+        return sys.modules[name]
 
 
 def stand_in(module: ModuleType, **instead: Any) -> ModuleType:

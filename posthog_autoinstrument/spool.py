@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from . import guard, ownership, threads
+from . import descriptors, guard, ownership, threads
 from .outbox import Kept, Outbox, delete, is_recent
 from .store import StoreError
 
@@ -58,6 +58,7 @@ class _Claim:
         except (OSError, StoreError):
             os.close(self._file)
             raise
+        self._descriptor = descriptors.of(self._file)
 
     def release(self, gone: bool) -> None:
         """Let it go; `gone`: the outbox was deleted, and its lock goes too."""
@@ -66,7 +67,8 @@ class _Claim:
             return
         if gone:
             guard.quietly(os.unlink, lock_path(self.path))
-        os.close(file)
+        if self._descriptor is None or not self._descriptor.is_lost():
+            os.close(file)
 
 
 def lock_path(path: Path) -> Path:
@@ -174,7 +176,7 @@ class Spool:
             return outbox.add(kind, uuid, body, note) if outbox is not None else None
         except (StoreError, OSError) as error:
             self._cannot(error)
-            return None
+            return self.keep(kind, uuid, body, numbers) if isinstance(error, StoreError) and error.lost else None
 
     def spill(self, numbers: Sequence[int]) -> None:
         """These rows are not in memory any longer: they are read from the disk later."""
@@ -238,21 +240,38 @@ class Spool:
             raise StoreError(problem)
 
     def _cannot(self, error: Exception) -> None:
+        if isinstance(error, StoreError) and error.lost:
+            self._leave_lost()
+            return
         said = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {error}"
         guard.warn_once("spool", f"{said}; calls wait in memory instead")
         if isinstance(error, StoreError) and error.damaged and self._outbox is not None:
             # Ours, broken under our hands. What is in it is kept aside; a new one is begun.
             broken, self._outbox = self._outbox, None
-            self._last = broken.last  # its rows are in memory still: their numbers must not be given again
             broken.close()
             put_aside(broken.path)
-            if self._claim is not None:
-                self._claim.release(gone=True)
-                self._claim = None
-            self._live.clear()
-            self._delivered.clear()
-            self._spills.clear()
-            self._spilled = 0
+            self._forget(broken, gone=True)
+
+    def _leave_lost(self) -> None:
+        """The program has closed our outbox: the next call begins a new one. Rows that are on the disk only stay there,
+        for another process."""
+        lost, self._outbox = self._outbox, None
+        if lost is not None:
+            lost.abandon()
+            self._refused.add(lost.path)
+            if not self.spilled:
+                delete(lost.path)
+            self._forget(lost, gone=not self.spilled)
+
+    def _forget(self, outbox: Outbox, gone: bool) -> None:
+        self._last = outbox.last  # its rows are in memory still: their numbers must not be given again
+        if self._claim is not None:
+            self._claim.release(gone)
+            self._claim = None
+        self._live.clear()
+        self._delivered.clear()
+        self._spills.clear()
+        self._spilled = 0
 
     # On the flusher's thread
 

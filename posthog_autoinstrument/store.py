@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import forks, ownership
+from . import descriptors, forks, ownership
 from .schema import ADD_EVENT, ADD_FACTS, APPLICATION_ID, MIGRATIONS, facts_of
 from .schema import WORDS_BLOCK as WORDS_BLOCK
 from .schema import Row as Row
@@ -38,12 +38,13 @@ _TRANSIENT = ("locked", "busy", "full", "disk i/o error", "interrupted")
 
 class StoreError(Exception):
     """The store cannot be used; the message names the file and says why. `transient`: it may work
-    later. `damaged`: what is in the file is not (only) ours any more."""
+    later. `damaged`: what is in the file is not (only) ours any more. `lost`: the program has closed it."""
 
-    def __init__(self, message: str, transient: bool = False, damaged: bool = False) -> None:
+    def __init__(self, message: str, transient: bool = False, damaged: bool = False, lost: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
         self.damaged = damaged
+        self.lost = lost
 
 
 # --- the store ---
@@ -85,8 +86,8 @@ class Store:
         gate, self._gate = self._gate, None
         connection, self._connection = self._connection, None
         if self._pid != os.getpid():
-            # Not even closed in a forked child, see above; the list of nobody keeps it from being collected.
-            inherited.append(connection)
+            # Not even closed in a forked child, see above.
+            descriptors.keep_open(connection)
             return
         try:
             if connection is not None:
@@ -327,10 +328,6 @@ def explain(path: Path, error: Exception) -> StoreError:
     if "not a database" in words or "malformed" in words:
         return StoreError(f"{path} is not a (sound) SQLite database: move it away or choose another file", damaged=True)
     return StoreError(f"cannot use {path}: {words}", any(word in words.lower() for word in _TRANSIENT))
-
-
-inherited: list[object] = []
-"""Connections of a parent process, kept from being closed in this one."""
 
 
 class _Immediate:

@@ -19,7 +19,7 @@ FLOORS: dict[str, set[str]] = {
         "lifetime",
         "__init__", "guard", "config", "context", "ids", "jsonsafe", "secretnames", "forks", "records", "generation",
         "reading", "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson",
-        "process_tree", "wake", "hookloader", "misspellings", "dependencies", "private_modules",
+        "process_tree", "wake", "hookloader", "misspellings", "dependencies", "private_modules", "descriptors",
     },
     "host": {
         "calls", "sealing", "recording", "spans", "remarks", "elsewhere", "sites", "wire", "streams", "usage",

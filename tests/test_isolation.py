@@ -240,7 +240,7 @@ def span(name):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX descriptors")
-@pytest.mark.parametrize("spool", [False])
+@pytest.mark.parametrize("spool", [False, True])
 def test_a_program_that_closes_all_descriptors_keeps_the_files_that_it_opens_then(run_program, tmp_path, spool):
     """As daemons do. What is opened next gets the numbers that our connection had."""
     ran = run_program(

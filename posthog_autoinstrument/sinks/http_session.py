@@ -10,14 +10,13 @@ from __future__ import annotations
 import importlib
 import io
 import logging
-import os
 import sys
 import time
 import warnings
 from types import ModuleType
 from typing import Any
 
-from .. import dependencies, forks, threads
+from .. import dependencies, descriptors, forks, threads
 from ..guard import quietly
 from ..private_modules import PrivateModules, stand_in
 
@@ -146,17 +145,16 @@ def _use_own_connections(manager: Any, response_class: type) -> None:
 def _own_pool(pool: Any, own_response_class: type) -> type:
     class Connection(pool.ConnectionCls):  # type: ignore[misc]
         response_class = own_response_class
-        _opened: tuple[int, int, int] | None = None
+        _opened: descriptors.Descriptor | None = None
 
         def connect(self) -> Any:
             self._opened = None
             super().connect()
-            self._opened = _descriptor(self.sock)
+            self._opened = descriptors.of(self.sock.fileno())
 
         def is_lost(self) -> bool:
             """Whether the program has closed the descriptor of the socket: the number may be a file of its own now."""
-            sock = getattr(self, "sock", None)
-            return sock is not None and self._opened is not None and _descriptor(sock) != self._opened
+            return getattr(self, "sock", None) is not None and self._opened is not None and self._opened.is_lost()
 
         def close(self) -> None:
             if self.is_lost():
@@ -177,17 +175,6 @@ def _own_pool(pool: Any, own_response_class: type) -> type:
             return connection
 
     return Pool
-
-
-def _descriptor(sock: Any) -> tuple[int, int, int] | None:
-    """What the descriptor of a socket is open for. A program that closes all descriptors (`os.closerange`, when it
-    becomes a daemon) closes ours too, and what it opens next gets their numbers."""
-    try:
-        number = sock.fileno()
-        found = os.fstat(number)
-    except (OSError, ValueError):
-        return None
-    return number, found.st_dev, found.st_ino
 
 
 def _bounded_response(base: Any) -> type:
