@@ -61,9 +61,11 @@ class PrivateModules:
     def load(self, name: str) -> ModuleType:
         """The copy of a module. Raises what executing it raises."""
         with forks.IMPORTS:
+            if name in self.modules:
+                return self.modules[name]
             parent, _, last = name.rpartition(".")
             package = self.load(parent) if parent else None
-            if name not in self.modules:
+            if name not in self.modules:  # the parent imports it
                 self._execute(name, package)
                 if package is not None:
                     setattr(package, last, self.modules[name])

@@ -36,7 +36,7 @@ BASICS = {"1.0": ("openai==1.0.0", "httpx<0.28")}
 TOOLS = ("pytest>=8.0", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "pytest-rerunfailures>=14")
 """What these need. openai 1.0 keeps anyio at 3, which the other tests are too new for."""
 PYTHON = ("3.10", "3.11", "3.12", "3.13")
-WRAPT = {"oldest": ("wrapt==1.16.0", "requests==2.31.0"), "newest": ("wrapt", "requests")}
+WRAPT = {"oldest": ("wrapt==1.16.0", "requests==2.31.0", "urllib3==1.26.20"), "newest": ("wrapt", "requests")}
 
 _CAPTURE = [
     "test_capture.py",
