@@ -23,6 +23,7 @@ from . import (
     guard,
     hooks,
     libraries,
+    project,
     providers,
     recording,
     threads,
@@ -47,6 +48,10 @@ class Agent:
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self._watches_requests = False
+        self._drops = False
+        """Events are not made: nobody has said where they go, or capture was switched off."""
+        self._project: project.Project | None = None
+        """The project that events go to, since that was chosen."""
         self._closing = 0
         """The thread that delivers at exit."""
         self._ends_by = 0
@@ -70,12 +75,7 @@ class Agent:
             self.durable,
         )
         emit = self.flusher.add if self.durable is None else self._add
-        defaults = context.Fields(
-            distinct_id=settings.distinct_id,
-            properties=context.serialised(settings.properties),
-            groups=context.serialised(settings.groups),
-            privacy_mode=settings.privacy_mode,
-        )
+        defaults = self._defaults()
         self.recorder = recording.Recorder(emit, defaults, active=not settings.disabled)
         self.calls = [
             calls.Calls(
@@ -96,6 +96,14 @@ class Agent:
             )
             for made in self.calls
         ]
+
+    def _defaults(self) -> context.Fields:
+        return context.Fields(
+            distinct_id=self.config.distinct_id,
+            properties=context.serialised(self.config.properties),
+            groups=context.serialised(self.config.groups),
+            privacy_mode=self.config.privacy_mode,
+        )
 
     def install(self) -> None:
         """Patch what is loaded, and what will be when it is."""
@@ -154,6 +162,60 @@ class Agent:
         if active:
             self._watch_requests()
 
+    def wait_for_project(self) -> None:
+        """Capture nothing as long as nobody says where events go; each call looks again."""
+        self.set_active(False)
+        self.recorder.awaken = self._project_is_known
+        for made in self.calls:
+            made.awaken = self._project_is_known
+
+    def waits_for_project(self) -> bool:
+        """Whether its first events had nowhere to go."""
+        return self._drops
+
+    @guard.guarded("look for a token", False)
+    def _project_is_known(self) -> bool:
+        """A call is made in a process that waits for a project: whether there is one by now. On the host's thread."""
+        if project.find(self.config) is None:
+            guard.warn_once(
+                "no project",
+                "nothing is captured: POSTHOG_PROJECT_TOKEN is not set (POSTHOG_AUTOINSTRUMENT_LOCAL=1 keeps events on "
+                "this machine)",
+            )
+            return False
+        self._drops = False
+        self.courier.sink = None  # chosen anew
+        self.set_active(True)
+        return True
+
+    def take_arguments(self, token: str | None, host: str | None) -> None:
+        """Take over what the program gives in code."""
+        for line in config.take_arguments(self.config, token=token, host=host):
+            guard.warn_once(line, line)
+        if token is not None or host is not None:
+            self._notice_late_project()
+
+    def _notice_late_project(self) -> None:
+        """Say so where the program sets another project than the one that its events go to already."""
+        sink = self.courier.sink
+        if sink is None or self._drops or self.config.local:
+            return
+        found = project.find(self.config)
+        if found is None or found == self._project:
+            return
+        if self._project is not None:
+            line = (
+                f"another PostHog project was set when events had gone to {self._project.host} already; they still do"
+            )
+        elif getattr(sink, "path", None) is not None:
+            line = (
+                "a PostHog token was set when events had gone to the local store already; all of this process do "
+                "(posthog-instrument send takes them to PostHog). Set it before the first call"
+            )
+        else:
+            line = "a PostHog token was set too late: set it before the first call"
+        guard.say_once("late project", line)
+
     # On the flusher's thread
 
     @property
@@ -175,19 +237,40 @@ class Agent:
         return self._maker
 
     def _build(self, record: Sealable) -> Event | None:
-        return self.maker.build(record)
+        return None if self._drops else self.maker.build(record)
 
     def _overdue(self, final: bool) -> list[Event]:
+        self._notice_late_project()
         return self._maker.overdue(final) if self._maker is not None else []
 
     def choose_sink(self) -> Sink:
         """Where this process's events go. Asked at the first flush, when a token set in code is known."""
         with forks.IMPORTS:
             from . import destination
+        self._reread_settings()
         sink = destination.choose(self.config)
+        if isinstance(sink, destination.NoProject) and self.durable is None:
+            self._drops = True
+            self.wait_for_project()
+            self._project_is_known()
+        self._project = project.find(self.config) if hasattr(sink, "token") else None
         if self.durable is not None:
             self.durable.go_to(*destination.names(sink))
         return sink
+
+    def _reread_settings(self) -> None:
+        """What the program has set since the start counts, too: many call `load_dotenv()` after their imports."""
+        for line in config.reread(self.config):
+            guard.say_once(line, line)
+        self.recorder.defaults = defaults = self._defaults()
+        for made in self.calls:
+            made.defaults = defaults
+        context.private = context.private or self.config.privacy_mode
+        if self.config.disabled:
+            self._drops = True
+            self.set_active(False)
+        if self.durable is not None and self.config.before_send is not None:
+            self.durable.spool.state(hooked="1")
 
     def _take_untold(self) -> int:
         return self.flusher.take_untold()
@@ -215,6 +298,7 @@ class Agent:
         for made in self.calls:
             guard.attempt("end open streams", made.finish_streams)
         guard.attempt("deliver events at exit", self.flusher.close)
+        guard.attempt("look for a late token", self._notice_late_project)
         if self._maker is not None:
             guard.attempt("ask about before_send", self._maker.note_nothing_returned)
         if self.config.summary and guard.owner == os.getpid():
@@ -308,8 +392,8 @@ def start(explicit: bool = False) -> Agent:
                 guard.tree = config.process_tree_of(wake.finder().tree)
             made = Agent(settings)
             # Woken by PYTHONPATH alone, nobody said where events should go: capture nothing.
-            if not (explicit or settings.launched or settings.local or settings.token):
-                made.set_active(False)
+            if not (explicit or settings.launched or settings.local or settings.token or settings.disabled):
+                made.wait_for_project()
             made.install()
             _agent = made
             # `import openai` alone opens none; the public names that do install them as well.
@@ -324,7 +408,7 @@ def start(explicit: bool = False) -> Agent:
             if not settings.launched:  # the launcher has said them already
                 for problem in settings.problems:
                     guard.say_once(problem, problem)
-        elif explicit and not _agent.config.disabled:
+        elif explicit and not _agent.config.disabled and not _agent.waits_for_project():
             _agent.set_active(True)
         return _agent
 
@@ -338,13 +422,17 @@ def _start_woken() -> None:
 recording.start = _start_woken
 
 
-def instrument() -> None:
+def instrument(token: str | None = None, host: str | None = None) -> None:
     """Instrument this process by hand, where the launcher cannot. Before or after `import openai`; idempotent.
 
-    Also for clients that exist already. Never raises. Settings come from the environment as under the launcher;
-    without a token, in the environment or set in code on the `posthog` module, events are dropped.
+    Also for clients that exist already. Never raises. `token` and `host` are those of the PostHog project, as in
+    POSTHOG_PROJECT_TOKEN and POSTHOG_HOST, before which they come; one that is not accepted is named on standard error.
+    All other settings come from the environment as under the launcher. Without a token, here, in the environment or set
+    in code on the `posthog` module, nothing is captured.
     """
-    guard.attempt("start", start, True)
+    made = guard.attempt("start", start, True)
+    if made is not None and (token is not None or host is not None):
+        guard.attempt("take the project", made.take_arguments, token, host)
 
 
 def terminate(number: int) -> bool:

@@ -343,6 +343,10 @@ def _size_of(file: Any) -> int | None:
     return os.fstat(file.fileno()).st_size  # the transport has asked for it as well
 
 
+def _stays_off() -> bool:
+    return False
+
+
 class Calls:
     """Opens calls of one provider. Made by the agent; shared by its call sites and its wire."""
 
@@ -361,6 +365,8 @@ class Calls:
         self.expect = expect
         """Says that a call will end later, maybe in a finaliser, where no thread can be started for it."""
         self.active = active
+        self.awaken: Callable[[], bool] = _stays_off
+        """Asked for each call while nothing is captured: whether it is from now on."""
         """False: nothing is captured, but `posthog_*` arguments are still taken out of calls."""
         self.defaults = defaults
         """What is said of every call of the process."""
@@ -401,7 +407,7 @@ class Calls:
         self, resource: Any, endpoint: Endpoint, overrides: Mapping[str, Any] | None, model: Any
     ) -> OpenCall | None:
         """Open a call at its call site. None: nothing is captured here."""
-        if not self.active:
+        if not self.active and not self.awaken():
             return None
         pending = CLAIM.get()
         if pending is SUPPRESSED:
@@ -431,7 +437,7 @@ class Calls:
     def claim(self, client: Any, options: Any) -> OpenCall | None:
         """The call that this request belongs to: the one its call site opened, or a new one. None: not captured."""
         pending = CLAIM.get()
-        if pending is SUPPRESSED or not self.active:
+        if pending is SUPPRESSED or not (self.active or self.awaken()):
             return None
         endpoint = self._by_path.get((options.method, options.url)) or self._endpoint_of(options.method, options.url)
         # Another endpoint: a request that the program makes inside its call, from a generator given as `messages`.

@@ -587,7 +587,9 @@ class Config:
     raise_errors: bool = False
 
     host_given: bool = False
-    """The host was set in the environment, not defaulted."""
+    """The host was set, not defaulted."""
+    fixed: frozenset[str] = frozenset()
+    """Settings that the program gave in code."""
     launched: bool = False
     """This process was started by `posthog-instrument`, directly or as a descendant."""
     main_process: bool = True
@@ -701,9 +703,8 @@ def _hides(setting: Setting, text: str) -> bool:
         return True
 
 
-def load(environ: Mapping[str, str] | None = None) -> Config:
-    """Read every setting from `environ` (default: the process's own). Also sets how `guard` behaves."""
-    environ = os.environ if environ is None else environ
+def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings that `environ` names, and a line for each value that was not accepted."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for setting in SETTINGS:
@@ -720,7 +721,13 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
                 if setting.refused is not None:
                     values[setting.field] = setting.refused
                     break
-    problems += _of_unknown_names(environ, values)
+    return values, problems + _of_unknown_names(environ, values)
+
+
+def load(environ: Mapping[str, str] | None = None) -> Config:
+    """Read every setting from `environ` (default: the process's own). Also sets how `guard` behaves."""
+    environ = os.environ if environ is None else environ
+    values, problems = _read(environ)
     launched = environ.get(LAUNCHED, "")
     config = Config(
         **values,
@@ -734,6 +741,75 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     guard.owner = os.getpid() if config.main_process else 0
     guard.tree = process_tree_of(launched or process_tree.label(), environ)
     return config
+
+
+_ONLY_AT_THE_START = frozenset(
+    (
+        "spool", "spool_max_bytes", "library_spans", "otel_trace_id", "propagate", "propagate_hosts", "trust_baggage",
+        "tracing_headers", "user", "stream_usage", "stream_usage_hosts", "flush_at", "flush_interval_s",
+        "exit_timeout_s", "sigterm", "queue_max_events", "queue_max_bytes", "debug", "raise_errors",
+    )
+)  # fmt: skip
+"""What is used before the first event is made."""
+
+
+def reread(config: Config) -> list[str]:
+    """Take over into `config` what the environment says by now: `load_dotenv()` stands after the imports in many
+    programs. Returns a line for each value that is not accepted, and for each setting that comes too late.
+
+    What was set before and is not any longer stays, and so does what hides something.
+    """
+    values, problems = _read(os.environ)
+    lines = [problem for problem in problems if problem not in config.problems]
+    for setting in SETTINGS:
+        name = setting.field
+        if name not in values or name in config.fixed or values[name] == getattr(config, name):
+            continue
+        if name in _ONLY_AT_THE_START:
+            lines.append(f"{setting.variable} was set when it was too late for it; set it before the program starts")
+        elif not (getattr(config, name) is True and name in ("privacy_mode", "disabled")):
+            setattr(config, name, values[name])
+            config.host_given = config.host_given or name == "host"
+    return lines
+
+
+def token_and_host(config: Config) -> tuple[str | None, str | None]:
+    """The project's token and the host, as they are set now; None for what is not set."""
+    found: list[Any] = []
+    for setting in SETTINGS[:2]:
+        value = None
+        for variable in (setting.variable, *setting.aliases) if setting.field not in config.fixed else ():
+            text = os.environ.get(variable, "")
+            if value is None and text.strip():
+                try:
+                    value = setting.parse(text)
+                except ValueError:
+                    pass
+        found.append(value)
+    return found[0] or config.token, found[1] or (config.host if config.host_given else None)
+
+
+def take_arguments(config: Config, **given: object) -> list[str]:
+    """Take over settings that the program gives in code, in place of what the environment says. Returns a line for each
+    that is not accepted."""
+    lines = []
+    for setting in SETTINGS:
+        value = given.get(setting.field)
+        if value is None:
+            continue
+        try:
+            if not isinstance(value, str):
+                raise ValueError
+            setattr(config, setting.field, setting.parse(value))
+        except ValueError:
+            shown = type(value).__name__
+            if isinstance(value, str):
+                shown = mask(value) if setting.secret else repr(_without_login(value)[:80])
+            lines.append(f"instrument({setting.field}={shown}) is not accepted (wanted: {setting.accepts})")
+            continue
+        config.fixed |= {setting.field}
+        config.host_given = config.host_given or setting.field == "host"
+    return lines
 
 
 def process_tree_of(label: str, environ: Mapping[str, str] | None = None) -> process_tree.ProcessTree:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from urllib.parse import urlsplit
 
-from . import __version__, event, facts, forks, guard, mend, quickjson, redact
-from .config import Config, parse_host
+from . import __version__, event, facts, forks, guard, mend, project, quickjson, redact
+from .config import Config
 from .sinks import Event, Outcome, Sink
 from .sinks.posthog import PostHogSink
 
 
 class NoSink:
-    """Where events go that nobody may have: nowhere. For a process woken without the launcher and without a token."""
+    """Where events go that nobody may have: nowhere."""
 
     name = "nowhere"
     max_event_bytes = 1 << 40
@@ -29,33 +28,22 @@ class NoSink:
         pass
 
 
+class NoProject(NoSink):
+    """Nobody has said where events should go: this process was not launched and has no token."""
+
+
 def choose(settings: Config) -> Sink:
     """The sink of this process. Asked at the first flush, when a token set in code is known."""
-    if not settings.local:
-        token, host = settings.token, settings.host
-        posthog = sys.modules.get("posthog")
-        if token is None and posthog is not None:
-            client = getattr(posthog, "default_client", None)
-            for found in (
-                getattr(posthog, "project_api_key", None),
-                getattr(posthog, "api_key", None),
-                getattr(client, "api_key", None),
-            ):
-                if isinstance(found, str) and found and not found.startswith("phx_"):
-                    token = found
-                    break
-            own_host = getattr(posthog, "host", None) or getattr(client, "raw_host", None)
-            if token is not None and not settings.host_given and isinstance(own_host, str):
-                host = parse_host(own_host) or host
-        if token is not None:
-            if host.startswith("http:") and not settings.allow_http and not _is_loopback(host):
-                return NoSink(
-                    f"{redact.redact_url(host)} is plain http, which anybody on the way can read "
-                    "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
-                )
-            if guard.debug:
-                guard.say(f"events go to {redact.redact_url(host)}")
-            return PostHogSink(token, host, library=f"{event.LIBRARY}/{__version__}")
+    found = project.find(settings) if not settings.local else None
+    if found is not None:
+        if found.host.startswith("http:") and not settings.allow_http and not _is_loopback(found.host):
+            return NoSink(
+                f"{redact.redact_url(found.host)} is plain http, which anybody on the way can read "
+                "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
+            )
+        if guard.debug:
+            guard.say(f"events go to {redact.redact_url(found.host)}")
+        return PostHogSink(found.token, found.host, library=f"{event.LIBRARY}/{__version__}")
     if settings.local or settings.launched:
         if guard.debug:
             guard.say(f"events go to {settings.db_path}")
@@ -65,7 +53,7 @@ def choose(settings: Config) -> Sink:
         except ImportError as error:
             return NoSink(f"this Python has no {error.name}, so there is no local store")
         return LocalSink(settings.db_path, facts.summary, settings.store_max_mb * 1_000_000)
-    return NoSink("no POSTHOG_PROJECT_TOKEN is set")
+    return NoProject("no POSTHOG_PROJECT_TOKEN is set")
 
 
 def names(sink: Sink) -> tuple[str, ...]:

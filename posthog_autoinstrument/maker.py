@@ -57,7 +57,7 @@ class Maker:
         """Events that the hook dropped by returning None."""
         self._any_returned = False
         """The hook has returned an event."""
-        self._before_send_read = settings.before_send is None
+        self._before_send_read = False
         self._sampling = Sampling(settings)
         self.tally = Tally() if settings.summary else None
 
@@ -79,6 +79,8 @@ class Maker:
         provider_name: str | None = None,
     ) -> Event | None:
         """The event of a record; rows of an outbox that make none are told to `forget`."""
+        if self._config.privacy_mode:  # perhaps since after the call had begun
+            record.identity.privacy_mode = True
         if isinstance(record, Call):
             return self.build_call(record, background, forget, keep_media, provider_name)
         if isinstance(record, Span):
@@ -232,7 +234,7 @@ class Maker:
 
     def hook(self) -> BeforeSend | None:
         """The user's hook, loaded when it is first needed. Raises NotYetError where the program has not defined it."""
-        if not self._before_send_read:
+        if not self._before_send_read and self._config.before_send is not None:
             # Fails closed, whatever ends the loading: the hook may be there to hide something.
             self.before_send = self.before_send or drop
             self._before_send_read = True

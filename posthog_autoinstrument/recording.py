@@ -15,6 +15,8 @@ class Recorder:
         self.emit = emit
         self.defaults = defaults
         self.active = active
+        self.awaken: Callable[[], bool] = lambda: False
+        """Asked for each span while nothing is captured: whether it is from now on."""
 
 
 recorder: Recorder | None = None
@@ -27,7 +29,7 @@ def recording() -> Recorder | None:
     """The recorder, where something is to be recorded."""
     if recorder is None and start is not None:
         guard.attempt("start", start)
-    return recorder if recorder is not None and recorder.active else None
+    return recorder if recorder is not None and (recorder.active or recorder.awaken()) else None
 
 
 def is_recorder_made() -> bool:

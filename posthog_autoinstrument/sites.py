@@ -225,7 +225,7 @@ async def _drive(call: OpenCall, take: Callable[[], Awaitable[Any]]) -> Any:
 def _stream(calls: Calls, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """`.stream()` returns a manager that calls `create` later (sync) or has called it already (async)."""
     overrides = _taken(kwargs)
-    if not calls.active:
+    if not (calls.active or calls.awaken()):
         return wrapped(*args, **kwargs)
     intent = guard.attempt("read the context", Intent, overrides)
     token = CARRIED.set(intent)

@@ -44,7 +44,7 @@ def _tap_init(wrapped: Callable[..., Any], socket: Socket, calls: Calls, known: 
     @functools.wraps(wrapped)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         wrapped(self, *args, **kwargs)
-        if calls.active:
+        if calls.active or calls.awaken():
             _connected(self, sys._getframe(1), socket, calls, known)
 
     return __init__

@@ -31,7 +31,7 @@ FLOORS: dict[str, set[str]] = {
         "outbox", "spool", "facts", "retention", "schema", "marks", "ownership",
     },
     "roof": {
-        "agent", "capture", "destination", "maker", "tally", "durable", "auto", "__main__", "cli", "testing",
+        "agent", "project", "capture", "destination", "maker", "tally", "durable", "auto", "__main__", "cli", "testing",
         "viewer",
     },
 }  # fmt: skip

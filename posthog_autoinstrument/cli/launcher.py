@@ -77,7 +77,7 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
             del environ[config.LAUNCHER]  # said all there is to say
     elif not settings.disabled and (settings.local or settings.token is None):
         where = f"calls are kept in {settings.db_path}"
-        unless = "" if settings.local else " unless the program sets a PostHog token in code"
+        unless = "" if settings.local else " unless the program sets a PostHog token"
         environ[config.KEPT] = f"{where}{unless}; see them: posthog-instrument view, or events"
     if os.name == "nt":
         return _run_and_wait(program, arguments, environ)

@@ -1,0 +1,193 @@
+"""Which project events go to, where the program says so late or in code; and what is said where nobody does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Ran, environment
+
+import sitecustomize_template
+from posthog_autoinstrument import guard
+from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
+
+Run = Callable[..., Ran]
+CALL = """
+import os
+import openai
+import posthog_autoinstrument
+
+def call(text="hi"):
+    openai.OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": text}])
+"""
+
+
+def lines(ran: Ran) -> list[str]:
+    """What we said, without the launcher's line."""
+    assert ran.returncode == 0, ran.stderr
+    said = [line.removeprefix(guard.PREFIX) for line in ran.stderr.splitlines()]
+    return [line for line in said if "calls are kept in" not in line]
+
+
+def sets(**variables: str) -> str:
+    """What `load_dotenv()` does."""
+    return f"os.environ.update({variables!r})\n"
+
+
+def tokens(server: PostHogServer) -> set[str]:
+    return {request.json()["api_key"] for request in server.requests}
+
+
+@pytest.mark.parametrize("name", ["POSTHOG_PROJECT_TOKEN", "POSTHOG_API_KEY"])
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_token_set_after_the_imports(
+    run_program: Run, posthog_server: PostHogServer, tmp_path: Path, name: str, launched: bool
+) -> None:
+    by_hand = "" if launched else "posthog_autoinstrument.instrument()\n"
+    late = sets(**{name: "phc_from_dotenv", "POSTHOG_HOST": posthog_server.url})
+    ran = run_program(CALL + by_hand + late + "call()\n", launched=launched, token=False)
+    assert lines(ran) == []
+    assert len(ran.events) == 1
+    assert tokens(posthog_server) == {"phc_from_dotenv"}
+    assert not (tmp_path / "state").exists()
+
+
+def test_other_settings_of_the_same_file(run_program: Run, posthog_server: PostHogServer) -> None:
+    late = sets(
+        POSTHOG_PRIVACY_MODE="1",
+        POSTHOG_DISTINCT_ID="ada",
+        POSTHOG_AUTOINSTRUMENT_BEFORE_SEND="program:mark",
+        POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS="7",
+    )
+    hook = "def mark(event):\n    event['properties']['marked'] = True\n    return event\n"
+    ran = run_program(CALL + hook + "call('before')\n" + late + "call('after')\n")
+    assert lines(ran) == [
+        "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS was set when it was too late for it; set it before the program starts"
+    ]
+    assert [event["distinct_id"] for event in ran.events] == ["ada", "ada"]
+    for event in ran.events:
+        assert event["properties"]["marked"] is True
+        assert event["properties"]["$ai_input"] is None
+        assert event["properties"]["$ai_output_choices"] is None
+
+
+def test_a_late_switch(run_program: Run) -> None:
+    ran = run_program(CALL + "call()\n" + sets(POSTHOG_AUTOINSTRUMENT_DISABLED="1") + "call()\n")
+    assert (lines(ran), ran.events) == ([], [])
+
+
+def test_a_token_that_comes_too_late_is_said_once(
+    run_program: Run, posthog_server: PostHogServer, tmp_path: Path
+) -> None:
+    flush = "posthog_autoinstrument.flush(30)\n"
+    late = sets(POSTHOG_PROJECT_TOKEN="phc_late", POSTHOG_HOST=posthog_server.url)
+    ran = run_program(CALL + "call()\n" + flush + late + "call()\n" + flush + "call()\n", token=False)
+    (line,) = lines(ran)
+    assert line.startswith("a PostHog token was set when events had gone to the local store already")
+    assert "posthog-instrument send" in line
+    assert ran.events == []
+    # Also where no call follows, and for another project.
+    ran = run_program(CALL + "call()\n" + flush + late, token=False)
+    assert len(lines(ran)) == 1
+    ran = run_program(CALL + "call()\n" + flush + sets(POSTHOG_PROJECT_TOKEN="phc_other") + "call()\n")
+    (line,) = lines(ran)
+    assert line.startswith("another PostHog project was set when events had gone to http://127.0.0.1")
+    assert len(ran.events) == 2
+
+
+def test_a_variable_that_is_taken_away_again_counts(run_program: Run) -> None:
+    ran = run_program(CALL + "for name in list(os.environ):\n    if 'POSTHOG' in name: del os.environ[name]\ncall()\n")
+    assert (lines(ran), len(ran.events)) == ([], 1)
+
+
+class TestWithoutAToken:
+    SAID = "nothing is captured: POSTHOG_PROJECT_TOKEN is not set"
+
+    def woken(
+        self, tmp_path: Path, openai_server: OpenAIServer, source: str, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        folder = os.path.dirname(str(sitecustomize_template.__file__))
+        environ = environment(openai_server, None, PYTHONPATH=folder, HOME=str(tmp_path), **env)
+        return subprocess.run(
+            [sys.executable, "-c", source],
+            env=environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+
+    def test_woken_by_the_path_it_is_said_at_the_first_call(self, tmp_path: Path, openai_server: OpenAIServer) -> None:
+        count = "import threading; print(threading.active_count())\n"
+        ran = self.woken(tmp_path, openai_server, CALL + "call()\ncall()\n" + count)
+        assert ran.stdout == "1\n"
+        (line,) = ran.stderr.splitlines()
+        assert line.startswith(guard.PREFIX + self.SAID)
+        assert self.woken(tmp_path, openai_server, CALL).stderr == ""
+        off = {"POSTHOG_AUTOINSTRUMENT_DISABLED": "1"}
+        assert self.woken(tmp_path, openai_server, CALL + "call()\n", **off).stderr == ""
+
+    def test_woken_by_the_path_a_late_token_is_found(
+        self, tmp_path: Path, openai_server: OpenAIServer, posthog_server: PostHogServer
+    ) -> None:
+        late = sets(POSTHOG_PROJECT_TOKEN="phc_late", POSTHOG_HOST=posthog_server.url)
+        assert self.woken(tmp_path, openai_server, CALL + late + "call()\ncall()\n").stderr == ""
+        assert len(posthog_server.events) == 2
+
+    @pytest.mark.parametrize("how", ["import posthog_autoinstrument.auto\n", "posthog_autoinstrument.instrument()\n"])
+    def test_by_hand(self, run_program: Run, tmp_path: Path, how: str) -> None:
+        ran = run_program(CALL + how + "call()\nposthog_autoinstrument.flush(9)\ncall()\n", launched=False, token=False)
+        (line,) = lines(ran)
+        assert line.startswith(self.SAID)
+        assert not (tmp_path / "state").exists()
+
+    def test_by_hand_a_token_may_come_after_that(self, run_program: Run, posthog_server: PostHogServer) -> None:
+        late = sets(POSTHOG_PROJECT_TOKEN="phc_late", POSTHOG_HOST=posthog_server.url)
+        early = "posthog_autoinstrument.instrument()\ncall('lost')\nposthog_autoinstrument.flush(9)\n"
+        ran = run_program(CALL + early + late + "call('sent')\n", launched=False, token=False)
+        assert len(lines(ran)) == 1
+        (event,) = ran.events
+        assert event["properties"]["$ai_input"][0]["content"] == "sent"
+
+
+class TestArguments:
+    def test_token_and_host(self, run_program: Run, posthog_server: PostHogServer) -> None:
+        how = f"posthog_autoinstrument.instrument(token='phc_in_code', host={posthog_server.url!r})\n"
+        ran = run_program(CALL + how + "call()\n", launched=False, token=False)
+        assert (lines(ran), len(ran.events)) == ([], 1)
+        assert tokens(posthog_server) == {"phc_in_code"}
+
+    def test_they_come_before_the_environment(self, run_program: Run, posthog_server: PostHogServer) -> None:
+        env = {"POSTHOG_PROJECT_TOKEN": "phc_in_environment"}
+        ran = run_program(CALL + "posthog_autoinstrument.instrument(token='phc_in_code')\ncall()\n", env=env)
+        assert (lines(ran), len(ran.events)) == ([], 1)
+        assert tokens(posthog_server) == {"phc_in_code"}
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (
+                "token='phx_personal_key_123456'",
+                "instrument(token=phx_pers...) is not accepted (wanted: a project token",
+            ),
+            ("token=12", "instrument(token=int) is not accepted (wanted: a project token"),
+            ("host='ftp://user:pw@example.com'", "instrument(host='ftp://[REDACTED]@example.com') is not accepted"),
+        ],
+    )
+    def test_what_is_not_accepted_is_named(self, run_program: Run, arguments: str, said: str) -> None:
+        ran = run_program(CALL + f"posthog_autoinstrument.instrument({arguments})\ncall()\n", launched=False)
+        (line,) = lines(ran)
+        assert line.startswith(said)
+        assert len(ran.events) == 1
+
+    def test_once_events_have_gone_it_is_too_late(self, run_program: Run, posthog_server: PostHogServer) -> None:
+        source = "call()\nposthog_autoinstrument.flush(30)\nposthog_autoinstrument.instrument(token='phc_2')\ncall()\n"
+        ran = run_program(CALL + source)
+        (line,) = lines(ran)
+        assert line.startswith("another PostHog project was set")
+        assert len(ran.events) == 2
