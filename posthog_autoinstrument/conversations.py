@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import ReferenceType, ref
 
-from . import guard
+from . import context, guard
 from .calls import TEXT_LIMIT, Calls, Intent, OpenCall
 from .providers import Socket
 from .reading import as_dict, as_text, parse
@@ -112,6 +112,8 @@ class Conversation:
     laned = False
     session: bytes | None = None
     history_size = 0
+    private = False
+    """Something of the history was said in private: what shows it is private, too."""
 
     def __init__(self, calls: Calls, socket: Socket, client: Any) -> None:
         self.calls = calls
@@ -155,6 +157,7 @@ class Conversation:
         self.session = None
         self.history.clear()
         self.history_size = 0
+        self.private = False
         protocol = transport.protocol
         uri = protocol.uri
         host = f"[{uri.host}]" if ":" in uri.host else uri.host
@@ -177,7 +180,7 @@ class Conversation:
                 call.lane = _lane(message)
                 self.laned = self.laned or call.lane is not None
             else:
-                call.remember(self._said())
+                self._recall(call, self._said())
             self.pending.append(call)
         elif kind == b"conversation.item.create" and not self.socket.in_turn:
             self._say(_silent(message))
@@ -201,7 +204,7 @@ class Conversation:
             self._say(message)
             if kind == _TRANSCRIBED:  # often comes after the answer has begun
                 for call in self.live:
-                    call.remember([*call.history, message])
+                    self._recall(call, [*call.history, message])
 
     def _answered(self, kind: bytes, message: bytes) -> None:
         call = self._begun(message) if kind == b"response.created" else self._of(message)
@@ -235,7 +238,7 @@ class Conversation:
         call.lane = lane
         if not self.socket.in_turn:
             call.response_id = response_id
-            call.remember(self._said())
+            self._recall(call, self._said())
         self.live.append(call)
         return call
 
@@ -270,7 +273,18 @@ class Conversation:
             (self.live if call in self.live else self.pending).remove(call)
             call.finish("complete")
 
+    def _recall(self, call: SocketCall, history: list[bytes]) -> None:
+        call.remember(history)
+        if self.private:
+            call.intent.call_fields = context.PRIVATE
+
+    def _look(self) -> None:
+        inside = context.current()
+        if inside is not None and inside.fields.privacy_mode:
+            self.private = True
+
     def _open(self) -> SocketCall:
+        self._look()
         call = SocketCall(self.calls, self.socket)
         call.client = self.client
         call.base_url = self.base_url
@@ -283,6 +297,7 @@ class Conversation:
         return [*([self.session] if self.session is not None else []), *self.history]
 
     def _say(self, message: bytes) -> None:
+        self._look()
         self.history.append(message)
         self.history_size += len(message)
         while self.history_size > HISTORY_LIMIT:

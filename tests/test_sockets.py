@@ -839,6 +839,22 @@ class TestWho:
         for secret in ("my secret", "Good day.", "Be kind."):
             assert secret not in json.dumps(event)
 
+    @has_realtime
+    def test_what_was_said_in_private_stays_private(self, make_server, captured):
+        server = make_server(speaking, GREETING)
+        with client_of(server) as client, client.realtime.connect(model="gpt-realtime") as connection:
+            connection.conversation.item.create(item=said("in public"))
+            connection.response.create()
+            until(connection, "response.done")
+            with posthog_context(privacy_mode=True):
+                connection.conversation.item.create(item=said("my secret"))
+            connection.response.create()
+            until(connection, "response.done")
+        before, after = captured(2)
+        assert "in public" in json.dumps(before)
+        assert facts(after)["$ai_input"] is None
+        assert "my secret" not in json.dumps(after)
+
     @has_responses
     def test_there_are_no_arguments_of_ours(self, make_server, captured):
         server = make_server(answering)
