@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import uuid
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -37,6 +39,9 @@ SINGLE_PATHS = ("/capture", "/e", "/i/v0/e", "/track")
 """Paths that take an event by itself, too."""
 MAX_TOKEN_CHARS = 64
 MULTIPART_PATH = "/i/v0/ai"
+FLAGS_PATHS = ("/flags", "/decide")
+CONFIG_PATH = re.compile(r"/array/([^/]+)/config(?:\.js)?")
+"""Both look the token up, which capture does not (PostHog/posthog#54670): 401 and 404 for one that no project has."""
 V1_PATHS = ("/i/v1/ai/events", "/i/v1/analytics/events")
 
 INFLATES = 5
@@ -136,6 +141,29 @@ def check_key(token: str) -> None:
     ):
         if is_wrong:
             raise Refused(401, f"API key is not valid: {reason}")
+
+
+def flags_answer(body: bytes, is_known: Callable[[str], bool]) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of a request for feature flags, of which there are none: 401 for a token that is not known (the
+    body as since PostHog/posthog#61421)."""
+    try:
+        asked = json.loads(body or b"{}")
+    except ValueError:
+        asked = None
+    token = _own_token(asked) if isinstance(asked, dict) else ""
+    if not token or not is_known(token):
+        detail = "The provided API key is invalid or has expired. Please check your API key and try again."
+        return 401, {"type": "authentication_error", "code": "invalid_api_key", "detail": detail, "attr": None}
+    return 200, {"flags": {}, "errorsWhileComputingFlags": False}
+
+
+def may_be_known(token: str) -> bool:
+    """Whether a token could be a project's."""
+    try:
+        check_key(token)
+    except Refused:
+        return False
+    return True
 
 
 def _token_of(parsed: Any, batch: list[dict[str, Any]]) -> str:

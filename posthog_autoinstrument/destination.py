@@ -36,11 +36,9 @@ def choose(settings: Config) -> Sink:
     """The sink of this process. Asked at the first flush, when a token set in code is known."""
     found = project.find(settings) if not settings.local else None
     if found is not None:
-        if found.host.startswith("http:") and not settings.allow_http and not _is_loopback(found.host):
-            return NoSink(
-                f"{redact.redact_url(found.host)} is plain http, which anybody on the way can read "
-                "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
-            )
+        refused = why_refused(found.host, settings)
+        if refused:
+            return NoSink(refused)
         if guard.debug:
             guard.say(f"events go to {redact.redact_url(found.host)}")
         return PostHogSink(found.token, found.host, library=f"{event.LIBRARY}/{__version__}")
@@ -54,6 +52,16 @@ def choose(settings: Config) -> Sink:
             return NoSink(f"this Python has no {error.name}, so there is no local store")
         return LocalSink(settings.db_path, facts.summary, settings.store_max_mb * 1_000_000)
     return NoProject("no POSTHOG_PROJECT_TOKEN is set")
+
+
+def why_refused(host: str, settings: Config) -> str:
+    """Why nothing is sent to a host, whatever it is; "" where there is no reason."""
+    if host.startswith("http:") and not settings.allow_http and not _is_loopback(host):
+        return (
+            f"{redact.redact_url(host)} is plain http, which anybody on the way can read "
+            "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
+        )
+    return ""
 
 
 def names(sink: Sink) -> tuple[str, ...]:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import socketserver
+import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import venv
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import trustme
 from features import has
 from ports import free_port
 
+import sitecustomize_template
 from posthog_autoinstrument.config import SETTINGS
 from posthog_autoinstrument.testing import Answer, LoopbackServer, PostHogServer
 
@@ -62,9 +71,11 @@ def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) ->
     assert "Completions: create" in done.stdout
     assert "not matched" not in done.stdout
     assert "not loaded" not in done.stdout
-    assert line_of(done.stdout, posthog_server.url).endswith(
-        "answers (the token is not tried: that would send an event)"
-    )
+    assert line_of(done.stdout, posthog_server.url).endswith("answers")
+    token = line_of(done.stdout, "token")
+    assert token.split(maxsplit=1)[1] == "phc_doct...uite is known there (/flags/ answers 200; no event was sent)"
+    assert "3.10, 3.11, 3.12, 3.13" in line_of(done.stdout, "tested Pythons")
+    assert done.stdout.splitlines()[0] == "All is well: events go to PostHog."
     assert line_of(done.stdout, str(tmp_path / "state" / "events.db"))
     assert "the agent wakes" in done.stdout
     assert done.stdout.splitlines()[-1] == "All is well: events go to PostHog."
@@ -189,9 +200,212 @@ def test_a_host_without_the_ai_path_answers_too(run: Run) -> None:
 
     server = LoopbackServer(answer)
     try:
-        assert run(POSTHOG_HOST=server.url).returncode == 0
+        done = run(POSTHOG_HOST=server.url)
     finally:
         server.close()
+    assert done.returncode == 0
+    assert "All is well" not in done.stdout
+    first = done.stdout.splitlines()[0]
+    assert first.startswith(
+        "Nothing wrong was found; events go to PostHog. Not checked: whether a project has the token"
+    )
+    assert done.stdout.splitlines()[-1] == first
+
+
+def test_a_token_that_no_project_has(run: Run, posthog_server: PostHogServer) -> None:
+    posthog_server.tokens = {"phc_another"}
+    done = run()
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "Not well: 1 problem."
+    problem = line_of(done.stdout, "problem:")
+    assert (
+        f"no project at {posthog_server.url} has the token phc_doct...uite: its events are taken and dropped" in problem
+    )
+    assert done.stdout.splitlines()[1] == problem.replace("problem:", "  1.")
+    assert TOKEN not in done.stdout
+    assert run("--local", "doctor").returncode == 0, "it is not used"
+
+
+def test_a_token_is_looked_up_where_there_are_no_feature_flags(run: Run) -> None:
+    known = {"/array/" + TOKEN + "/config.js": Answer(200, body="(function() {})()")}
+
+    def answer(request: object) -> Answer:
+        path = getattr(request, "path", "")
+        return known.get(path, Answer(404 if path.startswith(("/flags", "/array")) else 405))
+
+    server = LoopbackServer(answer)
+    try:
+        assert run(POSTHOG_HOST=server.url).stdout.startswith("All is well: events go to PostHog.\n")
+        done = run(POSTHOG_HOST=server.url, POSTHOG_PROJECT_TOKEN="another-kind-of-secret")
+    finally:
+        server.close()
+    assert done.returncode == 1
+    assert "is no project token by its looks" in line_of(done.stdout, "problem:")
+    assert "another-kind-of-secret" not in done.stdout
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[tuple[dict[str, PostHogServer], dict[str, str]]]:
+    """PostHog's two regions behind a proxy, over TLS; and the environment that leads there."""
+    regions = {"us.i.posthog.com": PostHogServer(), "eu.i.posthog.com": PostHogServer()}
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    contexts = {}
+    for name in regions:
+        contexts[name] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(name).configure_cert(contexts[name])
+
+    class Tunnel(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            name = self.rfile.readline().split()[1].partition(b":")[0].decode()
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            with (
+                contexts[name].wrap_socket(self.connection, server_side=True) as inner,
+                socket.create_connection(("127.0.0.1", urlsplit(regions[name].url).port or 0)) as outer,
+            ):
+                there = threading.Thread(target=pump, args=(inner, outer))
+                there.start()
+                pump(outer, inner)
+                there.join()
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    proxy = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel)
+    proxy.daemon_threads = True
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{proxy.server_address[1]}"
+    environment = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), address) | dict.fromkeys(("NO_PROXY", "no_proxy"), "")
+    yield regions, {**environment, "REQUESTS_CA_BUNDLE": str(tmp_path / "ca.pem")}
+    proxy.shutdown()
+    proxy.server_close()
+    for region in regions.values():
+        region.close()
+
+
+@pytest.mark.parametrize(("here", "there"), [("us", "eu"), ("eu", "us")])
+def test_a_token_of_the_other_region(
+    run: Run, cloud: tuple[dict[str, PostHogServer], dict[str, str]], here: str, there: str
+) -> None:
+    regions, environment = cloud
+    regions[f"{here}.i.posthog.com"].tokens = set()
+    done = run(**environment, POSTHOG_HOST=f"https://{here}.posthog.com")
+    assert done.returncode == 1, done.stdout
+    assert line_of(done.stdout, "problem:") == (
+        "problem: the token phc_doct...uite is of a project in the other region: "
+        f"set POSTHOG_HOST=https://{there}.i.posthog.com"
+    )
+    regions[f"{there}.i.posthog.com"].tokens = set()
+    done = run(**environment, POSTHOG_HOST=f"https://{here}.posthog.com")
+    assert f"no project at https://{here}.i.posthog.com has the token" in line_of(done.stdout, "problem:")
+    assert not any(region.events for region in regions.values())
+
+
+def test_what_delivery_refuses(run: Run) -> None:
+    done = run(POSTHOG_HOST="http://posthog.example")
+    assert done.returncode == 1
+    assert "http://posthog.example is plain http" in line_of(done.stdout, "problem:")
+
+
+@pytest.mark.parametrize(
+    ("version", "said", "code"),
+    [
+        ("0.28.1", "problem: openai 0.28.1 is too old, no call of it is captured: pip install 'openai>=1.30,<4'", 1),
+        ("1.12.0", "  note: openai 1.12.0 is old, only its usual calls are captured: pip install 'openai>=1.30,<4'", 0),
+        ("4.0.1", "  note: openai 4.0.1 is newer than what this version of posthog-autoinstrument is tested with", 0),
+    ],
+)
+def test_too_old_and_too_new_sdks(run: Run, tmp_path: Path, version: str, said: str, code: int) -> None:
+    folder = tmp_path / "site" / f"openai-{version}.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: openai\nVersion: {version}\n")
+    done = run(PYTHONPATH=str(tmp_path / "site"))
+    assert done.returncode == code, done.stdout
+    assert any(line.startswith(said) for line in done.stdout.splitlines())
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Python of an environment that has nothing installed."""
+    folder = tmp_path_factory.mktemp("other")
+    venv.create(folder, with_pip=False, symlinks=True)
+    return str(folder / "bin" / "python")
+
+
+class TestOfACommand:
+    @pytest.mark.parametrize("command", ["python -u inner/app.py -I", "inner/app.py"])
+    def test_of_this_python(self, run: Run, tmp_path: Path, command: str) -> None:
+        (tmp_path / "inner").mkdir()
+        (tmp_path / "inner" / "app.py").write_text("open('was run', 'w')\ndef scrub(event): return event\n")
+        words = [sys.executable if word == "python" else word for word in command.split()]
+        done = run("doctor", *words, POSTHOG_AUTOINSTRUMENT_BEFORE_SEND="app:scrub")
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.splitlines()[0] == "All is well: events go to PostHog."
+        assert line_of(done.stdout, "its Python")
+        assert f"found in {tmp_path / 'inner' / 'app.py'}" in done.stdout
+        assert not list(tmp_path.glob("**/was run"))
+
+    @pytest.mark.parametrize("command", ["./server --port 1", "python app.py"])
+    def test_of_another_environment(self, run: Run, tmp_path: Path, other: str, command: str) -> None:
+        path = tmp_path / "server"
+        path.write_text(f"#!{other}\nprint('was run')\n")
+        path.chmod(0o755)
+        done = run("doctor", *command.split(), PATH=f"{os.path.dirname(other)}{os.pathsep}{os.environ['PATH']}")
+        assert done.returncode == 1
+        problem = line_of(done.stdout, "problem:")
+        assert f"{other}, which runs {command.split()[0]}, has no posthog-autoinstrument" in problem
+        assert f"(this one is of {sys.executable}): {other} -m pip install posthog-autoinstrument" in problem
+        assert "was run" not in done.stdout
+
+    def test_of_another_environment_that_has_it_too(self, run: Run, tmp_path: Path) -> None:
+        venv.create(tmp_path / "too", with_pip=False, symlinks=True)
+        python = str(tmp_path / "too" / "bin" / "python")
+        (site,) = (tmp_path / "too" / "lib").glob("python*/site-packages")
+        folders = [os.path.dirname(os.path.dirname(sitecustomize_template.__file__)), *sys.path[1:]]
+        (site / "ours.pth").write_text("\n".join(folder for folder in folders if os.path.isdir(folder)))
+        done = run("doctor", python, "app.py")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"({python})" in line_of(done.stdout, "python")
+        assert f"({python})" in line_of(done.stdout, "its Python")
+
+    def test_with_options_that_keep_the_agent_out(self, run: Run) -> None:
+        done = run("doctor", sys.executable, "-I", "app.py")
+        assert done.returncode == 1
+        assert f"no call is captured: {os.path.basename(sys.executable)} -I " in line_of(done.stdout, "problem:")
+
+    def test_that_cannot_be_looked_at(self, run: Run) -> None:
+        done = run("doctor", "sh", "start.sh")
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[0].endswith(
+            "Not checked: which Python sh runs, and whether the agent wakes in it."
+        )
+        assert "All is well" not in done.stdout
+        done = run("doctor", "no-such-program")
+        assert done.returncode == 1
+        assert line_of(done.stdout, "problem:") == "problem: program not found: no-such-program"
+
+    def test_of_a_runner(self, run: Run, tmp_path: Path, other: str) -> None:
+        path = tmp_path / "uv"
+        path.write_text(f'#!/bin/sh\nshift\n[ "$1" = --with ] && shift 2\nshift\nexec {other} "$@"\n')
+        path.chmod(0o755)
+        done = run(
+            "doctor", "uv", "run", "--with", "x", "gunicorn", "app:app",
+            PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert f"{other}, which runs uv, has no posthog-autoinstrument" in line_of(done.stdout, "problem:")
+
+    def test_without_one_the_python_on_the_path_is_looked_at(self, run: Run, other: str) -> None:
+        done = run(PATH=f"{os.path.dirname(other)}{os.pathsep}{os.environ['PATH']}")
+        (note,) = [line for line in done.stdout.splitlines() if line.startswith("  note: `python` on PATH")]
+        assert f"is {other}, not {sys.executable}, and has no posthog-autoinstrument" in note
 
 
 def test_a_password_in_the_host_is_not_shown(run: Run, posthog_server: PostHogServer) -> None:

@@ -401,3 +401,12 @@ def test_a_store_that_cannot_be_written_is_asked_again(view: View, tmp_path: Pat
     status, text = send(receiving, "/batch/", batch(generation()))
     assert status == 503
     assert re.search(r"received\.db", text)
+
+
+def test_there_are_no_feature_flags(receiving: Viewer) -> None:
+    for path in ("/flags/?v=2", "/flags", "/decide/?v=3"):
+        status, text = send(receiving, path, json.dumps({"token": TOKEN, "distinct_id": "d"}).encode())
+        assert (status, json.loads(text)["flags"]) == (200, {})
+    for body in (b'{"token": "phx_personal"}', b"{}", b"[1]", b"{"):
+        assert send(receiving, "/flags/?v=2", body)[0] == 401
+    assert send(receiving, "/flags/", b"{}", {"Host": "evil.test"})[0] == 421

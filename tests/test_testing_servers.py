@@ -555,3 +555,19 @@ def test_posthog_without_an_ai_path(posthog: PostHogServer) -> None:
     assert send(posthog, event()).status_code == 404
     assert send(posthog, event(), path="/batch/").status_code == 200
     assert [request.status for request in posthog.requests] == [404, 200]
+
+
+def test_posthog_knows_tokens_where_it_looks_them_up(posthog: PostHogServer) -> None:
+    """PostHog/posthog#54670: capture takes any token; flags answer 401, the configuration 404 for one of no project."""
+
+    def statuses(token: str) -> list[int]:
+        asked = json.dumps({"api_key": token, "distinct_id": "d", "disable_flags": True}).encode()
+        flags = requests.post(f"{posthog.url}/flags/?v=2", data=asked, timeout=10)
+        return [flags.status_code, requests.get(f"{posthog.url}/array/{token}/config.js", timeout=10).status_code]
+
+    assert statuses("phc_any") == [200, 200]
+    assert statuses("other") == [401, 404]
+    posthog.tokens = {"other"}
+    assert statuses("phc_any") == [401, 404]
+    assert statuses("other") == [200, 200]
+    assert posthog.requests == []

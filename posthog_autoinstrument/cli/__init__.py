@@ -39,7 +39,8 @@ our own words:
   events         print what is in the local store; --follow: as it comes
   stats          calls, errors, tokens, costs and times of the local store
   send           ship a spool or the local store to PostHog
-  doctor         print settings, versions and patch points; check the host
+  doctor         check settings, versions, patch points, host and token;
+                 doctor COMMAND ...: and the Python that COMMAND would run
                  (each has a --help of its own)
 
 environment:

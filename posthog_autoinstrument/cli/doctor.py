@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import warnings
@@ -23,12 +24,14 @@ from typing import Any
 import sitecustomize_template
 
 from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, ownership, redact, wake
-from ..config import LAUNCHED, NOT_ACCEPTED, SETTINGS, Config, Setting, mask
+from ..config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
+from ..destination import why_refused
 from ..hooks import Point
 from ..sinks.posthog import answers
+from ..sinks.token_check import check_token
 from ..store import Store, StoreError
 from ..viewer.prices import Prices, PricesError
-from . import hook_check, launcher
+from . import hook_check, launcher, program_check
 from .terminal import clean
 
 HOST_TIMEOUT_S = 5.0
@@ -42,37 +45,66 @@ DEPRECATED = "left to the wire"
 class Report:
     """What is printed, and what is wrong."""
 
+    lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
 
     def head(self, title: str) -> None:
         """Begin a section."""
-        print(f"\n{title}")
+        self.lines += ["", title]
 
     def line(self, name: str, text: str) -> None:
         """One fact."""
-        print(f"  {name:<20} {clean(text)}" if len(name) <= 20 else f"  {name}  {clean(text)}")
+        self.lines.append(f"  {name:<20} {clean(text)}" if len(name) <= 20 else f"  {name}  {clean(text)}")
 
     def problem(self, text: str) -> None:
-        """Something that must be put right; repeated at the end."""
+        """Something that must be put right."""
         self.problems.append(clean(text))
+
+    def note(self, text: str) -> None:
+        """Something that may be meant as it is."""
+        self.notes.append(clean(text))
+
+    def not_checked(self, text: str) -> None:
+        """Something that was not found out: it is never called well."""
+        self.unchecked.append(clean(text))
+
+    def verdict(self, where: str) -> str:
+        """All of it in a few words."""
+        if self.problems:
+            return f"Not well: {len(self.problems)} {'problem' if len(self.problems) == 1 else 'problems'}."
+        if self.unchecked:
+            return f"Nothing wrong was found; events go to {where}. Not checked: {'; '.join(self.unchecked)}."
+        return f"All is well: events go to {where}."
 
 
 def main(arguments: Sequence[str], settings: Config) -> int:
-    """Print the report; 0 when all is well, 1 otherwise."""
+    """Print the report; 0 when nothing is wrong, 1 otherwise."""
     parser = argparse.ArgumentParser(
         prog="posthog-instrument doctor",
-        description="Print settings, versions and patch points, and check the host and the local store.",
-        epilog="exit code: 0 when all is well, 1 otherwise",
+        description="Say whether calls would be captured and events arrive: of COMMAND, or of this Python. "
+        "COMMAND is not started. No event is sent.",
+        epilog="exit code: 0 when nothing is wrong, 1 otherwise",
     )
-    parser.parse_args(list(arguments))
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="a program and its arguments")
+    command = parser.parse_args(list(arguments)).command
+    if command[:1] in (["--"], ["run"]):
+        del command[0]
     report = Report()
-    print(f"posthog-autoinstrument {__version__}")
-    _settings(report, settings, os.environ)
+    report.head(f"posthog-autoinstrument {__version__}")
+    looked_at = _program(report, command, settings)
+    if looked_at.other is not None:
+        options = ["--local"] if settings.local else []
+        program = [looked_at.other, "-m", "posthog_autoinstrument", *options, "doctor", "--", *command]
+        return subprocess.run(program, check=False).returncode
+    _settings(report, settings, os.environ, looked_at.folders)
     _versions(report)
     _start_up(report, os.environ)
     found = agent.start(explicit=True).hooks
     for hook in found:
         _points(report, hook)
+        _range(report, hook)
     _hooks(report, settings)
     _others(report)
     packages = [hook.provider.package for hook in found]
@@ -82,14 +114,45 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     _host(report, settings)
     _store(report, settings)
     _spool(report, settings)
+    _print(report, report.verdict("the local store" if _is_local(settings) else "PostHog"))
+    return 1 if report.problems else 0
+
+
+def _print(report: Report, verdict: str) -> None:
+    """The verdict first, and again at the end, where a terminal shows it."""
+    print(verdict)
+    for number, problem in enumerate(report.problems, 1):
+        print(f"  {number}. {problem}")
+    for note in report.notes:
+        print(f"  note: {note}")
+    for line in report.lines:
+        print(line)
     print()
-    if report.problems:
-        for problem in report.problems:
-            print(f"problem: {problem}")
-        return 1
-    where = "the local store" if _is_local(settings) else "PostHog"
-    print(f"All is well: events go to {where}.")
-    return 0
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    if not report.problems:
+        print(verdict)
+
+
+def _program(report: Report, command: Sequence[str], settings: Config) -> program_check.LookedAt:
+    """What COMMAND would run; without one, whether `python` is this Python, in a note."""
+    environ = launcher.environment(dict(os.environ), local=False, debug=False)
+    if not command:
+        for name in ("python", "python3"):
+            said = program_check.of_path(name, environ)
+            if said:
+                report.note(said)
+                break
+        return program_check.LookedAt()
+    found = program_check.look_at(launcher.command_line(command), environ)
+    report.head("Program")
+    for name, text in found.lines:
+        report.line(name, text)
+    for problem in found.problems:
+        report.problem(problem)
+    for unchecked in found.unchecked:
+        report.not_checked(unchecked)
+    return found
 
 
 def _is_local(settings: Config) -> bool:
@@ -99,19 +162,20 @@ def _is_local(settings: Config) -> bool:
 # --- settings ---
 
 
-def _settings(report: Report, settings: Config, environ: Mapping[str, str]) -> None:
+def _settings(report: Report, settings: Config, environ: Mapping[str, str], folders: Sequence[str]) -> None:
     report.head("Settings")
     for setting in SETTINGS:
         value = getattr(settings, setting.field)
-        print(clean(f"  {setting.variable:<40} {_shown(setting, value)}  ({_origin(setting, value, environ)})"))
+        said = f"{_shown(setting, value)}  ({_origin(setting, value, environ)})"
+        report.lines.append(clean(f"  {setting.variable:<40} {said}"))
     for problem in settings.problems:
         report.problem(problem)
-    _functions(report, settings)
+    _functions(report, settings, folders)
     if settings.disabled:
         report.problem("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing is captured")
 
 
-def _functions(report: Report, settings: Config) -> None:
+def _functions(report: Report, settings: Config, folders: Sequence[str]) -> None:
     """The functions that settings name. They are looked for, not loaded: that might run the program."""
     for variable, named, without in (
         ("POSTHOG_AUTOINSTRUMENT_BEFORE_SEND", settings.before_send, "no event would be sent"),
@@ -119,7 +183,7 @@ def _functions(report: Report, settings: Config) -> None:
     ):
         if named is None or named == NOT_ACCEPTED:
             continue
-        reason, found = hook_check.check(named, [os.getcwd()])
+        reason, found = hook_check.check(named, folders)
         if reason is None:
             report.line(variable, found)
         else:
@@ -161,6 +225,12 @@ def _origin(setting: Setting, value: Any, environ: Mapping[str, str]) -> str:
 def _versions(report: Report) -> None:
     report.head("Versions")
     report.line("python", f"{platform.python_version()} ({sys.executable})")
+    tested = _tested_pythons()
+    if tested:
+        report.line("tested Pythons", ", ".join(tested))
+        here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        if here not in tested:
+            report.note(f"Python {here} is not among those that it is tested on: {', '.join(tested)}")
     for name in ("openai", "wrapt", "requests", "posthog"):
         report.line(name, _version(name) or "not installed")
 
@@ -170,6 +240,21 @@ def _version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _tested_pythons() -> list[str]:
+    """Those that the package names."""
+    try:
+        found = importlib.metadata.metadata("posthog-autoinstrument").get_all("Classifier") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    versions = [one.rpartition(" ")[2] for one in found if one.startswith("Programming Language :: Python :: 3.")]
+    return sorted(versions, key=_numbers)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version's numbers, to compare it by."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _start_up(report: Report, environ: Mapping[str, str]) -> None:
@@ -219,7 +304,30 @@ def _points(report: Report, hook: hooks.Hooks) -> None:
         report.line(ELSEWHERE, ", ".join(absent))
     wire = (hook.provider.wire.base_module, hook.provider.wire.streaming_module)
     if any(point.state != "matched" for point in hook.points if point.module in wire):
-        report.problem(f"not every call of this version of {package} can be seen: use another version of one of us")
+        versions = hook.provider.versions
+        wanted = f": pip install '{package}>={versions[1]},<{versions[2]}'" if versions else ""
+        report.problem(
+            f"not every call of this version of {package} can be seen: use another version of one of us{wanted}"
+        )
+
+
+def _range(report: Report, hook: hooks.Hooks) -> None:
+    """Too old and too new versions of an SDK, with the remedy."""
+    package, versions = hook.provider.package, hook.provider.versions
+    version = _version(package)
+    if versions is None or version is None:
+        return
+    first, whole, untested = versions
+    wanted = f"pip install '{package}>={whole},<{untested}'"
+    if _numbers(version) < _numbers(first):
+        report.problem(f"{package} {version} is too old, no call of it is captured: {wanted}")
+    elif _numbers(version) < _numbers(whole):
+        report.note(f"{package} {version} is old, only its usual calls are captured: {wanted}")
+    elif _numbers(version) >= _numbers(untested):
+        report.note(
+            f"{package} {version} is newer than what this version of posthog-autoinstrument is tested with; "
+            f"where calls are missing: pip install -U posthog-autoinstrument, or {wanted}"
+        )
 
 
 def _imported(module: str) -> bool:
@@ -330,10 +438,45 @@ def _host(report: Report, settings: Config) -> None:
     shown = redact.redact_url(settings.host)
     if settings.token is None:
         report.line("token", "none: set POSTHOG_PROJECT_TOKEN to send events there")
-    reason = answers(settings.host, HOST_TIMEOUT_S)
-    report.line(shown, reason or "answers (the token is not tried: that would send an event)")
+    refused = why_refused(settings.host, settings)
+    reason = refused or answers(settings.host, HOST_TIMEOUT_S)
+    report.line(shown, reason or "answers")
     if reason is not None and not _is_local(settings):
-        report.problem(f"{shown} does not answer as PostHog does: {reason}")
+        report.problem(
+            f"no event is sent: {refused}" if refused else f"{shown} does not answer as PostHog does: {reason}"
+        )
+    if settings.token is not None and reason is None:
+        _token(report, settings, settings.token)
+
+
+def _token(report: Report, settings: Config, token: str) -> None:
+    """Whether a project has the token: capture takes any, and drops the events of one that none has."""
+    shown = mask(token) + (token[-4:] if len(token) > 12 else "")
+    found = check_token(settings.host, token, HOST_TIMEOUT_S)
+    host = redact.redact_url(settings.host)
+    if found.known:
+        report.line("token", f"{shown} is known there ({found.why}; no event was sent)")
+        return
+    looks = "" if token.startswith("phc_") else "; a project token begins by phc_"
+    if found.known is None:
+        report.line("token", f"{shown} was not tried: {found.why}{looks}")
+        if looks and not _is_local(settings):
+            report.problem(f"POSTHOG_PROJECT_TOKEN ({shown}) is no project token by its looks: they begin by phc_")
+        report.not_checked(f"whether a project has the token {shown} ({found.why})")
+        return
+    report.line("token", f"{shown} is not known there ({found.why}){looks}")
+    other = {US_HOST: EU_HOST, EU_HOST: US_HOST}.get(settings.host)
+    if other is not None and check_token(other, token, HOST_TIMEOUT_S).known:
+        said = f"the token {shown} is of a project in the other region: set POSTHOG_HOST={other}"
+    else:
+        said = (
+            f"no project at {host} has the token {shown}{looks}: its events are taken and dropped "
+            "(PostHog: project settings, Project token)"
+        )
+    if _is_local(settings):
+        report.note(said)
+    else:
+        report.problem(said)
 
 
 def _store(report: Report, settings: Config) -> None:

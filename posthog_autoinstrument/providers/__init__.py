@@ -135,6 +135,8 @@ class Provider:
     usage_hosts: frozenset[str] = frozenset()
     """Hosts known to take `stream_options.include_usage` on the endpoints that ask for it."""
     sockets: tuple[Socket, ...] = ()
+    versions: tuple[str, str, str] | None = None
+    """Of the package: the first whose calls are captured, the first of which all are, the first that is not tested."""
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint called `name`, or None."""

@@ -55,7 +55,7 @@ class CaptureRequest:
 
 
 class PostHogServer:
-    """PostHog's capture endpoints on loopback; a context manager.
+    """PostHog's capture endpoints on loopback, and two that know tokens; a context manager.
 
     `ai_path = False` makes it answer 404 on the AI path, like a self-hosted capture. The limits may be changed at
     any time: `max_event_bytes` of an event on the AI path, `max_analytics_event_bytes` of one on the others,
@@ -74,6 +74,9 @@ class PostHogServer:
         self.max_analytics_event_bytes = max_analytics_event_bytes
         self.max_body_bytes = max_body_bytes
         self.ai_path = True
+        self.tokens: set[str] | None = None
+        """The tokens that projects have, for those who ask: `/flags/` and `/array/{token}/config.js`. None: all that
+        begin by `phc_`. Capture takes any, as PostHog's does."""
         self.events: list[dict[str, Any]] = []
         """The events of all requests that were taken, in order of arrival."""
         self.requests: list[CaptureRequest] = []
@@ -110,10 +113,19 @@ class PostHogServer:
                 )
             return list(self.events)
 
+    def _is_known(self, token: str) -> bool:
+        return token.startswith("phc_") if self.tokens is None else token in self.tokens
+
     def _answer(self, request: Request) -> Answer:
         path = request.path.partition("?")[0].rstrip("/")
         if request.method == "GET" and not path:
             return Answer(body="ok", headers={"content-type": "text/plain"})
+        if path in capture.FLAGS_PATHS:
+            code, flags = capture.flags_answer(request.body, self._is_known)
+            return Answer(code, body=flags) if request.method == "POST" else Answer(405)
+        config = capture.CONFIG_PATH.fullmatch(path)
+        if config is not None:
+            return Answer(200, body="{}") if self._is_known(config[1]) else Answer(404)
         if path not in capture.AI_PATHS + capture.ANALYTICS_PATHS:
             return Answer(404)
         if request.method != "POST":

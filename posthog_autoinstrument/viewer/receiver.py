@@ -77,7 +77,7 @@ class Receiver:
             Route(path + slash, self._endpoint(read), methods=["POST"])
             for path, read in readers.items()
             for slash in ("", "/")
-        ]
+        ] + [Route(path + slash, _flags, methods=["POST"]) for path in capture.FLAGS_PATHS for slash in ("", "/")]
 
     def _endpoint(self, read: Callable[[Request, bytes], Answer]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -216,6 +216,18 @@ class Gate:
 def routes(store_path: str | PathLike[str]) -> list[Route]:
     """The endpoints of a receiver that keeps events in the store at `store_path`. `Gate` is to stand before them."""
     return Receiver(store_path).routes()
+
+
+async def _flags(request: Request) -> Response:
+    """There are none; and what could be a token is known, since the store takes the events of all."""
+    try:
+        body = capture.decompressed(
+            await _body_of(request, capture.Limits(), BODY_TIMEOUT_S), capture.Limits.max_body_bytes
+        )
+    except Refused as refused:
+        return PlainTextResponse(str(refused), refused.status)
+    status, answer = capture.flags_answer(body, capture.may_be_known)
+    return JSONResponse(answer, status)
 
 
 async def _body_of(request: Request, limits: capture.Limits, timeout_s: float) -> bytes:

@@ -150,4 +150,5 @@ PROVIDER = Provider(
     headers=HEADERS,
     sockets=SOCKETS,
     usage_hosts=frozenset(("api.openai.com", "eu.api.openai.com", "us.api.openai.com")),
+    versions=("1.0", "1.30", "4"),
 )
