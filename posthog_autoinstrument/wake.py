@@ -26,7 +26,7 @@ RQ_WORKERS = ("rq.worker", "rq.worker.base")
 """Where RQ's worker is, in 1.16 to 2 and in 3. Each job runs in a child that ends by `os._exit`, without any hook."""
 
 
-BORDERS = ("celery.signals", "dramatiq.worker", "rq.job")
+BORDERS = ("celery.signals", "dramatiq.worker", "rq.job", "huey.api")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
 SESSIONS = (
     "gradio.blocks",

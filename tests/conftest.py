@@ -37,6 +37,7 @@ WEB = frozenset(
         "test_celery_border",
         "test_dramatiq_border",
         "test_greenlets_border",
+        "test_huey_border",
         "test_rq_border",
         "test_services",
         "test_libraries",

@@ -38,6 +38,8 @@ BORDERS = {
     "dramatiq.actor": "dramatiq",
     "dramatiq.worker": "dramatiq",
     "rq.job": "rq",
+    "huey.serializer": "huey",
+    "huey.api": "huey",
     "anyio.to_thread": "anyio",
     "gevent.greenlet": "gevent",
     "gevent.hub": "gevent",

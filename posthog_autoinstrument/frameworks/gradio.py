@@ -1,9 +1,9 @@
 """Gradio: each event has a context of its own, whichever task or thread its queue runs it in.
 
-Gradio 5.0 to 6.31: `Blocks.process_api` runs the function of an event, once, or once for each step of a generator. The
-web request that asked for it is `request.request` at every step; where events are batched, `request` is a list. The
-queue's tasks are started by the first request that comes: what they have of that is not an event's. `username` is the
-user of `auth=`, `session_hash` an open page.
+Gradio 4.44 to 6.31: `Blocks.process_api` runs the function of an event, once, or once for each step of a generator. The
+web request that asked for it is `request.request` at every step; where events are batched, `request` is a list, in 4.44
+without any. The queue's tasks are started by the first request that comes: what they have of that is not an event's.
+`username` is the user of `auth=`, `session_hash` an open page.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..context import CONTEXT, NOTHING, Context
 from . import patch, starlette
 from .asgi import Scope
 from .request import Request, Web, opened
+from .turns import Turn
 
 KEY = "posthog_autoinstrument.event"
 """In the scope of the web request, between two steps of its event."""
@@ -34,11 +35,14 @@ class Event:
     """One event: the context in which its next step is made."""
 
     def __init__(self, web: Web, host: Any, session: Any, queued: bool) -> None:
-        self._scope = host.request.scope
+        self._scope = host.request.scope if host.request is not None else {}
         self._request: Request | None = None
         if queued:
-            self._request = Request(web, Scope(self._scope))
-            self._request.seen(host, user_of)
+            if self._scope:
+                self._request = Request(web, Scope(self._scope))
+                self._request.seen(host, user_of)
+            else:
+                self._request = Turn(web, host, user_of)
             around: Context | None = opened(self._request, at_server=True)
         else:
             around = CONTEXT.get()  # that of the request which waits for it
@@ -61,9 +65,9 @@ def _blocks(module: ModuleType, web: Web) -> None:
     def begun(options: dict[str, Any]) -> Event | None:
         asked = options.get("request")
         host: Any = asked[0] if isinstance(asked, list) and asked else asked
-        if getattr(host, "request", None) is None:
+        if host is None or not hasattr(host, "username"):
             return None
-        event: Event | None = host.request.scope.pop(KEY, None)
+        event: Event | None = host.request.scope.pop(KEY, None) if host.request is not None else None
         if event is None:
             queued = options.get("event_id") is not None or isinstance(asked, list)
             event = Event(web, host, options.get("session_hash"), queued)

@@ -31,7 +31,7 @@ async def talk(user, session):
         await connection.emit("client_message", {"message": said, "fileReferences": []})
         await asyncio.wait_for(ended.get(), 60)
         for part in "abc":
-            print(json.dumps([f"{session} {turn} {part}", user, session, turn]), flush=True)
+            print(json.dumps([f"{session} {turn} {part}", user, session, turn]) + "\n", end="", flush=True)
     await connection.disconnect()
 
 

@@ -19,7 +19,7 @@ def talk(user, session):
         text = f"{session} {name}"
         client.predict(text, api_name=f"/{name}")
         for end in ends:
-            print(json.dumps([text + end, user, session, name]), flush=True)
+            print(json.dumps([text + end, user, session, name]) + "\n", end="", flush=True)
 
 
 talk("ann", "first")

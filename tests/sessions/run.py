@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parent.parent / "build" / "sessions"
 TIMEOUT_S = 240.0
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "CHAINLIT_AUTH_SECRET": "x" * 40, "HF_HUB_OFFLINE": "1"}
+STREAMLIT = {"STREAMLIT_SERVER_TRUSTED_USER_HEADERS": '{"X-User": "email"}'}
 
 
 def main() -> int:
@@ -81,7 +82,7 @@ def run(scripts: Path, app: Path, early: bool) -> tuple[list[Any], list[dict[str
     """What the users said, the events of it, and what was wrong with the run."""
     with OpenAIServer() as openai, PostHogServer() as posthog, tempfile.TemporaryDirectory() as at:
         environ = {name: text for name, text in os.environ.items() if not name.startswith(("POSTHOG_", "OPENAI_"))}
-        environ |= QUIET
+        environ |= QUIET | STREAMLIT
         environ |= {
             "OPENAI_BASE_URL": openai.base_url,
             "OPENAI_API_KEY": "sk-test",

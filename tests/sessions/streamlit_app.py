@@ -1,6 +1,6 @@
 # /// script
 # dependencies = ["streamlit", "websocket-client"]
-# command = ["streamlit", "run", "{app}", "--server.port", "{port}", "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none", "--server.trustedUserHeaders", "{{\"X-User\": \"email\"}}"]  # noqa: E501
+# command = ["streamlit", "run", "{app}", "--server.port", "{port}", "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"]  # noqa: E501
 # ///
 import os
 import threading

@@ -26,7 +26,7 @@ def talk(user, session):
             answer = ForwardMsg()
             answer.ParseFromString(connection.recv())
         for end in ("", " in a thread", " again"):
-            print(json.dumps([f"{session} {run}{end}", user, session, run]), flush=True)
+            print(json.dumps([f"{session} {run}{end}", user, session, run]) + "\n", end="", flush=True)
     connection.close()
 
 
