@@ -6,6 +6,7 @@ import os
 import textwrap
 
 import pytest
+import trustme
 
 CALL = """
 import os, sys
@@ -186,7 +187,7 @@ OWN = {
     "brotli.py": "",
     "socks.py": "",
     "netrc.py": "class netrc: pass  # aiohttp's annotations name it",
-    "certifi.py": "where = lambda: None  # httpx asks it",
+    "certifi.py": "where = lambda: 'ca.pem'  # httpx asks it",
     "wrapt.py": "",
     "wrapt/__init__.py": "",
 }
@@ -196,6 +197,7 @@ OWN = {
 def test_a_module_of_the_programs_with_the_name_of_a_dependency_is_the_programs(run_program, tmp_path, name):
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     file.write_text(f"print('executed', __name__)\n{OWN[name]}\nMINE = 'mine'\n")
     module = name.partition("/")[0].removesuffix(".py")
     source = f"""
@@ -221,7 +223,8 @@ def test_modules_of_the_programs_on_pythonpath_are_the_programs_too(run_program,
     for name in ("requests", "wrapt", "urllib3"):
         (library / f"{name}.py").write_text("print('executed', __name__)\n")
     ran = run_program(
-        CALL + "call()\nposthog_autoinstrument.flush(20)\nimport wrapt, requests\n", env={"PYTHONPATH": str(library)}
+        CALL + "call()\nposthog_autoinstrument.flush(20)\nimport wrapt, requests\n",
+        env={"PYTHONPATH": os.pathsep.join(filter(None, (str(library), os.environ.get("PYTHONPATH"))))},
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "executed wrapt\nexecuted requests\n", "")
     assert len(ran.events) == 1

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from typing import Any
 
 import pytest
 import trustme
+import truststore
 from ports import free_port
 
 from posthog_autoinstrument import __version__
@@ -445,6 +447,71 @@ def test_tls_is_verified_against_the_bundle_of_the_environment(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     assert PostHogSink(TOKEN, host, library="x").send([event()], 5).kind == "delivered"
     assert taking.asked == [AI_PATH]
+
+
+def test_what_truststore_trusts_is_trusted(taking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It replaces `ssl.SSLContext`, of which delivery has a copy."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    taking.socket = context.wrap_socket(taking.socket, server_side=True)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))  # what OpenSSL has for a system's store
+    sink = PostHogSink(TOKEN, f"https://127.0.0.1:{taking.server_port}", library="x")
+    assert sink.send([event()], 5).kind == "retry"
+    truststore.inject_into_ssl()
+    try:
+        assert sink.send([event()], 5).kind == "delivered"
+    finally:
+        truststore.extract_from_ssl()
+    assert PostHogSink(TOKEN, sink.host, library="x").send([event()], 5).kind == "retry"
+    assert taking.asked == [AI_PATH]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.skipif(os.name != "posix", reason="sockets are no descriptors")
+def test_a_connection_that_the_program_has_closed_is_left_to_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
+) -> None:
+    with Bare(200, body=b"{}") as server:
+        host, port = server.url, int(server.url.rpartition(":")[2])
+        if secure:
+            authority = trustme.CA()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("127.0.0.1").configure_cert(context)
+            server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+            authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+            host = host.replace("http:", "https:")
+        sink = PostHogSink(TOKEN, host, library="x")
+        before = sockets()
+        assert sink.send([event(1)], 5).kind == "delivered"
+        (ours,) = {number for number, _ in sockets() - before if is_connected_to(number, port)}
+        file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+        os.dup2(file, ours)  # closes it, and opens the file under its number
+        assert sink.send([event(2)], 5).kind == "delivered"
+        sink.close()
+        assert os.fstat(ours).st_ino == os.fstat(file).st_ino
+        assert os.fstat(file).st_size == 0
+        os.close(ours)
+        os.close(file)
+        assert len(server.seen) == 2
+
+
+def sockets() -> set[tuple[int, str]]:
+    """The open descriptors of this process that are sockets."""
+    found = set()
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                found.add((int(name), str(os.fstat(int(name)).st_ino)))
+    return found
+
+
+def is_connected_to(number: int, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as one:
+        return bool(one.getpeername()[1] == port)
+    return False
 
 
 # --- forks and imports ---

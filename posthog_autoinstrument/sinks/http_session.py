@@ -103,7 +103,6 @@ def _silent_logger(name: str = "") -> logging.Logger:
 def open_session() -> Any:
     """A new session. It takes no password from `~/.netrc`, whose default entry would go to any host."""
     found = requests()
-    _follow_truststore()
     response_class = _bounded_response(_loaded("http.client").HTTPResponse)
 
     class Adapter(found.adapters.HTTPAdapter):  # type: ignore[misc, name-defined]
@@ -115,6 +114,10 @@ def open_session() -> Any:
             manager = super().proxy_manager_for(*args, **kwargs)
             _use_own_connections(manager, response_class)
             return manager
+
+        def send(self, *args: Any, **kwargs: Any) -> Any:
+            _follow_truststore()
+            return super().send(*args, **kwargs)
 
     session = found.Session()
     session.auth = _no_auth
@@ -131,8 +134,9 @@ def _follow_truststore() -> None:
     """Where the program trusts what its system trusts (`truststore.inject_into_ssl`, 0.10: it replaces
     `ssl.SSLContext`), so do we: behind a company's proxy nothing else may be accepted."""
     context = getattr(sys.modules.get("ssl"), "SSLContext", None)
-    if context is not None and context.__module__.partition(".")[0] == "truststore":
-        _loaded("urllib3.util.ssl_").SSLContext = context
+    if getattr(context, "__module__", "").partition(".")[0] != "truststore":
+        context = _loaded("ssl").SSLContext
+    _loaded("urllib3.util.ssl_").SSLContext = context
 
 
 def _use_own_connections(manager: Any, response_class: type) -> None:
