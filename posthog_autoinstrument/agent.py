@@ -18,6 +18,7 @@ from . import (
     config,
     context,
     elsewhere,
+    exits,
     forks,
     frameworks,
     guard,
@@ -26,6 +27,7 @@ from . import (
     project,
     providers,
     recording,
+    signals,
     threads,
     usage,
     wake,
@@ -62,6 +64,10 @@ class Agent:
         self.durable: Durable | None = (
             _durable(settings, self.maker) if settings.spool and not settings.disabled else None
         )
+        self._signals = signals.Signals(self.terminate, self.close) if settings.sigterm and os.name == "posix" else None
+        self._exits = exits.Exits(self.close, self._deliver_before_exec, self._signals)
+        self._watches_forks = False
+        self._closed = threads.allocate_lock()
         self.flusher: Flusher = Flusher(
             Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
             self._build,
@@ -69,7 +75,7 @@ class Agent:
             settings.flush_at,
             settings.flush_interval_s,
             settings.exit_timeout_s,
-            self.close,
+            self,
             self._overdue,
             lambda: len(self._maker.background) if self._maker is not None else 0,
             self.durable,
@@ -117,20 +123,22 @@ class Agent:
             if package is not None and not getattr(package.__spec__, "_initializing", False):
                 self.check_patched(hook)
             finder.watch(hook.provider.package, self._package_loaded(hook))
-        for name in wake.RQ_WORKERS:
-            finder.watch(name, wake.rq_worker_loaded)
-            wake.rq_worker_loaded(name)
         finder.watch(elsewhere.MIDDLEWARE, elsewhere.mark_middleware)
         if elsewhere.MIDDLEWARE in sys.modules:
             elsewhere.mark_middleware(elsewhere.MIDDLEWARE)
         if self.recorder.active:
             self._watch_requests()
         atexit.register(self.close)
-        forks.register()
-        if hasattr(os, "register_at_fork"):
+        if self.durable is not None:  # a file that a fork waits for
+            self._watch_forks()
+
+    def _watch_forks(self) -> None:
+        if not self._watches_forks and hasattr(os, "register_at_fork"):
+            self._watches_forks = True
+            forks.register()
             os.register_at_fork(
-                before=self.flusher.before_fork,
-                after_in_parent=self.flusher.after_fork_in_parent,
+                before=self.before_fork,
+                after_in_parent=self.after_fork_in_parent,
                 after_in_child=self.after_fork_in_child,
             )
 
@@ -293,8 +301,20 @@ class Agent:
             self.close()
 
     def close(self) -> None:
-        """At exit: end what is open and deliver what is waiting, within the exit timeout."""
-        self._closing = threading.get_ident()
+        """Where the process ends: end what is open and deliver what is waiting, within the exit timeout. Where another
+        thread does so already, wait for it. Returns at once where nothing was captured in this process."""
+        if self._closing == threads.get_ident() or not self._closed.acquire(timeout=self.config.exit_timeout_s):
+            return
+        self._closing = threads.get_ident()
+        try:
+            self._close()
+        finally:
+            self._closing = 0
+            self._closed.release()
+        if self._ends_by:
+            signals.end_by(self._ends_by)
+
+    def _close(self) -> None:
         for made in self.calls:
             guard.attempt("end open streams", made.finish_streams)
         guard.attempt("deliver events at exit", self.flusher.close)
@@ -303,10 +323,9 @@ class Agent:
             guard.attempt("ask about before_send", self._maker.note_nothing_returned)
         if self.config.summary and guard.owner == os.getpid():
             guard.attempt("sum up", self._sum_up)
+        if self._signals is not None:
+            guard.attempt("leave signals to the system", self._signals.remove)
         _keep_interrupted()
-        self._closing = 0
-        if self._ends_by:
-            wake.end_by(self._ends_by)
 
     def _sum_up(self) -> None:
         """Say in one line what was captured here. The program is over."""
@@ -323,7 +342,7 @@ class Agent:
         It ends the process when it is done.
         """
         in_spool = self.durable is not None and self.durable.spool.is_here()
-        if in_spool or self._closing == threading.get_ident():
+        if in_spool or self._closing == threads.get_ident():
             self._ends_by = number
             return True
         spawn = threads.hub_spawn()
@@ -334,6 +353,36 @@ class Agent:
         self.close()
         return False
 
+    def _deliver_before_exec(self) -> None:
+        self.flusher.flush(self.config.exit_timeout_s)
+
+    def captured(self) -> None:
+        """On the host's thread: something will have to be delivered from this process."""
+        self._watch_forks()
+        self._exits.install()
+
+    @property
+    def exposed(self) -> bool:
+        """Whether a signal would just end this process, and lose what waits."""
+        return self._signals is not None and self._signals.exposed
+
+    def cover(self) -> None:
+        """On the flusher's thread: have that changed."""
+        if self._signals is not None:
+            self._signals.ask_main_thread()
+
+    def before_fork(self) -> None:
+        """No thread of ours runs while the process forks, unless it sends."""
+        if self._signals is not None:
+            guard.attempt("hold back signals", self._signals.before_fork)
+        self.flusher.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self.flusher.after_fork_in_parent()
+        if self._signals is not None:
+            guard.attempt("let signals come", self._signals.after_fork_in_parent)
+
     def after_fork_in_child(self) -> None:
         """A forked child starts with an empty queue and no thread; the parent keeps what it captured."""
         for made in self.calls:
@@ -341,6 +390,10 @@ class Agent:
         if self._maker is not None:
             self._maker.clear()
         self.flusher.after_fork_in_child()
+        self._closing = self._ends_by = 0
+        self._closed = threads.allocate_lock()
+        if self._signals is not None:
+            guard.attempt("leave signals to the system", self._signals.after_fork_in_child)
 
 
 def _keep_interrupted() -> None:
@@ -404,7 +457,6 @@ def start(explicit: bool = False) -> Agent:
             recording.recorder = made.recorder
             context.opentelemetry_trace_ids = settings.otel_trace_id
             context.private = settings.privacy_mode
-            wake.handle_sigterm()  # again: where the launcher is not, or the program has set it to its default since
             if not settings.launched:  # the launcher has said them already
                 for problem in settings.problems:
                     guard.say_once(problem, problem)
@@ -433,17 +485,6 @@ def instrument(token: str | None = None, host: str | None = None) -> None:
     made = guard.attempt("start", start, True)
     if made is not None and (token is not None or host is not None):
         guard.attempt("take the project", made.take_arguments, token, host)
-
-
-def terminate(number: int) -> bool:
-    """What a signal that ends the process calls first. See `Agent.terminate`."""
-    return _agent is not None and bool(guard.attempt("deliver events on a signal", _agent.terminate, number))
-
-
-def deliver() -> None:
-    """Deliver what waits: this process ends in a way that runs no exit hook. Never raises."""
-    if _agent is not None:
-        guard.attempt("deliver events", _agent.close)
 
 
 def flush(timeout_s: float | None = 10.0) -> bool:

@@ -491,7 +491,7 @@ SETTINGS: tuple[Setting, ...] = (
         "POSTHOG_AUTOINSTRUMENT_SIGTERM",
         True,
         FLAG,
-        "Deliver waiting events before SIGTERM ends a process that does not handle it itself.",
+        "Deliver waiting events before SIGTERM or SIGHUP ends a process that does not handle it itself.",
         flag,
     ),
     Setting(

@@ -35,6 +35,19 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """Leave it to the next one, or delete it when it is empty."""
 
+    class Process(Protocol):
+        """The process that the flusher is in."""
+
+        def captured(self) -> None:
+            """On the host's thread: something will have to be delivered from here."""
+
+        @property
+        def exposed(self) -> bool:
+            """Whether a signal would just end it: then what is captured is sent at once."""
+
+        def cover(self) -> None:
+            """On the flusher's thread: have that changed."""
+
     class Durability(Protocol):
         """What writes records to the spool and makes events of its rows."""
 
@@ -73,15 +86,10 @@ PAUSE_S = 0.1
 """Longest a fork waits for the idle thread to end. It takes 0.1 ms."""
 
 
-def _yes() -> bool:
-    """Stands for `parent_process`, which billiard lacks; its registry is emptied in each child."""
-    return True
-
-
 class Flusher:
     """Takes records from `queue`, builds events with `build` and gives them to the courier, in batches.
 
-    `close` is what the end of a process calls, where the flusher has to arrange for it. `overdue` gives the events that
+    `process` is told of the first call that is captured. `overdue` gives the events that
     were held back and are not any longer, at exit all of them; `held` says how many there are.
     `build` returns None for a record that makes no event.
     """
@@ -94,7 +102,7 @@ class Flusher:
         flush_at: int,
         flush_interval_s: float,
         exit_timeout_s: float,
-        close: Callable[[], None],
+        process: Process,
         overdue: Callable[[bool], list[Event]] = lambda final: [],
         held: Callable[[], int] = lambda: 0,
         durable: Durability | None = None,
@@ -105,7 +113,7 @@ class Flusher:
         self._flush_at = flush_at
         self._flush_interval_s = flush_interval_s
         self._exit_timeout_s = exit_timeout_s
-        self._close = close
+        self._process = process
         self._overdue = overdue
         self._held = held
         self._durable = durable
@@ -199,6 +207,8 @@ class Flusher:
             self.queue.add(record)
         if self._thread is None and not late:
             self.start()
+        if self._process.exposed:
+            self.queue.wake()
         if self._exiting and not late and not sys.is_finalizing():
             self._pump_here(max(0.0, (self.courier.deadline or 0.0) - self._clock()))
 
@@ -232,20 +242,7 @@ class Flusher:
             self._thread = None
             self._starting.release()
             return
-        guard.attempt("register with multiprocessing", self._register_ways_out)
-
-    def _register_ways_out(self) -> None:
-        """Children of pools end with `os._exit` after finalisers of their own: `atexit` never runs there."""
-        for package in ("multiprocessing", "billiard"):  # billiard: Celery's
-            util, process = (sys.modules.get(f"{package}.{name}") for name in ("util", "process"))
-            if util is not None and process is not None and getattr(process, "parent_process", _yes)() is not None:
-                util.Finalize(None, self._close, exitpriority=0)
-        celery = sys.modules.get("celery.signals")
-        if celery is not None:
-            celery.worker_process_shutdown.connect(self._worker_shuts_down, weak=False, dispatch_uid=__name__)
-
-    def _worker_shuts_down(self, *_: object, **__: object) -> None:
-        self._close()
+        guard.attempt("prepare for the end of the process", self._process.captured)
 
     def flush(self, timeout_s: float | None) -> bool:
         """Wait until everything added so far has been delivered; False when `timeout_s` seconds ran out first or cannot
@@ -337,6 +334,8 @@ class Flusher:
                 if self._pausing:
                     return
                 self._due = None
+                if self._process.exposed:
+                    guard.attempt("handle signals", self._process.cover)
                 with self._pumping:
                     guard.attempt("deliver events", self._pump)
                     guard.attempt("deliver what is in the spool", self._ship_spooled)

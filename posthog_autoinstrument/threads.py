@@ -84,6 +84,16 @@ def green_modules(names: Iterable[str]) -> dict[str, ModuleType]:
     return found
 
 
+def plain(run: Callable[[], None]) -> Thread:
+    """A thread of the operating system that `threading` does not list. Not where `is_green`."""
+    return _Plain(run)
+
+
+def is_green() -> bool:
+    """Whether greenlets stood for threads when the agent was loaded."""
+    return _is_green
+
+
 def hub_spawn() -> Callable[..., Any] | None:
     """Where this is a greenlet that must not wait, the hub that runs the others: what starts one that may.
 

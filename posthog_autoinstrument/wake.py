@@ -18,14 +18,6 @@ TRIGGERS = ("openai",)
 """Packages whose import loads the agent: those of the providers, spelled here because reading them is an import."""
 
 
-UVICORN_WORKERS = ("uvicorn_worker._workers", "uvicorn.workers")
-"""Where gunicorn's worker class for uvicorn is. It sets SIGTERM to its default and then kills itself by it."""
-
-
-RQ_WORKERS = ("rq.worker", "rq.worker.base")
-"""Where RQ's worker is, in 1.16 to 2 and in 3. Each job runs in a child that ends by `os._exit`, without any hook."""
-
-
 BORDERS = ("celery.signals", "dramatiq.worker", "rq.job", "huey.api")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
 SESSIONS = (
@@ -151,11 +143,6 @@ def wake() -> None:
             found.watch(name, _border_loaded)
         for name in SESSIONS:
             found.watch(name, _session_loaded)
-        for name in UVICORN_WORKERS:
-            found.watch(name, _uvicorn_worker_loaded)
-        for name in RQ_WORKERS:
-            found.watch(name, rq_worker_loaded)
-        handle_sigterm()
         _expect_summary()
 
 
@@ -177,60 +164,6 @@ def _sum_up() -> None:
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-
-
-def handle_sigterm() -> None:
-    """Have SIGTERM, where it would just kill the process, deliver what waits first.
-
-    A container is stopped by SIGTERM, whose default runs no exit hook; and uvicorn, which stops in good order, kills
-    itself by it in the end, with the handler that it found when it started. So ours is there before the program is.
-    """
-    import os
-
-    if os.name != "posix" or not is_on(os.environ, "POSTHOG_AUTOINSTRUMENT_SIGTERM", True):
-        return
-    try:
-        import _signal  # type: ignore[import-not-found]
-
-        if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
-            _signal.signal(_signal.SIGTERM, _terminated)
-    except (ImportError, ValueError):  # not the main thread, or a sub-interpreter: neither gets signals
-        pass
-
-
-def _uvicorn_worker_loaded(name: str) -> None:
-    worker = getattr(sys.modules.get(name), "UvicornWorker", None)
-    init_signals = getattr(worker, "init_signals", None)
-    if worker is None or init_signals is None:
-        return
-
-    def init_signals_and_ours(self: "Any") -> None:
-        init_signals(self)
-        handle_sigterm()
-
-    worker.init_signals = init_signals_and_ours
-
-
-def rq_worker_loaded(name: str) -> None:
-    """Have the process of a job deliver what waits before it ends. Never raises."""
-    module = sys.modules.get(name)
-    for cls in (getattr(module, "BaseWorker", None), getattr(module, "Worker", None)):
-        perform = vars(cls).get("perform_job") if cls is not None else None
-        if cls is not None and perform is not None and not hasattr(perform, SENTINEL):
-            cls.perform_job = _delivering(perform)
-
-
-def _delivering(perform: "Any") -> "Any":
-    def perform_job(self: "Any", *args: "Any", **kwargs: "Any") -> "Any":
-        try:
-            return perform(self, *args, **kwargs)
-        finally:
-            agent = sys.modules.get(__name__.rpartition(".")[0] + ".agent")
-            if agent is not None and getattr(self, "_is_horse", False):
-                agent.deliver()
-
-    setattr(perform_job, SENTINEL, True)
-    return perform_job
 
 
 def _session_loaded(name: str) -> None:
@@ -257,39 +190,6 @@ def _border_loaded(name: str) -> None:
         from . import guard
 
         guard.report("install the borders", error)
-
-
-TOGETHER_S = 0.3
-"""Signals in so short a time are one: a supervisor hands on to its child what the kernel gave to both."""
-_received: "list[float]" = []
-
-
-def _terminated(number: int, frame: "Any") -> None:
-    agent = sys.modules.get(__name__.rpartition(".")[0] + ".agent")
-    from time import monotonic  # a bare interpreter has loaded it
-
-    first = not _received
-    _received.append(monotonic())
-    if not first and _received[-1] - _received[0] < TOGETHER_S and agent is not None:
-        return
-    goes_on = False
-    try:
-        # A second signal, while the delivery for the first one is waited for, ends the process at once.
-        goes_on = first and agent is not None and agent.terminate(number)
-    finally:
-        if not goes_on:
-            end_by(number)
-
-
-def end_by(number: int) -> None:
-    """End this process by a signal, as it would have ended without the handler."""
-    import _signal
-    import os
-
-    _signal.signal(number, _signal.SIG_DFL)
-    if os.getpid() == 1:
-        os._exit(128 + number)  # the kernel keeps the first process of a container from killing itself
-    os.kill(os.getpid(), number)
 
 
 def load_agent(name: str) -> None:
