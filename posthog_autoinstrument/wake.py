@@ -18,7 +18,7 @@ TRIGGERS = ("openai",)
 """Packages whose import loads the agent: those of the providers, spelled here because reading them is an import."""
 
 
-BORDERS = ("celery.signals", "dramatiq.worker", "rq.job", "huey.api")
+BORDERS = ("celery.signals", "dramatiq.worker", "rq.job", "huey.api", "distributed.client", "distributed.worker")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
 SESSIONS = (
     "gradio.blocks",

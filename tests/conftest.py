@@ -36,6 +36,7 @@ WEB = frozenset(
         "test_borders",
         "test_celery_border",
         "test_dramatiq_border",
+        "test_distributed_border",
         "test_greenlets_border",
         "test_huey_border",
         "test_rq_border",

@@ -38,6 +38,8 @@ BORDERS = {
     "dramatiq.actor": "dramatiq",
     "dramatiq.worker": "dramatiq",
     "rq.job": "rq",
+    "distributed.client": "distributed",
+    "distributed.worker": "distributed",
     "huey.serializer": "huey",
     "huey.api": "huey",
     "anyio.to_thread": "anyio",
