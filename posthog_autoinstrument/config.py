@@ -136,6 +136,16 @@ def _hosts(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def _scrub(text: str) -> str:
+    try:
+        return str(int(flag(text)))
+    except ValueError:
+        names = [part.strip() for part in text.split(",") if part.strip()]
+        if not all(any(character.isascii() and character.isalnum() for character in name) for name in names):
+            raise
+        return ",".join(names)
+
+
 def _patterns(text: str) -> frozenset[str]:
     found = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
     # A list in JSON, other separators, addresses: as patterns they would match nothing, and deny nothing.
@@ -453,6 +463,15 @@ SETTINGS: tuple[Setting, ...] = (
         flag,
     ),
     Setting(
+        "scrub",
+        "POSTHOG_AUTOINSTRUMENT_SCRUB",
+        "1",
+        "1, 0, or names separated by commas",
+        "Take credentials out of the program's own values: 1 by the usual names and by what they look like, names "
+        "(`iban,card number`) those as well, 0 not at all.",
+        _scrub,
+    ),
+    Setting(
         "before_send",
         "POSTHOG_AUTOINSTRUMENT_BEFORE_SEND",
         None,
@@ -575,6 +594,7 @@ class Config:
     stream_usage: bool = True
     stream_usage_hosts: frozenset[str] = frozenset()
     keep_media: bool = False
+    scrub: str = "1"
     before_send: str | None = None
     flush_at: int = 100
     flush_interval_s: float = 2.0
@@ -655,15 +675,6 @@ def mask(secret: str) -> str:
     return secret[:8] + "..." if len(secret) > 12 else "..."
 
 
-def _without_login(text: str) -> str:
-    """What was set, without what an address may hold of secrets: user, password and query."""
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        return text
-    _, at, place = rest.partition("?")[0].rpartition("@")
-    return f"{scheme}://{'[REDACTED]@' if at else ''}{place}"
-
-
 def environment() -> Mapping[str, str]:
     """The environment of this process as it is now."""
     return os.environ
@@ -716,8 +727,8 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
                 values[setting.field] = setting.parse(text)
                 break
             except ValueError:
-                shown = mask(text) if setting.secret else repr(_without_login(text)[:80])
-                problems.append(f"{variable}={shown} is not accepted (wanted: {setting.accepts}); {setting.then}")
+                # Without the value: it may be a secret that belongs elsewhere, or hold one.
+                problems.append(f"{variable} is not accepted (wanted: {setting.accepts}); {setting.then}")
                 if setting.refused is not None:
                     values[setting.field] = setting.refused
                     break
@@ -736,6 +747,10 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         main_process=is_main_process(environ),
         problems=tuple(problems),
     )
+    if config.scrub != "1" or f"{__package__}.secretnames" in sys.modules:
+        from . import secretnames  # not before something else needs it: `import openai` would wait for it
+
+        secretnames.use(config.scrub)
     guard.loud = config.raise_errors
     guard.debug = config.debug
     guard.owner = os.getpid() if config.main_process else 0
@@ -802,10 +817,8 @@ def take_arguments(config: Config, **given: object) -> list[str]:
                 raise ValueError
             setattr(config, setting.field, setting.parse(value))
         except ValueError:
-            shown = type(value).__name__
-            if isinstance(value, str):
-                shown = mask(value) if setting.secret else repr(_without_login(value)[:80])
-            lines.append(f"instrument({setting.field}={shown}) is not accepted (wanted: {setting.accepts})")
+            kind = type(value).__name__  # the value itself may be a secret
+            lines.append(f"instrument({setting.field}={kind}) is not accepted (wanted: {setting.accepts})")
             continue
         config.fixed |= {setting.field}
         config.host_given = config.host_given or setting.field == "host"

@@ -6,17 +6,18 @@ Loaded only where there is a spool: it needs sqlite3.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import guard, mend, quickjson, redact
+from . import guard, mend, quickjson, redact, scrubber, secrettexts
 from .background import Background
 from .config import Config
 from .hookloader import NotYetError
 from .maker import Maker, drop
 from .marks import Marks
 from .outbox import EVENT, RECORD, Kept
-from .records import Call, Record, Sealable, Sealed, Span, record_from_bytes
+from .records import Call, Identity, Record, Sealable, Sealed, Span, record_from_bytes
+from .secretnames import is_secret
 from .sinks import Event
 from .spool import Orphan, Spool, fingerprint
 from .store import StoreError
@@ -186,18 +187,25 @@ def _holds_secrets(record: Record) -> bool:
         urls = record.base_url + record.request_url
         held = record.error is not None or "?" in urls or "@" in urls or _request_holds_secrets(record.request or b"")
     elif isinstance(record, Span):
-        states = (record.input_state or "", record.output_state or "")
-        held = record.error is not None or any(map(_text_holds_secrets, states))
+        states = (record.name, record.type or "", record.input_state or "", record.output_state or "")
+        held = record.error is not None or any(map(secrettexts.finds, (*states, *record.facts.values())))
     else:
-        held = _text_holds_secrets(record.value)
-    return held or _properties_hold_secrets(record.identity.properties)
+        held = secrettexts.finds(record.value) or secrettexts.finds(record.name or "")
+    return held or _identity_holds_secrets(record.identity)
 
 
-def _properties_hold_secrets(properties: Mapping[str, str]) -> bool:
-    if not properties:
-        return False
-    named = " ".join(properties).lower()
-    return any(name in named for name in redact.SECRET_NAMES) or any(map(_text_holds_secrets, properties.values()))
+def _identity_holds_secrets(identity: Identity) -> bool:
+    ids = (identity.distinct_id, identity.trace_id, identity.session_id, identity.replay_session_id)
+    texts = [text for text in (*ids, identity.parent_id, identity.span_name, identity.provider) if text]
+    for values in (identity.properties, identity.groups, identity.tags):
+        if any(map(is_secret, values)):
+            return True
+        texts += values
+        texts += values.values()
+    if any(map(secrettexts.finds, texts)):
+        return True
+    path = identity.properties.get(scrubber.PATH)
+    return path is not None and scrubber.scrub_path(path.strip('"')) != path.strip('"')
 
 
 def _request_holds_secrets(request: bytes) -> bool:
@@ -221,7 +229,7 @@ def _request_holds_secrets(request: bytes) -> bool:
         elif isinstance(value, dict):
             if value.get("type") == "mcp" or "domain_secrets" in value:
                 return True
-            if not redact.SECRET_NAMES.isdisjoint(map(str.lower, value)):
+            if any(map(is_secret, value)):
                 return True
             texts += value
             left += [(name, child, is_said or (value is whole and name in _SAID)) for name, child in value.items()]

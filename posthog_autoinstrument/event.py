@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import __version__, guard, mend, reading, redact
+from . import __version__, guard, mend, reading, redact, scrubber
 from .generation import Failure, Generation, Usage
 from .providers import Provider
-from .records import Call, Error, Record, Remark, Span
+from .records import Call, Error, Identity, Record, Remark, Span
 
 LIBRARY = "posthog-autoinstrument"
 
@@ -129,7 +129,7 @@ def _span(
     for step, part in parts:
         properties.update(guard.attempt(step, part) or {})
     properties.setdefault("$ai_span_name", call.endpoint)
-    return _envelope("$ai_span", call, properties)
+    return _envelope("$ai_span", call, properties, CONTENT | STATES)
 
 
 def build_span(span: Span, keep_media: bool = False) -> Event:
@@ -221,14 +221,24 @@ def _states(call: Call, generation: Generation, keep_media: bool) -> dict[str, A
     }
 
 
-def _envelope(name: str, call: Record, properties: dict[str, Any]) -> Event:
+CONTENT = frozenset(("$ai_input", "$ai_output_choices", "$ai_instructions", "$ai_tools"))
+"""What was said to a model and by it: it is sent as it is, but for media and the credentials of tools."""
+STATES = frozenset(("$ai_input_state", "$ai_output_state"))
+"""The same of a call that is a span."""
+
+
+_IDS = frozenset(("$ai_trace_id", "$ai_session_id", "$session_id", "$ai_parent_id", "$ai_span_id", "$window_id"))
+
+
+def _envelope(name: str, call: Record, properties: dict[str, Any], content: frozenset[str] = CONTENT) -> Event:
+    properties = guard.attempt("scrub an event", scrubber.scrub_properties, properties, content, _IDS) or {}
     properties.update({"$lib": LIBRARY, "$lib_version": __version__, "$geoip_disable": True, "$is_server": True})
     identity = call.identity
     return {
         "event": name,
         "uuid": call.uuid,
         "timestamp": datetime.datetime.fromtimestamp(call.ended_at, datetime.timezone.utc).isoformat(),
-        "distinct_id": mend.clip_id(identity.distinct_id) or mend.clip_id(identity.trace_id) or call.uuid,
+        "distinct_id": _user(identity) or scrubber.scrub_id(mend.clip_id(identity.trace_id) or call.uuid),
         "properties": properties,
     }
 
@@ -383,9 +393,15 @@ def _identity(call: Record) -> dict[str, Any]:
     ):
         if value is not None:
             found[name] = mend.clip_id(value, 1_000)
-    if identity.distinct_id is None:
+    if _user(identity) is None:
         found["$process_person_profile"] = False
     return found
+
+
+def _user(identity: Identity) -> str | None:
+    """The distinct id; none where it is a credential: that names nobody."""
+    found = mend.clip_id(identity.distinct_id)
+    return found if found is not None and scrubber.scrub_id(found) == found else None
 
 
 def _own_properties(call: Record) -> dict[str, Any]:

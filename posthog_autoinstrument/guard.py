@@ -78,6 +78,10 @@ def _write(line: str) -> None:
     # The interpreter's own stream says whether there is one: where the program was started with it closed, the number
     # 2 may belong to a file or a socket of the host's by now.
     stream = sys.__stderr__
+    # What texts of the program's it quotes came by way of this module: nothing is imported here.
+    secrettexts = sys.modules.get(f"{__package__}.secrettexts")
+    if secrettexts is not None:
+        line = secrettexts.scrub_text(line, True)
     try:
         if stream is not None and not stream.closed:
             os.write(stream.fileno(), (PREFIX + line + "\n").encode("utf-8", "replace"))

@@ -5,7 +5,6 @@ of a task, an argument of a pool's worker. Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,9 +18,23 @@ PRIVACY = "privacy_mode"
 
 
 def pack(fields: Fields) -> str:
-    """The text: ASCII, without control characters. What is too long is left out, properties and groups first, but
-    never that content is private."""
-    said = {name: value for name in (*TEXTS, *MAPPINGS, PRIVACY) if (value := getattr(fields, name))}
+    """The text: ASCII, without control characters, and without credentials: whoever may read the other process's
+    environment or the queue reads it. What is too long is left out, properties and groups first, but never that content
+    is private."""
+    from . import scrubber, secrettexts  # who only unpacks needs none
+
+    said: dict[str, Any] = {PRIVACY: True} if fields.privacy_mode else {}
+    for name in TEXTS:
+        value = getattr(fields, name)
+        if value and len(value) <= MAX_CHARS:
+            shown = scrubber.scrub_id(value) if name.endswith("_id") else secrettexts.scrub_text(value)
+            if name != "distinct_id" or shown == value:  # a credential names nobody
+                said[name] = shown
+    for name in MAPPINGS:
+        values = getattr(fields, name)
+        if values and sum(map(len, values.values())) <= MAX_CHARS:
+            found = scrubber.scrub_properties({key: json.loads(text) for key, text in values.items()})
+            said[name] = {key: _dumps(value) for key, value in found.items()}
     for left_out in ((), MAPPINGS, (*MAPPINGS, "span_name", "provider"), (*MAPPINGS, *TEXTS)):
         text = _dumps({name: value for name, value in said.items() if name not in left_out})
         if len(text) <= MAX_CHARS:
@@ -29,7 +42,7 @@ def pack(fields: Fields) -> str:
     return text
 
 
-def _dumps(said: Mapping[str, Any]) -> str:
+def _dumps(said: Any) -> str:
     return json.dumps(said, separators=(",", ":"), default=dict)
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from . import scrubber, secrettexts
 from .guard import guarded
 from .mend import rewrite
-
-REDACTED = "[REDACTED]"
+from .secretnames import REDACTED
 
 # --- media ---
 
@@ -79,7 +79,7 @@ def redact_state(value: Any, keep_media: bool = False) -> Any:
 
     A program's arguments may be anything: clients' settings, the headers of a request.
     """
-    return rewrite(redact_content(value, keep_media), _redact_property)
+    return scrubber.scrub(redact_content(value, keep_media))
 
 
 def _is_clean(value: Any, key: str | None) -> bool:
@@ -259,28 +259,11 @@ _KEY = (
     r"|eyJ[A-Za-z0-9_\-]{8,300}\.[A-Za-z0-9_\-]{8,3000}(?:\.[A-Za-z0-9_\-]{0,3000})?)"  # a JSON web token
 )
 """Every length is bounded: without that, a message of many `sk-` took time by the square of its length."""
-_UNMASKED = r"(?![A-Za-z0-9_\-*])"
-"""A key with stars in it was masked by whoever wrote the message and helps to find the right one."""
-
-_KEY_IN_TEXT = re.compile(rf"(?<![A-Za-z0-9]){_KEY}{_UNMASKED}")
-_BEARER = re.compile(
-    # Not the prose of OpenAI's own 401: "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)".
-    rf"\b((?:bearer|basic)\s+)(?!(?:auth|token|scheme|your|or\b|and\b)\w*)[A-Za-z0-9._~+/=\-]{{6,4000}}{_UNMASKED}",
-    re.IGNORECASE,
-)
-_NAMED = re.compile(
-    r"((?:api[-_]?key|access[-_]?token|secret|password)[\"']?\s*[:=]\s*[\"']?)[A-Za-z0-9._~+/=\-]{8,300}" + _UNMASKED,
-    re.IGNORECASE,
-)
-_USERINFO = re.compile(r"(://)[^/\s@\"']+@")
 
 
 def redact_keys(text: str) -> str:
     """An error message without the API keys it quotes; keys that are already masked with stars stay."""
-    text = _USERINFO.sub(r"\1", text)
-    text = _KEY_IN_TEXT.sub(REDACTED, text)
-    text = _BEARER.sub(rf"\1{REDACTED}", text)
-    return _NAMED.sub(rf"\1{REDACTED}", text)
+    return secrettexts.scrub_text(text, always=True)
 
 
 # --- what programs put beside a call ---
@@ -303,16 +286,7 @@ KEY_MARKS: dict[bytes, re.Pattern[bytes] | None] = dict.fromkeys(_BEGINNINGS, _K
 
 def redact_properties(properties: dict[str, Any]) -> dict[str, Any]:
     """A program's own properties without credentials: somebody passes on the headers of a request."""
-    return {
-        name: REDACTED if _is_secret(value, name) else rewrite(value, _redact_property)
-        for name, value in properties.items()
-    }
-
-
-def _redact_property(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
-    if _is_secret(value, key):
-        return REDACTED
-    return _KEY_IN_TEXT.sub(REDACTED, value) if isinstance(value, str) else value
+    return scrubber.scrub_properties(properties)
 
 
 def _is_secret(value: Any, key: Any) -> bool:
@@ -325,7 +299,6 @@ _OPEN_QUERY = frozenset(("api-version", "api_version", "model", "stream", "limit
 """Query parameters whose values are shown; all others may be secrets."""
 _OBJECT_ID = re.compile(r"(?:resp|chatcmpl|cmpl|conv|file|batch|thread|run|asst|msg|vs|ftjob)[-_][A-Za-z0-9]+")
 """Ids of OpenAI's objects are long and random but open nothing."""
-_KEY_PART = re.compile(_KEY)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _RUN = re.compile(r"[A-Za-z0-9]{20,}")
 _CLASS_CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[a-z0-9])|(?<=[0-9])(?=[A-Za-z])")
@@ -370,7 +343,7 @@ def _redact_parameter(parameter: str) -> str:
 def _is_key_like(part: str) -> bool:
     if _OBJECT_ID.fullmatch(part):
         return False
-    if _KEY_PART.search(part) or _UUID.search(part):
+    if secrettexts.finds(part) or _UUID.search(part):
         return True
     # Deployment and model names have separators and words; a key is one long run with digits all over it.
     if any(sum(map(str.isdigit, run)) >= 2 and not run.isdigit() for run in _RUN.findall(part)):

@@ -103,9 +103,20 @@ def is_off() -> bool:
     return _off
 
 
+def own_hints() -> tuple[str, ...]:
+    """The longest word of each name that was added, in lower case."""
+    return tuple(max(words, key=len) for words in _own)
+
+
 def words_of(name: str) -> tuple[str, ...]:
     """The words of a name, in lower case."""
     return tuple(map(str.lower, _WORD.findall(name)))
+
+
+def is_added(name: str) -> bool:
+    """Whether a setting adds this name."""
+    words = words_of(name) if _own else ()
+    return any(_has(words, own) for own in _own)
 
 
 @lru_cache(maxsize=4096)
@@ -115,9 +126,9 @@ def is_secret(name: str) -> bool:
         return False
     if not _own and _HINT.search(name) is None:
         return False
-    words = words_of(name)
-    if any(_has(words, own) for own in _own):
+    if is_added(name):
         return True
+    words = words_of(name)
     if not words or words[-1] in DESCRIPTIONS:
         return False
     if not ALWAYS.isdisjoint(words) or "".join(words) in ALWAYS or any(word.endswith("password") for word in words):

@@ -16,7 +16,7 @@ NAME = "posthog_autoinstrument"
 
 FLOORS: dict[str, set[str]] = {
     "ground": {
-        "lifetime",
+        "lifetime", "secrettexts", "scrubber",
         "__init__", "guard", "config", "context", "ids", "jsonsafe", "secretnames", "forks", "records", "generation",
         "reading", "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson",
         "process_tree", "wake", "hookloader", "misspellings", "dependencies", "private_modules", "descriptors",

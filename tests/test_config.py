@@ -62,20 +62,17 @@ def test_a_personal_key_is_refused_and_the_next_alias_used():
 def test_a_value_that_does_not_parse_leaves_the_default(variable, text):
     loaded = config.load({variable: text})
     (problem,) = loaded.problems
-    assert problem.startswith(f"{variable}={text!r} is not accepted")
+    assert problem.startswith(f"{variable} is not accepted (wanted: ")
     assert {**vars(loaded), "problems": ()} == vars(config.load({}))
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("ftp://user:s3cret@h.example/x?key=s3cret", "ftp://[REDACTED]@h.example/x"),
-        ("https://user:s3@cret@[bad", "https://[REDACTED]@[bad"),
-    ],
-)
-def test_a_host_that_does_not_parse_is_said_without_its_secrets(text, shown):
-    (problem,) = config.load({"POSTHOG_HOST": text}).problems
-    assert problem.startswith(f"POSTHOG_HOST={shown!r} is not accepted")
+@pytest.mark.parametrize("setting", config.SETTINGS, ids=lambda setting: setting.field)
+@pytest.mark.parametrize("text", ["{s3cret!", "ftp://user:s3cret@h.example/x?key=s3cret", "phx_s3cret s3cret"])
+def test_a_value_that_does_not_parse_is_not_said(setting, text):
+    for problem in config.load({setting.variable: text}).problems:
+        assert problem.startswith(f"{setting.variable} is not accepted (wanted: ")
+        assert "s3cret" not in problem
+    config.load()
 
 
 def test_a_privacy_mode_that_does_not_parse_is_on():

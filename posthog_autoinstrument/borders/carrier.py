@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from ..context import Fields
+from ..scrubber import scrub_id
 
 TRACEPARENT = "traceparent"
 BAGGAGE = "baggage"
@@ -50,17 +51,25 @@ def write(fields: Fields, get: Callable[[str], str | None]) -> dict[str, str]:
             headers[TRACEPARENT] = f"00-{trace}-{span}-01"
     before = get(BAGGAGE) or ""
     there = {member.partition("=")[0].strip() for member in before.split(",")}
-    said = {name: getattr(fields, name) for name in IDS}
+    said = {name: _shown(name, getattr(fields, name)) for name in IDS}
     said[PRIVACY] = "1" if fields.privacy_mode else None
     members = [
         f"{PREFIX}{name}={quote(value, safe=_SAFE, errors='replace')}"
         for name, value in said.items()
-        if value and len(value) <= MAX_ID and PREFIX + name not in there
+        if value and PREFIX + name not in there
     ]
     text = ",".join([*([before] if before else []), *members])
     if members and len(text) <= MAX_BAGGAGE:
         headers[BAGGAGE] = text
     return headers
+
+
+def _shown(name: str, value: str | None) -> str | None:
+    """An id as it is told; one that is a credential names nobody."""
+    if not value or len(value) > MAX_ID:
+        return None
+    shown = scrub_id(value)
+    return shown if shown == value or name != "distinct_id" else None
 
 
 def digits(id: str | None) -> str | None:

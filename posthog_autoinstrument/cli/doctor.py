@@ -23,7 +23,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, ownership, redact, wake
+from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, ownership, redact, scrubber, wake
 from ..config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
 from ..destination import why_refused
 from ..hooks import Point
@@ -201,6 +201,7 @@ def _shown(setting: Setting, value: Any) -> str:
         return "1" if value else "0"
     if isinstance(value, frozenset):
         return ",".join(sorted(value))[:200] or "-"
+    value = scrubber.scrub(value)
     return json.dumps(value, ensure_ascii=False)[:200] if isinstance(value, dict) else str(value)[:200]
 
 
