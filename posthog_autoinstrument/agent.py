@@ -19,6 +19,7 @@ from . import (
     context,
     elsewhere,
     exits,
+    firstrun,
     forks,
     frameworks,
     guard,
@@ -50,6 +51,7 @@ class Agent:
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self._watches_requests = False
+        self._in_terminal = guard.owner == os.getpid() and firstrun.in_terminal()
         self._drops = False
         """Events are not made: nobody has said where they go, or capture was switched off."""
         self._project: project.Project | None = None
@@ -241,6 +243,7 @@ class Agent:
                         self.courier.lose,
                         self._take_untold,
                         self._forget,
+                        self._in_terminal,
                     )
         return self._maker
 
@@ -321,7 +324,7 @@ class Agent:
         guard.attempt("look for a late token", self._notice_late_project)
         if self._maker is not None:
             guard.attempt("ask about before_send", self._maker.note_nothing_returned)
-        if self.config.summary and guard.owner == os.getpid():
+        if (self.config.summary or self._in_terminal) and guard.owner == os.getpid():
             guard.attempt("sum up", self._sum_up)
         if self._signals is not None:
             guard.attempt("leave signals to the system", self._signals.remove)
@@ -329,10 +332,22 @@ class Agent:
 
     def _sum_up(self) -> None:
         """Say in one line what was captured here. The program is over."""
+        made = self._maker.tally if self._maker is not None else None
+        if not self.config.summary:
+            captured = made is not None and made.calls and self.courier.delivered
+            where = getattr(self._project, "host", "") or "local"
+            if not captured or not firstrun.is_first(self.config.state_folder, where):
+                return
         from .tally import Tally, where_to_look
 
-        tally = (self._maker.tally if self._maker is not None else None) or Tally()
-        guard.say_once("summary", tally.line(self.config.prices_path, where_to_look(self.courier.sink, self.config.db)))
+        asked = set(self.config.stream_usage_hosts).union(*(made.provider.usage_hosts for made in self.calls))
+        line = (made or Tally()).line(
+            self.config.prices_path,
+            where_to_look(self.courier.sink, self.config.db),
+            asked,
+            self.courier.n_lost,
+        )
+        guard.say_once("summary", line)
 
     def terminate(self, number: int) -> bool:
         """Signal `number` wants to end this process: deliver first, as at exit.

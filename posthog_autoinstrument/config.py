@@ -610,6 +610,8 @@ class Config:
     """The host was set, not defaulted."""
     fixed: frozenset[str] = frozenset()
     """Settings that the program gave in code."""
+    as_read: Mapping[str, Any] | None = None
+    """What the environment of this process said at the start; None where the settings are not of there."""
     launched: bool = False
     """This process was started by `posthog-instrument`, directly or as a descendant."""
     main_process: bool = True
@@ -622,6 +624,12 @@ class Config:
         """Where the local store is."""
         state_home = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME")
         return self.db or default_path(state_home, os.path.expanduser("~"))
+
+    @property
+    def state_folder(self) -> str:
+        """The user's own folder for what we keep between runs."""
+        state_home = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME")
+        return os.path.dirname(default_path(state_home, os.path.expanduser("~")))
 
     @property
     def prices_path(self) -> str:
@@ -737,12 +745,14 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
     """Read every setting from `environ` (default: the process's own). Also sets how `guard` behaves."""
+    is_own = environ is None
     environ = os.environ if environ is None else environ
     values, problems = _read(environ)
     launched = environ.get(LAUNCHED, "")
     config = Config(
         **values,
         host_given="host" in values,
+        as_read=dict(values) if is_own else None,
         launched=bool(launched),
         main_process=is_main_process(environ),
         problems=tuple(problems),
@@ -774,11 +784,13 @@ def reread(config: Config) -> list[str]:
 
     What was set before and is not any longer stays, and so does what hides something.
     """
+    if config.as_read is None:
+        return []
     values, problems = _read(os.environ)
     lines = [problem for problem in problems if problem not in config.problems]
     for setting in SETTINGS:
         name = setting.field
-        if name not in values or name in config.fixed or values[name] == getattr(config, name):
+        if name not in values or name in config.fixed or values[name] == config.as_read.get(name, setting.default):
             continue
         if name in _ONLY_AT_THE_START:
             lines.append(f"{setting.variable} was set when it was too late for it; set it before the program starts")
@@ -794,7 +806,7 @@ def token_and_host(config: Config) -> tuple[str | None, str | None]:
     for setting in SETTINGS[:2]:
         value = None
         for variable in (setting.variable, *setting.aliases) if setting.field not in config.fixed else ():
-            text = os.environ.get(variable, "")
+            text = os.environ.get(variable, "") if config.as_read is not None else ""
             if value is None and text.strip():
                 try:
                     value = setting.parse(text)

@@ -32,6 +32,18 @@ MAX_AMOUNT = 2**43
 """What a count or an amount stays below: a million of them can be added in SQLite's eight bytes, and shown."""
 
 
+def host_of_chat_stream(event: dict[str, Any]) -> str | None:
+    """The host, with its port if that is said, of an event that is of a streamed chat completion."""
+    properties = _properties(event)
+    if properties.get("$ai_stream") is not True or not str(_endpoint(properties)).endswith("/completions"):
+        return None
+    try:
+        parts = urlsplit(str(properties.get("$ai_base_url")))
+        return f"{parts.hostname}:{parts.port}" if parts.hostname and parts.port else parts.hostname
+    except ValueError:
+        return None
+
+
 def summary(event: dict[str, Any]) -> Summary:
     """The facts of an event that the local store indexes and the `events` command shows."""
     properties = _properties(event)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import Any
 
-from . import calls, event, forks, guard, hookloader, mend
+from . import calls, event, forks, guard, hookloader, mend, tally
 from .background import Background
 from .config import NOT_ACCEPTED, Config
 from .generation import Generation
@@ -16,7 +16,6 @@ from .providers import Provider
 from .records import Call, Record, Remark, Sealable, Span
 from .sampling import Sampling
 from .sinks import Event
-from .tally import Tally
 from .tools import Tools
 
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
@@ -32,7 +31,8 @@ HOOK_STEP = "run before_send (its event is dropped)"
 
 class Maker:
     """Makes events. `lose` is told of those that the user's hook failed on, `take_untold` gives how many were lost that
-    no event has told of yet, `forget` is told of rows of our outbox that make no event.
+    no event has told of yet, `forget` is told of rows of our outbox that make no event. `sums_up`: it may be asked what
+    it made.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Maker:
         lose: Callable[[int, str], None],
         take_untold: Callable[[], int],
         forget: Callable[[tuple[int, ...]], None],
+        sums_up: bool = False,
     ) -> None:
         self._config = settings
         self._providers = providers
@@ -59,7 +60,7 @@ class Maker:
         """The hook has returned an event."""
         self._before_send_read = False
         self._sampling = Sampling(settings)
-        self.tally = Tally() if settings.summary else None
+        self.tally = tally.Tally() if sums_up or settings.summary else None
 
     def build(self, record: Sealable) -> Event | None:
         """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised. Raises
@@ -172,10 +173,18 @@ class Maker:
         self, call: Call, generation: Generation, keep_media: bool | None = None, provider_name: str | None = None
     ) -> Event | None:
         if not self.takes(call, generation):
+            self._leave_out(tally.BY_RULES)
             return None
         keep_media = self._config.keep_media if keep_media is None else keep_media
         named = self._config.provider if provider_name is None else provider_name or None
-        return self.finished(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)
+        made = self.finished(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)
+        if made is None:
+            self._leave_out(tally.BY_HOOK)
+        return made
+
+    def _leave_out(self, why: str) -> None:
+        if self.tally is not None:
+            self.tally.leave_out(why)
 
     def finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> Event | None:
         """An event through the user's hook, serialised; None where the hook drops it."""

@@ -1,4 +1,4 @@
-"""What this process has captured, summed up in one line when it ends (`posthog-instrument --summary`).
+"""What this process has captured, summed up in one line when it ends: in a terminal the first time, and on demand.
 
 Events are counted on the flusher's thread, when they are made; costs are looked up at the end, when the program is
 over: the list of prices comes with an HTTP library, and openai 3 behaves by what is loaded.
@@ -7,10 +7,11 @@ over: the list of prices comes with an HTTP library, and openai 3 behaves by wha
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from . import guard
-from .facts import CALLS, consumed, summary
+from .facts import CALLS, consumed, host_of_chat_stream, summary
 from .summary import Consumed
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _MAX_PRICED = 10_000
 """Calls whose cost is looked up at the end; they take some 5 MB until then, and 0.3 s. Of more it is not known."""
+_MAX_HOSTS = 10
+_SETTING = "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS"
 
 
 def where_to_look(sink: Sink | None, db: str | None) -> str:
@@ -32,6 +35,10 @@ def where_to_look(sink: Sink | None, db: str | None) -> str:
     return f"see them: posthog-instrument view{f' --db {shlex.quote(db)}' if db else ''}"
 
 
+BY_RULES = "sampling or filters"
+BY_HOOK = "before_send"
+
+
 class Tally:
     """Counts of one process. A forked child begins its own."""
 
@@ -41,13 +48,22 @@ class Tally:
     def clear(self) -> None:
         """Begin anew."""
         self.calls = self.failed = 0
+        self.left_out: dict[str, int] = {}
+        """Calls that made no event, by what left them out."""
         self.input_tokens = self.output_tokens = 0
+        self.uncounted = 0
+        """Calls of whose tokens nobody told."""
+        self.uncounted_streams: dict[str, int] = {}
+        """Those of them that were streams, by host."""
         self.cost_usd = 0.0
         self.priced = 0
         self._slowest_s = -1.0
         self._slowest_model: str | None = None
         self._unpriced: list[Consumed] = []
         self._unknown = 0
+        self._models_without_price: set[str] = set()
+        self._is_price_list_there = True
+        self._is_uncounted_the_reason = False
 
     def note(self, event: dict[str, Any]) -> None:
         """Count an event."""
@@ -58,6 +74,11 @@ class Tally:
         self.failed += found.is_error
         self.input_tokens += found.input_tokens or 0
         self.output_tokens += found.output_tokens or 0
+        if found.input_tokens is None and found.output_tokens is None and not found.is_error:
+            self.uncounted += 1
+            host = host_of_chat_stream(event)
+            if host is not None and (host in self.uncounted_streams or len(self.uncounted_streams) < _MAX_HOSTS):
+                self.uncounted_streams[host] = self.uncounted_streams.get(host, 0) + 1
         if found.latency_s is not None and found.latency_s > self._slowest_s:
             self._slowest_s, self._slowest_model = found.latency_s, found.model
         if found.cost_usd is not None:
@@ -69,27 +90,74 @@ class Tally:
             else:
                 self._unknown += 1
 
-    def line(self, prices_path: str, where: str) -> str:
-        """The line. `where` is where to look; costs are by the user's file of prices and by the package, if any."""
+    def leave_out(self, why: str) -> None:
+        """Count a call that makes no event."""
+        self.left_out[why] = self.left_out.get(why, 0) + 1
+
+    def line(self, prices_path: str, where: str, asked_hosts: Collection[str] = (), n_lost: int = 0) -> str:
+        """The line. `where` is where to look; costs are by the user's file of prices and by the package, if any.
+        `asked_hosts` are asked for the tokens of streams; `n_lost` events were lost."""
         from .cli.terminal import clean
         from .viewer.text import count, money, seconds
 
+        left_out = ""
+        if self.left_out:
+            reasons = ", ".join(f"{count(number)} by {why}" for why, number in self.left_out.items())
+            left_out = f"{count(sum(self.left_out.values()))} left out ({reasons})"
         if not self.calls:
-            return "no calls were captured in this process (those of its child processes are not counted)"
+            nothing = f": {left_out}" if left_out else ""
+            return f"no calls were captured in this process{nothing} (those of its child processes are not counted)"
         guard.attempt("look up prices", self._price, prices_path)
         parts = [f"{count(self.calls)} {'call' if self.calls == 1 else 'calls'}"]
         if self.failed:
             parts.append(f"{count(self.failed)} failed")
-        parts.append(f"{count(self.input_tokens)} {'token' if self.input_tokens == 1 else 'tokens'} in")
-        parts.append(f"{count(self.output_tokens)} out")
+        if left_out:
+            parts.append(left_out)
+        parts.append(self._tokens(asked_hosts))
         cost = money(self.cost_usd if self.priced else None)
         if self.priced and self._unknown:
             cost += f" and the unknown cost of {count(self._unknown)}"
-        parts.append(f"cost {cost}")
+        why = self._why_unknown() if self._unknown else ""
+        parts.append(f"cost {cost}{f' ({clean(why)})' if why else ''}")
         if self._slowest_s >= 0:
             model = f" ({clean(self._slowest_model)[:60]})" if self._slowest_model else ""
             parts.append(f"slowest {seconds(self._slowest_s)}{model}")
+        if n_lost:
+            where = f"{count(n_lost)} {'event was' if n_lost == 1 else 'events were'} lost; {where}"
         return ", ".join(parts) + f"; {where}"
+
+    def _tokens(self, asked_hosts: Collection[str]) -> str:
+        from .cli.terminal import clean
+        from .viewer.text import count
+
+        counted = f"{count(self.input_tokens)} {'token' if self.input_tokens == 1 else 'tokens'} in"
+        counted += f", {count(self.output_tokens)} out"
+        if not self.uncounted:
+            return counted
+        unknown = f"{counted} ({count(self.uncounted)} {'call' if self.uncounted == 1 else 'calls'} unknown)"
+        if self.uncounted == self.calls - self.failed:
+            unknown = "tokens unknown"
+        hosts = [
+            host
+            for host in self.uncounted_streams
+            if host not in asked_hosts and host.partition(":")[0] not in asked_hosts
+        ]
+        if hosts:
+            named = clean(",".join(hosts))[:200]
+            unknown += (
+                f" ({named} does not tell of streams: if it takes stream_options.include_usage, set {_SETTING}={named})"
+            )
+        return unknown
+
+    def _why_unknown(self) -> str:
+        """Why costs are not known, in a few words."""
+        reasons = ["tokens are unknown"] if self._is_uncounted_the_reason else []
+        models = sorted(self._models_without_price)
+        if models and not self._is_price_list_there:
+            reasons.append('for prices: pip install "posthog-autoinstrument[viewer]"')
+        elif models:
+            reasons.append(f"no price of {', '.join(models[:3])}{' and others' if len(models) > 3 else ''}"[:200])
+        return "; ".join(reasons)
 
     def _price(self, prices_path: str) -> None:
         """Move what has a price into the sum; what is left has none."""
@@ -97,7 +165,9 @@ class Tally:
         self._unknown += len(waiting)
         if not waiting:
             return
-        from .viewer.prices import Prices, PricesError
+        from .viewer.prices import Prices, PricesError, package_version
+
+        self._is_price_list_there = package_version() is not None
 
         try:
             prices = Prices.load(prices_path)
@@ -110,3 +180,7 @@ class Tally:
                 self.cost_usd += cost.total_usd
                 self.priced += 1
                 self._unknown -= 1
+            elif use.input_tokens is None and use.output_tokens is None:
+                self._is_uncounted_the_reason = True
+            elif use.model:
+                self._models_without_price.add(use.model)

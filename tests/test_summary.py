@@ -16,7 +16,7 @@ from stored import NOON, call, span
 
 from posthog_autoinstrument import guard
 from posthog_autoinstrument.tally import Tally
-from posthog_autoinstrument.testing import OpenAIServer
+from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
 from posthog_autoinstrument.viewer import links
 
 ASK = {"POSTHOG_AUTOINSTRUMENT_SUMMARY": "1"}
@@ -59,7 +59,7 @@ def test_the_line_has_calls_tokens_cost_and_the_slowest(run_program: Run) -> Non
 def test_with_a_token_the_line_leads_to_posthog(run_program: Run) -> None:
     ran = run_program(PROGRAM, env=ASK)
     (line,) = said(ran)
-    assert re.search(r"; see them: http://127\.0\.0\.1:\d+/llm-analytics/traces$", line)
+    assert re.search(r"; see them: http://127\.0\.0\.1:\d+/ai-observability/traces$", line)
     assert len(ran.events) == 3
 
 
@@ -160,12 +160,13 @@ def test_costs_are_only_those_that_are_known(tmp_path: Path) -> None:
         return tally.line(prices, "end")
 
     unknown = call(model="no\x1b[31m-price", input_tokens=1, output_tokens=2, latency=None)
-    assert line(unknown) == "1 call, 1 token in, 2 out, cost unknown; end"
+    assert line(unknown) == "1 call, 1 token in, 2 out, cost unknown (no price of no[31m-price); end"
     known = call(NOON, model="gpt-4o", input_tokens=1000, output_tokens=100, latency=2.0)
     assert line(known, span()) == "1 call, 1,000 tokens in, 100 out, cost $0.0035, slowest 2.00 s (gpt-4o); end"
     reported = call(total_cost_usd=1.5, model="x\u202ey", latency=3.0, input_tokens=None, output_tokens=None)
     assert line(known, unknown, reported) == (
-        "3 calls, 1,001 tokens in, 102 out, cost $1.50 and the unknown cost of 1, slowest 3.00 s (xy); end"
+        "3 calls, 1,001 tokens in, 102 out (1 call unknown), cost $1.50 and the unknown cost of 1 "
+        "(no price of no[31m-price), slowest 3.00 s (xy); end"
     )
     own = tmp_path / "prices.toml"
     own.write_text('[[price]]\nmodel = "no*price"\ninput = 1\noutput = 1\n')
@@ -175,9 +176,12 @@ def test_costs_are_only_those_that_are_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
-        ("https://us.i.posthog.com", "https://us.posthog.com/llm-analytics/traces/t%2F1%3F"),
-        ("https://eu.i.posthog.com", "https://eu.posthog.com/llm-analytics/traces/t%2F1%3F"),
-        ("https://posthog.example.com:8000/sub/", "https://posthog.example.com:8000/sub/llm-analytics/traces/t%2F1%3F"),
+        ("https://us.i.posthog.com", "https://us.posthog.com/ai-observability/traces/t%2F1%3F"),
+        ("https://eu.i.posthog.com", "https://eu.posthog.com/ai-observability/traces/t%2F1%3F"),
+        (
+            "https://posthog.example.com:8000/sub/",
+            "https://posthog.example.com:8000/sub/ai-observability/traces/t%2F1%3F",
+        ),
         ("https://user:password@example.com", None),
         ("javascript:alert(1)", None),
         ("https://[", None),
@@ -188,3 +192,88 @@ def test_a_trace_has_its_place_in_posthog(host: str, expected: str | None) -> No
     assert links.trace_url(host, "t/1?") == expected
     at = links.trace_url(host, "t/1?", NOON)
     assert at == (None if expected is None else f"{expected}?timestamp=2026-11-23T12%3A00%3A00Z")
+
+
+STREAM = """
+import openai
+client = openai.OpenAI()
+for number in range(2):
+    said = [{"role": "user", "content": "hi"}]
+    for chunk in client.chat.completions.create(model="gpt-4o", messages=said, stream=True):
+        pass
+"""
+
+
+def test_tokens_of_streams_that_nobody_told_are_unknown(run_program: Run, openai_server: OpenAIServer) -> None:
+    host = openai_server.base_url.split("/")[2]
+    (line,) = said(run_program(STREAM, env=ASK))
+    assert line.startswith(f"2 calls, tokens unknown ({host} does not tell of streams")
+    assert f"set POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS={host})" in line
+    assert "cost unknown (tokens are unknown)" in line
+    (line,) = said(run_program(STREAM, env={**ASK, "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS": host}))
+    assert re.match(r"2 calls, [1-9]\d* tokens in, [1-9]\d* out, cost ", line), line
+    mixed = run_program(PROGRAM + STREAM, env=ASK)
+    assert re.match(r"5 calls, 1 failed, [1-9]\d* tokens in, [1-9]\d* out \(2 calls unknown\) \(", said(mixed)[0])
+
+
+def test_what_is_left_out_is_counted(run_program: Run) -> None:
+    hook = "import posthog_autoinstrument\nposthog_autoinstrument.configure(before_send=lambda event: None)\n"
+    by_hook = run_program(hook + PROGRAM, env=ASK)
+    left_out = "no calls were captured in this process: 3 left out (3 by before_send)"
+    assert [line for line in said(by_hook) if line.startswith(left_out)]
+    (line,) = said(run_program(PROGRAM, env={**ASK, "POSTHOG_AUTOINSTRUMENT_DENY_MODELS": "gpt-4o"}))
+    assert line.startswith("1 call, 1 failed, 2 left out (2 by sampling or filters), ")
+    ran = run_program(PROGRAM, env={**ASK, "POSTHOG_AUTOINSTRUMENT_SAMPLE_RATE": "0"})
+    assert said(ran)[0].startswith("no calls were captured in this process: 3 left out (3 by sampling or filters)")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+class TestInATerminal:
+    def launch(self, source: str, environ: dict[str, str], folder: Path) -> str:
+        """What a terminal shows of the program's standard error."""
+        import pty
+        import threading
+
+        (folder / "program.py").write_text(source)
+        ours, theirs = pty.openpty()
+        shown = bytearray()
+
+        def read() -> None:
+            try:
+                while data := os.read(ours, 65_536):
+                    shown.extend(data)
+            except OSError:
+                pass  # the last one has closed the other side
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        command = [sys.executable, "-m", "posthog_autoinstrument", sys.executable, "program.py"]
+        child = subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=theirs)
+        os.close(theirs)
+        assert child.wait(60) == 0, shown
+        reader.join(30)
+        os.close(ours)
+        return shown.decode()
+
+    def test_the_first_run_that_captures_something_says_so(
+        self, tmp_path: Path, openai_server: OpenAIServer, posthog_server: PostHogServer
+    ) -> None:
+        environ = environment(openai_server, posthog_server, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
+        assert self.launch("import openai", environ, tmp_path) == ""
+        line = self.launch(PROGRAM, environ, tmp_path)
+        assert re.match(r"posthog-autoinstrument: 3 calls, 1 failed, \d+ tokens in, \d+ out, cost ", line)
+        assert line.endswith(f"; see them: {posthog_server.url}/ai-observability/traces\r\n")
+        assert self.launch(PROGRAM, environ, tmp_path) == ""
+        again = self.launch(PROGRAM, {**environ, **ASK}, tmp_path)
+        assert again.count("3 calls, 1 failed") == 1
+        # The local store is another place to look.
+        local = {**environ, "POSTHOG_AUTOINSTRUMENT_LOCAL": "1"}
+        assert "see them: posthog-instrument view\r\n" in self.launch(PROGRAM, local, tmp_path)
+        assert "3 calls" not in self.launch(PROGRAM, local, tmp_path)
+
+    def test_not_where_nothing_was_delivered(
+        self, tmp_path: Path, openai_server: OpenAIServer, posthog_server: PostHogServer
+    ) -> None:
+        environ = environment(openai_server, posthog_server, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
+        posthog_server.fail_next(*[Fault(status=401)] * 9)
+        assert "see them" not in self.launch(PROGRAM, environ, tmp_path)

@@ -8,9 +8,9 @@ from ..config import EU_HOST, US_HOST
 from .text import iso_utc
 
 _APPS = {US_HOST: "https://us.posthog.com", EU_HOST: "https://eu.posthog.com"}
-_TRACES = "/llm-analytics/traces"
-"""PostHog's own path (2026-11: `frontend` of PostHog/posthog; `/ai-observability/traces`, where it moved, is not known
-to servers of before, and is where this one leads on newer ones). Without a project it is the one last used there."""
+_TRACES = "/ai-observability/traces"
+"""PostHog's own path (2026-11: `frontend` of PostHog/posthog; `/llm-analytics/traces` before it moved). Without a
+project it is the one last used there."""
 
 
 def app_of(host: str) -> str | None:

@@ -33,7 +33,7 @@ class Prices:
     def __init__(self, own: tuple[OwnPrice, ...] = (), digest: str = "", path: str = "") -> None:
         self._own = own
         self._path = path
-        listed = _package_version()
+        listed = package_version()
         self._source = f"genai-prices {listed}"
         self.names = [f"{len(own)} of your own ({path})"] if own else []
         """Where prices come from, the first ones first."""
@@ -192,7 +192,7 @@ def _find(model: str, provider: str | None, base_url: str | None) -> tuple[Any, 
     return None
 
 
-def _package_version() -> str | None:
+def package_version() -> str | None:
     try:
         from genai_prices import __version__
     except ImportError:
