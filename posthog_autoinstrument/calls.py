@@ -39,6 +39,9 @@ TEXT_LIMIT = 32 * 1024 * 1024
 """Characters kept of a stream's events; beyond it only the last event is. PostHog takes events of 8 MiB."""
 RAW_LIMIT = 32 * 1024 * 1024
 """Bytes kept of a body that the program reads raw; beyond it the event says what is known."""
+BODY_LIMIT = 32 * 1024 * 1024
+"""Bytes of a request or an answer that are held by reference. A larger one is shortened when the call ends: the program
+may be done with it, and as long as it waits here it would be in memory beside the next one."""
 
 CLAIM: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_claim", default=None)
 """The call that a call site opened and the wire has yet to claim."""
@@ -210,6 +213,10 @@ class OpenCall:
 
     def _release(self) -> int:
         """Let go of what is not needed any longer. How much is kept: bytes and characters."""
+        if self.sent is not None and len(self.sent) > BODY_LIMIT:
+            self.sent = _bounded(self.sent)
+        if self.body is not None and len(self.body) > BODY_LIMIT:
+            self.body = _bounded(self.body)
         size = len(self.sent) if self.sent is not None else 0
         if self.unread:
             size += self.let_go()
@@ -512,3 +519,10 @@ class _Suppressed(OpenCall):
 
 
 SUPPRESSED = _Suppressed()
+
+
+@guard.guarded("shorten a large body", None)
+def _bounded(body: bytes) -> bytes | None:
+    from . import reading  # only for what is as large as this
+
+    return reading.bounded(body)

@@ -45,6 +45,8 @@ LOOK_S = 60.0
 """A longer wait is interrupted so often, for what there is to do meanwhile."""
 SEND_TIMEOUT_S = 15.0
 EXIT_ATTEMPTS = 20
+EXIT_MARGIN_S = 0.2
+"""Before a program ends an attempt is over by so much, so that what it waited for can be said."""
 _DICE = random.SystemRandom()
 """Not the numbers that a program gets which has called `random.seed`."""
 
@@ -169,6 +171,7 @@ class Courier:
             if outcome.kind == "delivered":
                 self.delivered += len(portion)
                 self._n_refusals = 0
+                self.why = ""
                 self._done(portion)
                 return
             if outcome.kind == "refused":
@@ -183,7 +186,11 @@ class Courier:
                     return
                 started, attempt = None, 0
                 continue
-            if outcome.kind in ("too_large", "rejected") and len(portion) > 1:
+            if outcome.kind == "retry" and outcome.less_may_fit and self.deadline is not None and len(portion) == 1:
+                self.why = outcome.detail or "no room"
+                self._give_up(portion, self.why)  # another one may fit
+                return
+            if (outcome.kind in ("too_large", "rejected") or outcome.less_may_fit) and len(portion) > 1:
                 half = len(portion) // 2
                 waiting.append(portion[half:])
                 waiting.append(portion[:half])
@@ -248,7 +255,7 @@ class Courier:
     def _timeout_s(self) -> float:
         if self.deadline is None:
             return SEND_TIMEOUT_S
-        return max(0.1, min(SEND_TIMEOUT_S, self.deadline - self.clock()))
+        return max(0.1, min(SEND_TIMEOUT_S, self.deadline - self.clock() - EXIT_MARGIN_S))
 
     def _done(self, portion: list[Event]) -> None:
         """These events need no more care: where they are in an outbox, they go out of it."""

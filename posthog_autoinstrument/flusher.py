@@ -541,7 +541,8 @@ class Flusher:
                     f"{stay} {'event stays' if stay == 1 else 'events stay'} in the spool {self._spool.folder}{why}"
                 )
         if left > 0:
-            self.courier.lose(left, "not delivered before exit")
+            why = f": {self.courier.why}" if self.courier.why else ""
+            self.courier.lose(left, f"not delivered before exit{why}")
         lost = self.courier.lost
         if lost:
             self._reported_at = self._clock()

@@ -10,6 +10,7 @@ opened for one batch or one listing and closed again (0.5 ms), and forks wait fo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -32,19 +33,22 @@ _PAGES_AT_ONCE = 500
 
 _UNSENT = "uuid NOT IN (SELECT uuid FROM sent WHERE project = ?)"
 
-_TRANSIENT = ("locked", "busy", "full", "disk i/o error", "interrupted")
-"""Words of SQLite's messages for what may be better later (`sqlite_errorcode` needs Python 3.11)."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StoreError(Exception):
     """The store cannot be used; the message names the file and says why. `transient`: it may work
-    later. `damaged`: what is in the file is not (only) ours any more. `lost`: the program has closed it."""
+    later. `damaged`: what is in the file is not (only) ours any more. `lost`: the program has closed it. `full`: there is
+    no room; less may still fit."""
 
-    def __init__(self, message: str, transient: bool = False, damaged: bool = False, lost: bool = False) -> None:
+    def __init__(
+        self, message: str, transient: bool = False, damaged: bool = False, lost: bool = False, full: bool = False
+    ) -> None:
         super().__init__(message)
         self.transient = transient
         self.damaged = damaged
         self.lost = lost
+        self.full = full
 
 
 # --- the store ---
@@ -323,11 +327,17 @@ def explain(path: Path, error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return error
     if isinstance(error, OSError):
-        return StoreError(f"cannot use {path}: {error.strerror or error}")
+        full = error.errno in _NO_ROOM
+        return StoreError(f"cannot use {path}: {error.strerror or error}", transient=full, full=full)
     words = str(error)
     if "not a database" in words or "malformed" in words:
         return StoreError(f"{path} is not a (sound) SQLite database: move it away or choose another file", damaged=True)
-    return StoreError(f"cannot use {path}: {words}", any(word in words.lower() for word in _TRANSIENT))
+    lower = words.lower()
+    if "locked" in lower or "busy" in lower:
+        return StoreError(f"{path} is locked by another process", transient=True)
+    # A limit on the size of files is "disk I/O error" in SQLite (3.40).
+    full = "full" in lower or "disk i/o error" in lower
+    return StoreError(f"cannot use {path}: {words}", full or "interrupted" in lower, full=full)
 
 
 class _Immediate:

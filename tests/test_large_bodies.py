@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from typing import Any
 
 import pytest
 
 from posthog_autoinstrument import mend, reading, redact
+from posthog_autoinstrument.testing import Answer, LoopbackServer, Request
 
 SIZE = 9 * 1024 * 1024
 PICTURE = "data:image/png;base64," + "iVBORw0KGgo" * (SIZE // 11)
@@ -115,3 +118,70 @@ def test_nesting_is_bounded_in_small_events_and_in_large_ones(filler: int) -> No
     event = {"filler": "x" * filler, "deep": deep, "wide": [[]] * 200}
     assert json.loads(mend.dumps(event)) == event
     assert b"nested too deeply" in mend.dumps({**event, "deep": [deep]})
+
+
+# --- what is too large to be held at all ---
+
+LARGE = 100 * 1024 * 1024
+MAX_ADDED_KB = 64 * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    "unit", ["some words ", "iVBORw0KGgo", 'he said \\"well\\" \\n'], ids=["text", "base64", "quotes"]
+)
+def test_the_memory_of_the_program_hardly_grows_by_a_large_answer(run_program, unit: str) -> None:
+    """Nor by the next one while the first still waits for its delivery."""
+    answer = (
+        b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",'
+        b'"message":{"role":"assistant","content":"' + unit.encode() * (LARGE // len(unit)) + b'"}}],'
+        b'"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'
+    )
+
+    def give(request: Request) -> Answer:
+        return Answer(200, {"content-type": "application/json"}, answer)
+
+    server = LoopbackServer(give)
+    source = """
+        from openai import OpenAI
+        client = OpenAI()
+        for number in range(2):
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        with open("/proc/self/status") as status:
+            print(status.read().split("VmHWM:")[1].split()[0])
+    """
+    environ = {"OPENAI_BASE_URL": server.url + "/v1", "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600"}
+    try:
+        bare = run_program(source, launched=False, env=environ)
+        launched = run_program(source, env=environ)
+    finally:
+        server.close()
+    assert int(launched.stdout) - int(bare.stdout) < MAX_ADDED_KB, launched.stderr
+    assert launched.stderr == ""
+    assert len(launched.events) == 2
+    for event in launched.events:
+        assert event["properties"]["$ai_model"] == "m"
+        if "quotes" not in unit and "\\" not in unit:
+            assert event["properties"]["$ai_output_tokens"] == 4
+            (choice,) = event["properties"]["$ai_output_choices"]
+            assert "bytes truncated" in json.dumps(choice) or "base64" in json.dumps(choice)
+
+
+def test_what_is_bounded_keeps_all_but_the_middles() -> None:
+    body = chat("a b " * 20_000_000, "short", PICTURE * 3, "c d " * 10_000)
+    cut = reading.bounded(body)
+    assert cut is not None
+    assert len(cut) <= reading.MAX_BYTES + 1_000
+    long, short, picture, last = contents(cut)
+    assert (short, last) == ("short", "c d " * 10_000)
+    assert long.startswith("a b a b ")
+    assert "bytes truncated" in long
+    assert picture.startswith("data:image/png;base64,")
+    assert len(picture) < 300
+
+
+def test_what_cannot_be_bounded_quickly_is_left_out() -> None:
+    body = chat(*["a b"] * 3_000_000)
+    began = time.perf_counter()
+    assert reading.bounded(body) is None
+    assert time.perf_counter() - began < 5

@@ -32,6 +32,8 @@ class Outcome:
     """What the server asked for, seconds from now."""
     fate_unknown: bool = False
     """With "retry": the server may have taken the batch although we were not told."""
+    less_may_fit: bool = False
+    """With "retry": there is no room for all of the batch; there may be for a part of it."""
 
 
 class Sink(Protocol):

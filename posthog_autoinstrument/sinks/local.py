@@ -16,6 +16,8 @@ from ..summary import Summary
 from . import Event, Outcome
 
 _PRUNE_EVERY_SENDS = 200
+_LOCKED_S = 2.0
+"""Longest wait of one attempt for other processes. A program's end waits longer, and can name what it waited for."""
 
 
 class LocalSink:
@@ -49,12 +51,12 @@ class LocalSink:
         except ValueError:
             return Outcome("rejected", "an event is not a JSON object")
         try:
-            with Store(self.path, timeout_s) as store:
+            with Store(self.path, min(timeout_s, _LOCKED_S)) as store:
                 store.add(rows)
                 if self._sends % _PRUNE_EVERY_SENDS == 0 or store.used_bytes() > self._max_bytes:
                     prune(store, self._max_bytes, self._max_age_days)
         except StoreError as error:
-            return Outcome("retry" if error.transient else "refused", str(error))
+            return Outcome("retry" if error.transient else "refused", str(error), less_may_fit=error.full)
         self._sends += 1
         return Outcome("delivered")
 
