@@ -38,8 +38,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 class StoreError(Exception):
     """The store cannot be used; the message names the file and says why. `transient`: it may work
-    later. `damaged`: what is in the file is not (only) ours any more. `lost`: the program has closed it. `full`: there is
-    no room; less may still fit."""
+    later. `damaged`: what is in the file is not (only) ours any more. `lost`: the program has closed it. `full`: there
+    is no room; less may still fit."""
 
     def __init__(
         self, message: str, transient: bool = False, damaged: bool = False, lost: bool = False, full: bool = False
