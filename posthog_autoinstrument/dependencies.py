@@ -40,7 +40,7 @@ def find(name: str) -> ModuleSpec | None:
     in frozen programs."""
     first, rest = _folders()
     if name.rpartition(".")[2] in sys.stdlib_module_names:
-        return PathFinder.find_spec(name, rest)
+        return PathFinder.find_spec(name, rest) or PathFinder.find_spec(name)  # PyInstaller 6: in several places
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     sites = [entry for entry in first if os.path.basename(entry.rstrip("/\\")) in _SITES]
     found = PathFinder.find_spec(name, [here, *sites, *rest])

@@ -97,8 +97,9 @@ class PrivateModules:
         finally:
             if is_known:
                 sys.modules.pop(spec.name, None)
-            if not done:
-                del self.modules[name]
+            if not done:  # with what it has imported of itself: the next attempt needs a whole package
+                for other in [one for one in self.modules if one == name or one.startswith(f"{name}.")]:
+                    del self.modules[other]
 
     def _spec_of(self, name: str, package: ModuleType | None) -> ModuleSpec | None:
         if package is not None:

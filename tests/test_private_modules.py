@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import textwrap
 from importlib.machinery import PathFinder
@@ -55,6 +56,13 @@ FILES = {
         sys.meta_path.append(Finder())
         from .moved import open
     """,
+    "comets/__init__.py": """
+        from . import tail
+        import sun
+        LIGHT = sun.LIGHT
+        tail.length
+    """,
+    "comets/tail.py": "length = 5\n",
     "star.py": "LIGHT = object()\n",
 }
 
@@ -104,6 +112,17 @@ def test_what_fails_leaves_nothing_behind_and_fails_again(copies: PrivateModules
     for name in ("comet", "planet.nothing", "star.nothing"):
         with pytest.raises(ModuleNotFoundError):
             copies.load(name)
+
+
+def test_what_could_not_be_loaded_is_loaded_as_a_whole_later(copies: PrivateModules, tmp_path: Path) -> None:
+    """A process may have all the files open that it can have."""
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="sun"):
+            copies.load("comets")
+    (tmp_path / "sun.py").write_text("LIGHT = 1\n")
+    importlib.invalidate_caches()
+    comets: Any = copies.load("comets")
+    assert (comets.LIGHT, comets.tail.length) == (1, 5)
 
 
 def test_a_finder_of_the_copies_own_gives_another_name_to_a_module_of_the_programs(copies: PrivateModules) -> None:

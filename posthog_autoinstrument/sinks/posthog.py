@@ -13,12 +13,15 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .. import __version__
 from ..guard import guarded, quietly
 from . import Event, Outcome, http_session
+
+if TYPE_CHECKING:  # tools that bundle programs look for imports; it is `http_session` that loads a copy
+    import requests  # noqa: F401
 
 AI_PATH = "/i/v0/ai/batch/"
 ANALYTICS_PATH = "/batch/"
