@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import __version__, guard, mend, reading, redact, scrubber
+from . import __version__, guard, mend, privacy, reading, redact, scrubber
 from .generation import Failure, Generation, Usage
 from .providers import Provider
 from .records import Call, Error, Identity, Record, Remark, Span
@@ -232,6 +232,8 @@ _IDS = frozenset(("$ai_trace_id", "$ai_session_id", "$session_id", "$ai_parent_i
 
 def _envelope(name: str, call: Record, properties: dict[str, Any], content: frozenset[str] = CONTENT) -> Event:
     properties = guard.attempt("scrub an event", scrubber.scrub_properties, properties, content, _IDS) or {}
+    if call.identity.privacy_mode:
+        properties = guard.attempt("leave the content out", privacy.reduce, properties) or {}
     properties.update({"$lib": LIBRARY, "$lib_version": __version__, "$geoip_disable": True, "$is_server": True})
     identity = call.identity
     return {

@@ -7,6 +7,7 @@ said to a model: that is content, and privacy mode's business.
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 import sys
 import sysconfig
@@ -18,7 +19,7 @@ import pytest
 from conftest import environment
 from features import supported
 
-from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
+from posthog_autoinstrument.testing import Answer, OpenAIServer, PostHogServer
 
 KEY = "sk-proj-canary0123456789canary0123456789"
 PLAIN = "4f1d9c27canary8e3b6a50"
@@ -174,3 +175,131 @@ def test_no_code_is_loaded_from_the_working_directory(
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(servers[1].events) == 2
+
+
+PRIVATE = f"""
+import json
+import openai
+from openai import OpenAI
+from posthog_autoinstrument import capture_feedback, capture_metric, posthog_context, posthog_span
+S = {PLAIN!r}
+client = OpenAI(max_retries=0)
+TOOL = {{"type": "function", "function": {{"name": S, "description": S, "parameters": {{"type": "object"}}}}}}
+ASKED = {{"id": "call_1", "type": "function", "function": {{"name": S, "arguments": json.dumps({{S: S}})}}}}
+SAID = [
+    {{"role": "user", "content": S}},
+    {{"role": "assistant", "tool_calls": [ASKED]}},
+    {{"role": "tool", "tool_call_id": "call_1", "content": S}},
+]
+
+def tried(call):
+    try:
+        call()
+    except openai.OpenAIError:
+        pass
+
+with posthog_context(properties={{"plan": "pro"}}):
+    client.chat.completions.create(
+        model="scripted", messages=SAID[:1], tools=[TOOL], stop=[S], temperature=0.5, user=S,
+        extra_body={{"metadata": {{S: S}}, "n": S, "top_p": [S]}},
+    )
+    client.chat.completions.create(model="gpt-4o-mini", messages=SAID, stop=S)
+    tried(lambda: client.chat.completions.create(model="error-400", messages=[{{"role": "user", "content": S}}]))
+    tried(lambda: client.chat.completions.create(model="scripted", messages=SAID[:1]))
+    client.embeddings.create(model="text-embedding-3-small", input=S)
+    tried(lambda: client.moderations.create(input=S))
+    tried(lambda: client.audio.speech.create(model="tts-1", voice=S, input=S, response_format="mp3"))
+    tried(lambda: client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"x"), language=S, prompt=S))
+    tried(lambda: client.images.generate(model="dall-e-3", prompt=S, size="1024x1024", style=S))
+    prompt = {{"id": S, "version": S, "variables": {{S: S}}}}
+    client.responses.create(model="gpt-4o-mini", prompt=prompt, input=S, instructions=S, tools=[  # needs responses
+        {{"type": "mcp", "server_label": S, "server_url": "https://a.example/mcp"}}])  # needs responses
+    with posthog_span(S, "tool") as span:
+        span.set_input(S)
+        span.set_output(S)
+    try:
+        with posthog_span("step"):
+            raise ValueError(S)
+    except ValueError:
+        pass
+    capture_feedback(S)
+    capture_metric("note", S)
+    capture_metric("score", 0.5)
+"""
+"""Nothing in it is a credential: it is what a user, a model and a server say."""
+
+ANSWER = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4o-mini",
+    "service_tier": PLAIN,
+    "system_fingerprint": PLAIN,
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": PLAIN,
+            "message": {
+                "role": "assistant",
+                "content": PLAIN,
+                "tool_calls": [
+                    {"id": "call_1", "type": "function", "function": {"name": PLAIN, "arguments": f'{{"{PLAIN}": 1}}'}}
+                ],
+            },
+        }
+    ],
+    "usage": {
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "total_tokens": 5,
+        "note": PLAIN,
+        "search_context_size": "low",
+        PLAIN: 1,
+        "details": [{"type": PLAIN, "cached_tokens": 1}],
+        "prompt_tokens_details": {"cached_tokens": 1, "text": PLAIN},
+    },
+}
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_privacy_mode_sends_and_writes_nothing_that_was_said(
+    spool: bool, tmp_path: Path, servers: tuple[OpenAIServer, PostHogServer]
+) -> None:
+    openai_server, posthog_server = servers
+    openai_server.script(Answer(body=json.dumps(ANSWER)))
+    program = tmp_path / "program.py"
+    program.write_text(supported(PRIVATE))
+    environ = environment(openai_server, posthog_server) | {"POSTHOG_PRIVACY_MODE": "1"}
+    if spool:
+        environ["POSTHOG_SPOOL"] = str(tmp_path / "spool")
+    done = subprocess.run(
+        [sys.executable, "-m", "posthog_autoinstrument", sys.executable, str(program)],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    events = [(event["event"], event["properties"]) for event in posthog_server.events]
+    found = [name for _, properties in events for name in properties if PLAIN in json.dumps({name: properties[name]})]
+    assert found == []
+    assert leaks("stderr", done.stderr) == []
+    calls = [properties for event, properties in events if event == "$ai_generation"]
+    assert calls[0]["$ai_usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "total_tokens": 5,
+        "search_context_size": "low",
+        "details": [{"cached_tokens": 1}],
+        "prompt_tokens_details": {"cached_tokens": 1},
+    }
+    assert calls[0]["$ai_model_parameters"]["temperature"] == 0.5
+    assert calls[0]["plan"] == "pro"
+    assert (calls[0]["$ai_input_tokens"], calls[0]["$ai_output_tokens"]) == (3, 2)
+    metrics = {one["$ai_metric_name"]: one["$ai_metric_value"] for event, one in events if event == "$ai_metric"}
+    assert metrics == {"note": None, "score": 0.5}
+    names = [
+        one["$ai_span_name"] for event, one in events if event == "$ai_span" and one.get("$ai_span_type") == "tool"
+    ]
+    assert set(names) == {"tool"}

@@ -106,7 +106,7 @@ def test_in_privacy_mode(turn, captured):
     with posthog_context(privacy_mode=True):
         turn()
     (span,) = spans(captured(4))
-    assert span["$ai_span_name"] == "get_weather"
+    assert span["$ai_span_name"] == "tool"
     assert span["$ai_input_state"] is None
     assert span["$ai_output_state"] is None
 
