@@ -168,7 +168,7 @@ DEEPER = {
     "serialise": "mend.dumps = fail",
     "sink": "agent._agent.courier._choose_sink = fail",
     "send": "posthog_sink.PostHogSink._body = fail",
-    "requests": "posthog_sink.import_requests = fail",
+    "requests": "posthog_sink.http_session.requests = fail",
     "shutdown": "agent._agent.flusher.close = fail",
 }
 """Where the agent breaks, inside and beside its guards."""
