@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import (
+    aws_lambda,
     calls,
     config,
     context,
@@ -67,7 +68,7 @@ class Agent:
             _durable(settings, self.maker) if settings.spool and not settings.disabled else None
         )
         self._signals = signals.Signals(self.terminate, self.close) if settings.sigterm and os.name == "posix" else None
-        self._exits = exits.Exits(self.close, self._deliver_before_exec, self._signals)
+        self._exits = exits.Exits(self.close, self._deliver_now, self._signals)
         self._watches_forks = False
         self._closed = threads.allocate_lock()
         self.flusher: Flusher = Flusher(
@@ -130,6 +131,8 @@ class Agent:
             elsewhere.mark_middleware(elsewhere.MIDDLEWARE)
         if self.recorder.active:
             self._watch_requests()
+        finder.watch(aws_lambda.MODULE, lambda name: aws_lambda.patch(self._deliver_now))
+        aws_lambda.patch(self._deliver_now)
         atexit.register(self.close)
         if self.durable is not None:  # a file that a fork waits for
             self._watch_forks()
@@ -368,7 +371,8 @@ class Agent:
         self.close()
         return False
 
-    def _deliver_before_exec(self) -> None:
+    def _deliver_now(self) -> None:
+        """What waits, within the exit timeout, where the process may go on."""
         self.flusher.flush(self.config.exit_timeout_s)
 
     def captured(self) -> None:

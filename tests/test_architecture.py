@@ -31,8 +31,8 @@ FLOORS: dict[str, set[str]] = {
         "outbox", "spool", "facts", "retention", "schema", "marks", "ownership", "privacy",
     },
     "roof": {
-        "agent", "exits", "signals", "project", "firstrun", "capture", "destination", "maker", "tally", "durable",
-        "auto", "__main__", "cli", "testing", "viewer",
+        "agent", "aws_lambda", "exits", "signals", "project", "firstrun", "capture", "destination", "maker", "tally",
+        "durable", "auto", "__main__", "cli", "testing", "viewer",
     },
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}
