@@ -34,7 +34,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of events
-	@.venv/bin/posthog-instrument --local demo
+	@.venv/bin/posthog-instrument demo
 
 test: .venv-test/.wheel ## run the everyday tests on the installed wheel (those of make web are apart)
 	@$(call TESTS,.venv-test,-n 2 -m "not packages and not memory and not browser and not web")

@@ -678,6 +678,28 @@ def parse_host(text: str) -> str | None:
         return None
 
 
+def scheme_was_added(host: str) -> bool:
+    """Whether `host` has the scheme that `ingestion_host` adds because POSTHOG_HOST names none."""
+    found = next((text for name in _HOST_VARIABLES if (text := os.environ.get(name, "").strip())), "")
+    return bool(found) and "://" not in found and parse_host(found) == host
+
+
+_HOST_VARIABLES = ("POSTHOG_HOST", "POSTHOG_API_URL")
+
+
+def proxy_of(url: str) -> tuple[str, str] | None:
+    """The variable of this process that names a proxy for `url`, and the host of that proxy; None where none does."""
+    scheme = urlsplit(url).scheme
+    for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
+        text = os.environ.get(name, "").strip()
+        if text:
+            try:
+                return name, urlsplit(text if "://" in text else f"http://{text}").netloc.rpartition("@")[2]
+            except ValueError:
+                return name, "no address"
+    return None
+
+
 def mask(secret: str) -> str:
     """A secret as it may be shown: its first characters only."""
     return secret[:8] + "..." if len(secret) > 12 else "..."

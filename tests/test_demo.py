@@ -67,7 +67,7 @@ def test_events_stay_in_the_store_and_a_second_run_shows_its_own_only(run: Run) 
     first = run("demo")
     second = run("demo", POSTHOG_AUTOINSTRUMENT_PROPERTIES='{"team": "blue"}')
     assert len(rows(first.stdout)) == len(rows(second.stdout)) == 9
-    events = [json.loads(line)["properties"] for line in run("events", "--json").stdout.splitlines()]
+    events = [json.loads(line)["properties"] for line in run("events", "--json", "--db", "demo.db").stdout.splitlines()]
     assert len(events) == 18
     assert len({event["demo_run"] for event in events}) == 2
     assert [event.get("team") for event in events] == [None] * 9 + ["blue"] * 9
@@ -77,7 +77,7 @@ def test_events_stay_in_the_store_and_a_second_run_shows_its_own_only(run: Run) 
 def test_with_a_token_the_events_go_to_posthog_and_nothing_to_disk(
     run: Run, tmp_path: Path, posthog_server: PostHogServer
 ) -> None:
-    done = run("demo", POSTHOG_PROJECT_TOKEN=TOKEN, POSTHOG_HOST=posthog_server.url)
+    done = run("demo", "--send", POSTHOG_PROJECT_TOKEN=TOKEN, POSTHOG_HOST=posthog_server.url)
     assert done.returncode == 0, done.stderr
     assert len(posthog_server.events) == 9
     assert {event["properties"]["$lib"] for event in posthog_server.events} == {"posthog-autoinstrument"}
@@ -88,16 +88,29 @@ def test_with_a_token_the_events_go_to_posthog_and_nothing_to_disk(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_local_keeps_them_even_with_a_token(run: Run, posthog_server: PostHogServer) -> None:
-    done = run("--local", "demo", POSTHOG_PROJECT_TOKEN=TOKEN, POSTHOG_HOST=posthog_server.url)
+@pytest.mark.parametrize("asked", [("demo",), ("--local", "demo")])
+def test_without_being_asked_nothing_goes_into_the_users_project_store_or_spool(
+    run: Run, tmp_path: Path, posthog_server: PostHogServer, asked: tuple[str, ...]
+) -> None:
+    spool = tmp_path / "spool"
+    done = run(*asked, POSTHOG_PROJECT_TOKEN=TOKEN, POSTHOG_HOST=posthog_server.url, POSTHOG_SPOOL=str(spool))
     assert done.returncode == 0, done.stderr
     assert len(rows(done.stdout)) == 9
-    assert posthog_server.events == []
+    assert posthog_server.requests == []
+    assert {file.name.partition("-")[0] for file in tmp_path.iterdir()} == {"demo.db"}
+    command = next(line.split() for line in done.stdout.splitlines() if " events --db " in line)
+    assert '"demo_run"' in run(*command[1:]).stdout
+
+
+def test_to_send_a_token_is_needed(run: Run) -> None:
+    done = run("demo", "--send")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "POSTHOG_PROJECT_TOKEN" in done.stderr
 
 
 def test_events_that_posthog_does_not_take_are_no_success(run: Run, posthog_server: PostHogServer) -> None:
     posthog_server.fail_next(*[Fault(status=401)] * 10)
-    done = run("demo", POSTHOG_PROJECT_TOKEN=TOKEN, POSTHOG_HOST=posthog_server.url)
+    done = run("demo", "--send", POSTHOG_PROJECT_TOKEN=TOKEN, POSTHOG_HOST=posthog_server.url)
     assert done.returncode == 1
     assert "not all events reached 127.0.0.1" in done.stderr
     assert "401" in done.stderr

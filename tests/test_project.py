@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from conftest import Ran, environment
@@ -191,3 +192,26 @@ class TestArguments:
         (line,) = lines(ran)
         assert line.startswith("another PostHog project was set")
         assert len(ran.events) == 2
+
+
+class TestHosts:
+    """What is said of a host that cannot be reached names the cause and what to change."""
+
+    QUICK: ClassVar = {"POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "5"}
+
+    def test_without_a_scheme(self, run_program: Run, posthog_server: PostHogServer) -> None:
+        place = posthog_server.url.partition("://")[2]
+        said = lines(run_program(CALL + "call()\n", env={"POSTHOG_HOST": place, **self.QUICK}))
+        assert f"POSTHOG_HOST names no scheme, so https:// was added: write http://{place}, if" in str(said)
+
+    def test_with_a_path(self, run_program: Run, posthog_server: PostHogServer) -> None:
+        env = {"POSTHOG_HOST": posthog_server.url + "/capture/", **self.QUICK}
+        said = lines(run_program(CALL + "call()\n", env=env))
+        assert "POSTHOG_HOST has a path, /capture: leave the path out" in str(said)
+
+    @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+    def test_behind_a_dead_proxy(self, run_program: Run, variable: str) -> None:
+        env = {"NO_PROXY": "127.0.0.1", "POSTHOG_HOST": "http://posthog.test", "POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP": "1"}
+        said = lines(run_program(CALL + "call()\n", env={**env, variable: "http://user:pw@127.0.0.1:1", **self.QUICK}))
+        assert f"the proxy 127.0.0.1:1 of {variable} does not answer: correct {variable}" in str(said)
+        assert "pw@" not in str(said)

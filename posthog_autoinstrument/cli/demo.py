@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import facts, guard
-from ..config import EU_HOST, US_HOST, Config
+from ..config import EU_HOST, Config
 from ..store import Store, StoreError, is_there
 from ..summary import Summary
 from ..testing import OpenAIServer
+from ..viewer.links import traces_url
 from .events import print_table
 from .terminal import clean
 
@@ -32,8 +34,8 @@ MARK = "demo_run"
 
 _DESCRIPTION = "Run an example program against a bundled fake OpenAI and show its events."
 _EPILOG = """\
-Without POSTHOG_PROJECT_TOKEN (or with `posthog-instrument --local demo`) the
-events stay in the local store. With a token they are sent to PostHog.
+The events stay in a store of the demo's own, beside your local store. With
+--send they go to your PostHog project instead (POSTHOG_PROJECT_TOKEN).
 """
 
 
@@ -46,11 +48,15 @@ def main(arguments: Sequence[str], settings: Config) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--live", action="store_true", help="call OpenAI itself, with OPENAI_API_KEY (costs a little)")
+    parser.add_argument("--send", action="store_true", help="send the events to the project of POSTHOG_PROJECT_TOKEN")
     parser.add_argument("--model", default="gpt-4o-mini", help="chat model (default: %(default)s)")
     options = parser.parse_args(list(arguments))
     environ = dict(os.environ)
     if options.live and not environ.get("OPENAI_API_KEY"):
         guard.say("demo --live needs OPENAI_API_KEY, the key of your OpenAI account")
+        return 2
+    if options.send and settings.token is None:
+        guard.say("demo --send needs POSTHOG_PROJECT_TOKEN, the token of your PostHog project")
         return 2
     if settings.disabled:
         guard.say("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing would be captured")
@@ -59,7 +65,11 @@ def main(arguments: Sequence[str], settings: Config) -> int:
         guard.say('the demo needs the openai package: pip install "posthog-autoinstrument[demo]"')
         return 1
 
-    is_local = settings.local or settings.token is None
+    path = os.path.join(os.path.dirname(settings.db_path), "demo.db")
+    environ["POSTHOG_AUTOINSTRUMENT_DB"] = path
+    environ["POSTHOG_AUTOINSTRUMENT_LOCAL"] = "0" if options.send else "1"
+    if not options.send:
+        environ.pop("POSTHOG_SPOOL", None)
     run = uuid.uuid4().hex[:12]
     started_at = time.time()
     environ["POSTHOG_AUTOINSTRUMENT_PROPERTIES"] = json.dumps({**settings.properties, MARK: run})
@@ -77,9 +87,9 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     if code != 0:
         guard.say(f"the example program ended with exit code {code}")
         return 1
-    if not is_local:
+    if options.send:
         return _after_sending(settings.host, run, lost)
-    return _after_storing(settings.db_path, run, started_at)
+    return _after_storing(path, run, started_at)
 
 
 def _say(*lines: str) -> None:
@@ -96,7 +106,7 @@ def _of_fake_server(environ: Mapping[str, str], base_url: str) -> dict[str, str]
 
 def _run_program(arguments: Sequence[str], environ: dict[str, str], settings: Config) -> tuple[int, bool]:
     """Run the launcher with `arguments`; its exit code, and whether the agent said that it lost events."""
-    options = ["--local"] * settings.local + ["--debug"] * settings.debug
+    options = ["--debug"] * settings.debug
     command = [sys.executable, "-m", "posthog_autoinstrument", *options, *arguments]
     lost = False
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE) as child:
@@ -125,10 +135,10 @@ def _after_storing(path: str, run: str, started_at: float) -> int:
         "",
         "What next:",
         "  these calls as a page in the browser:",
-        f"    {name} view",
+        f"    {name} view --db {shlex.quote(path)}",
         "  one event with all its properties:",
-        f"    {name} events --json --last 1",
-        "  your own program, its events stay here:",
+        f"    {name} events --db {shlex.quote(path)} --json --last 1",
+        "  your own program, its events stay in your local store:",
         f"    {name} {program}",
         "  your own program, its events go to PostHog:",
         f"    POSTHOG_PROJECT_TOKEN=phc_... {name} {program}",
@@ -162,11 +172,10 @@ def _after_sending(host: str, run: str, lost: bool) -> int:
     if lost:
         guard.say(f"not all events reached {urlsplit(host).hostname}; posthog-instrument doctor may tell why")
         return 1
-    app = {US_HOST: "https://us.posthog.com", EU_HOST: "https://eu.posthog.com"}.get(host, "your PostHog")
     _say(
         "",
         f"The events of these calls were sent to {host}; nothing was written to disk.",
-        f"Look for them in {app}, in the list of AI traces; their property {MARK} is {run}.",
+        f"Look for them in {traces_url(host) or 'your PostHog'}; their property {MARK} is {run}.",
         f"What next: your own program, {' '.join(_names())}",
     )
     return 0

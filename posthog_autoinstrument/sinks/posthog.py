@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .. import __version__
+from .. import __version__, config
 from ..guard import guarded, quietly
 from . import Event, Outcome, http_session
 
@@ -108,7 +108,7 @@ class PostHogSink:
                 if is_there and outcome.kind != "retry":  # else it may be somebody on the way who answered
                     self._path, self._n_missing = ANALYTICS_PATH, 0
                 return outcome
-        detail = f"404 from {self._shown_host()}: {_STATUS_MEANS[404]}"
+        detail = self._nobody_there()
         is_absent = not self._is_served and self._n_missing >= ABSENT_ATTEMPTS
         return Outcome("paused" if is_absent else "retry", detail)
 
@@ -189,7 +189,10 @@ class PostHogSink:
             # Read what is left, so that the connection can be used again. It is about 20 bytes.
             body = quietly(lambda: response.raw.read(4096, decode_content=True)) or b""
             if body.lstrip()[:1] == b"<":  # the login page of a network, or a host that is something else
-                return Outcome("retry", f"{status} from {self._shown_host()}: a web page, not PostHog's answer")
+                return Outcome(
+                    "retry",
+                    f"{status} from {self._shown_host()}: a web page, not PostHog's answer{self._leave_path_out()}",
+                )
             answer = quietly(lambda: json.loads(body or b"{}"))
             self._is_served = True
             if _drops_ours(answer.get("quota_limited") if isinstance(answer, dict) else None):
@@ -220,14 +223,34 @@ class PostHogSink:
         if isinstance(error, (known.InvalidURL, known.InvalidSchema, known.MissingSchema, known.InvalidHeader)):
             return Outcome("refused", f"cannot send to {host} ({type(error).__name__})")
         if isinstance(error, known.ReadTimeout):
-            return Outcome("retry", f"no answer from {host} in time", fate_unknown=True)
-        detail = f"cannot reach {host}: {_cause(error)}"
+            return Outcome("retry", f"no answer from {host} in time{self._remedy(False)}", fate_unknown=True)
+        detail = f"cannot reach {host}: {_cause(error)}{self._remedy(isinstance(error, known.ProxyError))}"
         if isinstance(error, (known.ConnectTimeout, known.ProxyError, known.SSLError)):
             return Outcome("retry", detail)
         reason = getattr(error.args[0], "reason", None) if error.args else None
         # urllib3: the connection could not be made (NameResolutionError is a NewConnectionError).
         unsent = any(kind.__name__ == "NewConnectionError" for kind in type(reason).__mro__)
         return Outcome("retry", detail, fate_unknown=not unsent)
+
+    def _nobody_there(self) -> str:
+        return f"404 from {self._shown_host()}: {_STATUS_MEANS[404]}{self._leave_path_out()}"
+
+    def _leave_path_out(self) -> str:
+        path = urlsplit(self.host).path
+        return f" (POSTHOG_HOST has a path, {path[:60]}: leave the path out)" if path else ""
+
+    def _remedy(self, is_of_proxy: bool) -> str:
+        """What to change where the host cannot be reached, as far as that can be told from the settings."""
+        found = config.proxy_of(self.host) if is_of_proxy else None
+        if found is not None:
+            variable, proxy = found
+            return (
+                f" (the proxy {proxy} of {variable} does not answer: correct {variable}, or add the host to NO_PROXY)"
+            )
+        if config.scheme_was_added(self.host):
+            plain = self.host.replace("https://", "http://", 1)
+            return f" (POSTHOG_HOST names no scheme, so https:// was added: write {plain}, if that is meant)"
+        return ""
 
     def _shown_host(self) -> str:
         return urlsplit(self.host).hostname or "the host"
@@ -316,7 +339,7 @@ def answers(host: str, timeout_s: float = 5.0) -> str | None:
                         return None
                     outcome = sink._outcome(response)
                     return outcome.detail if outcome is not None and outcome.kind == "retry" else None
-        return f"404 from {sink._shown_host()}: {_STATUS_MEANS[404]}"
+        return sink._nobody_there()
     except requests.exceptions.RequestException as error:
         return sink._failure(requests, error).detail
     except OSError as error:  # requests raises it for a CA bundle that is not there
