@@ -114,18 +114,15 @@ def _scrub_text(text: str, own: tuple[str, ...]) -> str:
 
 
 def _scrub_once(text: str, own: tuple[str, ...]) -> str:
-    found = sorted(_found(text, own))
-    if not found:
-        return text
     pieces: list[str] = []
     kept = 0
-    for start, end, instead in found:
+    for start, end, instead in _found(text, own):
         if start >= kept:
             pieces += text[kept:start], instead
             kept = end
         elif end > kept:  # two ways to see one credential
             kept = end
-    return "".join([*pieces, text[kept:]])
+    return "".join([*pieces, text[kept:]]) if pieces else text
 
 
 @lru_cache(maxsize=1)
@@ -139,21 +136,29 @@ def _hints(own: tuple[str, ...]) -> list[tuple[str, _Look]]:
 
 
 def _found(text: str, own: tuple[str, ...]) -> Iterator[_Found]:
+    """What is found, in its order: sorted slice by slice, since nothing is found before its hint."""
     looked: dict[str, int] = {}
     """How far what stands at each hint was looked at already."""
-    hints = _hints(own)
+    later: list[_Found] = []
     for start in range(0, len(text), _SLICE):
-        lowered = _lowered(text[start : start + _SLICE + _OVERLAP])
-        for hint, look in hints:
-            at = lowered.find(hint)
-            while 0 <= at < _SLICE:
-                until = looked.get(hint, 0)
-                if start + at >= until:
-                    found, until = look(text, start + at)
-                    looked[hint] = until
-                    if found is not None and text[found.start : found.end] != found.text:
-                        yield found
-                at = lowered.find(hint, max(at + 1, until - start))
+        found = sorted([*later, *_found_in_slice(text, start, own, looked)])
+        later = [one for one in found if one.start >= start + _SLICE]
+        yield from found[: len(found) - len(later)]
+    yield from later
+
+
+def _found_in_slice(text: str, start: int, own: tuple[str, ...], looked: dict[str, int]) -> Iterator[_Found]:
+    lowered = _lowered(text[start : start + _SLICE + _OVERLAP])
+    for hint, look in _hints(own):
+        at = lowered.find(hint)
+        while 0 <= at < _SLICE:
+            until = looked.get(hint, 0)
+            if start + at >= until:
+                found, until = look(text, start + at)
+                looked[hint] = until
+                if found is not None and text[found.start : found.end] != found.text:
+                    yield found
+            at = lowered.find(hint, max(at + 1, until - start))
 
 
 def _lowered(text: str) -> str:
