@@ -41,6 +41,7 @@ WEB = frozenset(
         "test_huey_border",
         "test_rq_border",
         "test_services",
+        "test_workers",
         "test_sessions",
         "test_libraries",
         "test_examples",
