@@ -105,9 +105,15 @@ def test_what_gives_context_and_what_tells_of_steps(run: Run, tmp_path: Path) ->
     (tmp_path / "site" / "agents").mkdir()
     (tmp_path / "site" / "agents" / "__init__.py").write_text("")
     (tmp_path / "site" / "agents" / "tracing.py").write_text("")
+    folder = tmp_path / "site" / "chainlit-2.3.4.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: chainlit\nVersion: 2.3.4\n")
+    (tmp_path / "site" / "chainlit").mkdir()
+    (tmp_path / "site" / "chainlit" / "__init__.py").write_text("raise SystemExit('it was imported')")
     done = run(PYTHONPATH=str(tmp_path / "site"))
+    assert line_of(done.stdout, "chainlit").endswith("each turn of a session has a context (not tried here)")
     servers = ("uvicorn", "hypercorn", "daphne", "granian", "gunicorn", "waitress", "werkzeug", "cheroot")
-    for name in (*servers, "starlette", "fastapi", "flask", "django"):
+    for name in (*servers, "starlette", "fastapi", "flask", "django", "aiohttp", "tornado", "sanic"):
         assert line_of(done.stdout, name).endswith("each request has a context"), done.stdout
     assert "langchain-core" in line_of(done.stdout, "not installed")
     state = "not hooked into agents.tracing: of this version we do not know how"

@@ -391,7 +391,12 @@ def _hooks(report: Report, settings: Config) -> None:
     if settings.disabled:
         report.line("not hooked", "nothing is captured")
         return
-    modules = [name for names in frameworks.MODULES.values() for name in names if not name.startswith("wsgiref")]
+    modules = [
+        name
+        for file, names in frameworks.MODULES.items()
+        for name in names
+        if file not in frameworks.TURNS and not name.startswith("wsgiref")
+    ]
     rows: dict[str, tuple[list[str], str]] = {}
     for name in modules:
         rows.setdefault(name.partition(".")[0], ([], "each request has a context"))[0].append(name)
@@ -414,6 +419,12 @@ def _hooks(report: Report, settings: Config) -> None:
             state = f"not hooked into {missing}: of this version we do not know how"
             report.problem(f"{distribution} {version}: {state}")
         report.line(f"{distribution} {version}", state)
+    for distribution in frameworks.TURNS:
+        version = _version(distribution)
+        if version is None:
+            absent.append(distribution)
+        else:
+            report.line(f"{distribution} {version}", "each turn of a session has a context (not tried here)")
     if absent:
         report.line("not installed", ", ".join(absent))
 

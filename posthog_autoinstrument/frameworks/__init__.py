@@ -63,6 +63,10 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 }
 """File -> the modules that it patches."""
 
+TURNS = ("gradio", "streamlit", "chainlit")
+"""Those of sessions, whose turns have a context. Who only asks must not import them: Chainlit writes its configuration
+into the current folder."""
+
 MARK = "_posthog_autoinstrument_wrapped"
 """On a function of ours: it is patched already."""
 
