@@ -406,7 +406,9 @@ class TestOfACommand:
             PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
         )  # fmt: skip
         assert done.returncode == 1
-        assert f"{other}, which runs uv, has no posthog-autoinstrument" in line_of(done.stdout, "problem:")
+        problem = line_of(done.stdout, "problem:")
+        assert f"{other}, which runs uv, has no posthog-autoinstrument" in problem
+        assert problem.endswith(": uv add posthog-autoinstrument")
 
     def test_without_one_the_python_on_the_path_is_looked_at(self, run: Run, other: str) -> None:
         done = run(PATH=f"{os.path.dirname(other)}{os.pathsep}{os.environ['PATH']}")
@@ -426,7 +428,7 @@ def test_a_personal_key_is_refused(run: Run) -> None:
     assert done.returncode == 1
     assert key not in done.stdout + done.stderr
     problem = line_of(done.stdout, "problem:")
-    for words in ("POSTHOG_PROJECT_TOKEN", "phx_pers...", "not a personal key"):
+    for words in ("POSTHOG_PROJECT_TOKEN", "not a personal key"):
         assert words in problem
 
 
@@ -434,8 +436,9 @@ def test_a_value_that_is_not_accepted(run: Run) -> None:
     done = run(POSTHOG_AUTOINSTRUMENT_FLUSH_AT="many")
     assert done.returncode == 1
     problem = line_of(done.stdout, "problem:")
-    for words in ("POSTHOG_AUTOINSTRUMENT_FLUSH_AT", "'many'", "1 to 10000"):
+    for words in ("POSTHOG_AUTOINSTRUMENT_FLUSH_AT", "1 to 10000"):
         assert words in problem
+    assert "many" not in done.stdout, "it may be a secret"
     assert line_of(done.stdout, "POSTHOG_AUTOINSTRUMENT_FLUSH_AT").endswith("100  (default)")
 
 

@@ -147,7 +147,7 @@ def test_settings_that_do_not_parse_are_said_once(tmp_path):
     done = run(sys.executable, "-c", child, cwd=tmp_path, env={"POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "many"})
     (line,) = done.stderr.splitlines()
     assert "POSTHOG_AUTOINSTRUMENT_FLUSH_AT" in line
-    assert "'many'" in line
+    assert "many" not in line, "it may be a secret"
     assert "whole number" in line
 
 

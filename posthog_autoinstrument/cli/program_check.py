@@ -17,6 +17,8 @@ from . import interpreter
 TIMEOUT_S = 60.0
 """`uv run` may make an environment first."""
 OLDEST = [3, 10]
+_ADDS = {"uv": "uv add", "poetry": "poetry add", "pdm": "pdm add", "rye": "rye add", "pipenv": "pipenv install"}
+"""How a runner installs a package: its environments may have no pip."""
 _MARK = "posthog-autoinstrument-doctor:"
 _QUESTION = f"""
 import json, sys
@@ -63,7 +65,8 @@ def look_at(command: Sequence[str], environ: Mapping[str, str]) -> LookedAt:
     executable, version, prefix, has, woke = asked
     text = ".".join(map(str, version))
     seen.lines.append(("its Python", f"{text} ({executable})"))
-    remedy = f"{executable} -m pip install posthog-autoinstrument"
+    adds = _ADDS.get(os.path.basename(found.runner[0]) if found.runner else "", f"{executable} -m pip install")
+    remedy = f"{adds} posthog-autoinstrument"
     if version < OLDEST:
         seen.problems.append(f"{executable} is Python {text}, older than the 3.10 that posthog-autoinstrument needs")
     elif not has:
