@@ -8,11 +8,14 @@ what was known last. Lives on the flusher's thread.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from . import keptevents, redact
 from .generation import Generation
+from .keptevents import KeptEvent, Key, State
 from .providers import Endpoint
 from .records import Call
 
@@ -23,54 +26,76 @@ MAX_EARLY = 32
 MAX_KNOWN = 10_000
 """Ids remembered of calls whose event is out: asking for them again makes no second one."""
 
-Key = tuple[str, str, str]
-"""SDK, base URL, id of the response or run."""
+Waiting = Call | KeptEvent
 
 
 class _Held(NamedTuple):
-    call: Call
+    call: Waiting
     since: float
     """By the monotonic clock."""
     size: int
 
 
 class Background:
-    """The calls whose outcome has yet to be seen. Bounded; what is pushed out goes as it is."""
+    """The calls whose outcome has yet to be seen. Bounded; what is pushed out goes as it is.
 
-    def __init__(self) -> None:
+    `build` makes the event of a call, for one that the spool has part of as an event only.
+    """
+
+    def __init__(self, build: Callable[[Call], dict[str, Any]]) -> None:
+        self._build = build
         self._held: OrderedDict[Key, _Held] = OrderedDict()
         self._bytes = 0
         self._out: OrderedDict[Key, None] = OrderedDict()
         self._early: OrderedDict[Key, _Held] = OrderedDict()
         """Outcomes that were seen before the call they belong to ended: its stream is still open."""
-        self._due: list[Call] = []
+        self._due: list[Waiting] = []
 
     def __len__(self) -> int:
         return len(self._held) + len(self._due)
 
-    def settle(self, call: Call, endpoint: Endpoint | None, generation: Generation) -> Call | None:
+    def settle(self, call: Call, endpoint: Endpoint | None, generation: Generation) -> Waiting | None:
         """The call that an event is to be made of now: this one, an earlier one with its outcome, or none."""
         is_poll = endpoint is not None and endpoint.kind == "poll"
         if not is_poll and not generation.background:
             return call
-        if generation.response_id is None:
+        state = state_of(call, endpoint, generation)
+        if state is None:
             return None if is_poll else call  # refused, or unreadable: no state of anything
-        key = (call.sdk, call.base_url, generation.response_id)
-        if not is_poll:
-            return self._begun(key, call, generation)
+        return self._settle(call, state)
+
+    def settle_event(self, event: KeptEvent) -> Waiting | None:
+        """The same of an event in the spool."""
+        return self._settle(event, event.state)
+
+    def _settle(self, call: Waiting, state: State) -> Waiting | None:
+        key = state.key
+        if not state.is_poll:
+            return self._begun(key, call, state)
         held = self._held.get(key)
         if held is None:
-            return self._unknown(key, call, generation)
-        told = _told(held.call, call)
-        if generation.pending:
+            return self._unknown(key, call, state)
+        told = self._told(held.call, call, state)
+        if state.pending:
             self._hold(key, told, held.since)
             return None
         self._drop(key)
         self._note(key)
         return told
 
-    def _begun(self, key: Key, call: Call, generation: Generation) -> Call | None:
-        if not generation.pending:
+    def _told(self, call: Waiting, poll: Waiting, state: State) -> Waiting:
+        if isinstance(call, Call) and isinstance(poll, Call):
+            return _told(call, poll)
+        return keptevents.merged(self._as_event(call, state._replace(is_poll=False)), self._as_event(poll, state))
+
+    def _as_event(self, call: Waiting, state: State) -> KeptEvent:
+        if isinstance(call, KeptEvent):
+            return call
+        state = state._replace(private=call.identity.privacy_mode)
+        return KeptEvent(self._build(call), state, call.spooled, _size_of(call))
+
+    def _begun(self, key: Key, call: Waiting, state: State) -> Waiting | None:
+        if not state.pending:
             self._note(key)
             return call
         if key in self._out:
@@ -78,15 +103,15 @@ class Background:
         early = self._early.pop(key, None)
         if early is not None:
             self._note(key)
-            return _told(call, early.call)
+            return self._told(call, early.call, state)
         self._hold(key, call, monotonic())
         return None
 
-    def _unknown(self, key: Key, call: Call, generation: Generation) -> Call | None:
+    def _unknown(self, key: Key, call: Waiting, state: State) -> Waiting | None:
         """A state of a call that is not held: over already, still being streamed, or of another process."""
-        if generation.pending or key in self._out:
+        if state.pending or key in self._out:
             return None
-        if call.stream and generation.failure is None:
+        if state.stream and not state.failed:
             self._note(key)
             return call  # streamed to this program, which did not create it
         self._early[key] = _Held(call, monotonic(), 0)
@@ -94,12 +119,12 @@ class Background:
             self._early.popitem(last=False)
         return None
 
-    def keeps(self, call: Call) -> bool:
+    def keeps(self, spooled: tuple[int, ...]) -> bool:
         """Whether a call in the spool is waited for, or waits itself."""
         calls = [held.call for held in (*self._held.values(), *self._early.values())] + self._due
-        return any(set(call.spooled) & set(one.spooled) for one in calls)
+        return any(set(spooled) & set(one.spooled) for one in calls)
 
-    def overdue(self, final: bool) -> list[Call]:
+    def overdue(self, final: bool) -> list[Waiting]:
         """The calls that are waited for no longer; with `final`, at exit, all of them."""
         until = monotonic() - WAIT_S
         for key, held in list(self._held.items()):
@@ -112,10 +137,10 @@ class Background:
 
     def clear(self) -> None:
         """Forget everything: in a forked child, whose parent has it."""
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self._build)  # type: ignore[misc]
 
-    def _hold(self, key: Key, call: Call, since: float) -> None:
-        size = len(call.request or b"") + len(call.response or b"") + sum(map(len, call.chunks or ()))
+    def _hold(self, key: Key, call: Waiting, since: float) -> None:
+        size = _size_of(call)
         before = self._held.get(key)
         self._bytes += size - (before.size if before is not None else 0)
         self._held[key] = _Held(call, since, size)
@@ -134,6 +159,22 @@ class Background:
         self._out[key] = None
         if len(self._out) > MAX_KNOWN:
             self._out.popitem(last=False)
+
+
+def state_of(call: Call, endpoint: Endpoint | None, generation: Generation) -> State | None:
+    """How a call in the background stands by this answer; None where it is none, or does not say whose state it is."""
+    is_poll = endpoint is not None and endpoint.kind == "poll"
+    if generation.response_id is None or not (is_poll or generation.background):
+        return None
+    key = (call.sdk, redact.redact_url(call.base_url), generation.response_id)
+    failed, private = generation.failure is not None, call.identity.privacy_mode
+    return State(key, is_poll, generation.pending, failed, private, call.stream)
+
+
+def _size_of(call: Waiting) -> int:
+    if isinstance(call, KeptEvent):
+        return call.size
+    return len(call.request or b"") + len(call.response or b"") + sum(map(len, call.chunks or ()))
 
 
 def _told(call: Call, poll: Call) -> Call:

@@ -59,7 +59,7 @@ class Durable:
         if _holds_secrets(call):
             if not self.maker.takes(call):
                 return  # an event that is read back is not asked about again
-            kind, body = EVENT, mend.dumps(self.maker.built(call))
+            kind, body = EVENT, mend.dumps(self.maker.kept(call))
         else:
             kind, body = RECORD, call.to_bytes()
         self.spool.keep(kind, call.uuid, body, numbers)
@@ -75,10 +75,7 @@ class Durable:
         rows = (row.number,)
         try:
             if row.kind == EVENT:
-                made = self.maker.finished(json.loads(row.body), rows)
-                if made is None:
-                    forget(rows)
-                return made
+                return self.maker.read_event(json.loads(row.body), rows, len(row.body), background, forget)
             call = record_from_bytes(row.body, rows)
             keep_media = facts["keep_media"] == "1" if "keep_media" in facts else None
             return self.maker.build_record(call, background, forget, keep_media, facts.get("provider"))
@@ -115,7 +112,7 @@ class Rest:
         self._durable = durable
         self._orphan = orphan
         self._facts = guard.quietly(orphan.outbox.facts) or {}
-        self._background = Background()  # the numbers of the rows are the orphan's own
+        self._background = Background(durable.maker.built)  # the numbers of the rows are the orphan's own
         self._last = 0
         self._over = False
 

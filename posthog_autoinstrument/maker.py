@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import Any
 
-from . import calls, event, forks, guard, hookloader, mend, tally
-from .background import Background
+from . import calls, event, forks, guard, hookloader, keptevents, mend, tally
+from .background import Background, Waiting, state_of
 from .config import NOT_ACCEPTED, Config
 from .generation import Generation
 from .providers import Provider
@@ -18,6 +18,7 @@ from .sampling import Sampling
 from .sinks import Event
 from .tools import Tools
 
+Forget = Callable[[tuple[int, ...]], None]
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
 LOST = "posthog_autoinstrument_lost_events"
@@ -49,7 +50,7 @@ class Maker:
         self.lose = lose
         self._take_untold = take_untold
         self.forget = forget
-        self.background = Background()
+        self.background = Background(self.built)
         self.tools = Tools()
         self._more: list[Event] = []
         """Events that were made beside those that were asked for."""
@@ -101,6 +102,45 @@ class Maker:
         provider = self.provider_of(record)
         return event.build(record, event.read(record, provider), provider, keep_media, self._config.provider)
 
+    def kept(self, record: Record) -> dict[str, Any]:
+        """The same as the spool keeps it, with what tells the parts of one call in the background."""
+        if not isinstance(record, Call):
+            return self.built(record)
+        provider = self.provider_of(record)
+        endpoint, generation = provider.endpoint(record.endpoint), event.read(record, provider)
+        built = event.build(record, generation, provider, self._config.keep_media, self._config.provider)
+        state = state_of(record, endpoint, generation)
+        if state is None and not (endpoint is not None and endpoint.kind == "poll"):
+            return built
+        return {**built, keptevents.NOTE: list(state or ())}
+
+    def read_event(
+        self, built: dict[str, Any], rows: tuple[int, ...], size: int, background: Background, forget: Forget
+    ) -> Event | None:
+        """The event of what `kept` gave; None where it makes none, or not yet."""
+        note = built.pop(keptevents.NOTE, None)
+        if note is not None:  # an empty one: a poll that does not say how anything stands
+            kept = keptevents.KeptEvent(built, keptevents.state_of(note), rows, size) if note else None
+            told = background.settle_event(kept) if kept is not None else None
+            if told is None:
+                if not background.keeps(rows):
+                    forget(rows)
+                return None
+            return self._event_of_waiting(told, forget)
+        made = self.finished(built, rows)
+        if made is None:
+            forget(rows)
+        return made
+
+    def _event_of_waiting(self, told: Waiting, forget: Forget, keep_media: bool | None = None) -> Event | None:
+        if isinstance(told, Call):
+            made = self._event_of(told, event.read(told, self.provider_of(told)), keep_media)
+        else:
+            made = self.finished(told.event, told.spooled)
+        if made is None:
+            forget(told.spooled)
+        return made
+
     def takes(self, record: Record, generation: Generation | None = None) -> bool:
         """Whether a record makes an event, by the rules of sampling and filters."""
         if not self._sampling.active:
@@ -130,9 +170,11 @@ class Maker:
             self._more += guard.attempt("find tools", self._tools_of, call, generation, keep_media) or []
         told = background.settle(call, provider.endpoint(call.endpoint), generation)
         if told is None:
-            if not (call.spooled and background.keeps(call)):
+            if not (call.spooled and background.keeps(call.spooled)):
                 forget(call.spooled)
             return None
+        if not isinstance(told, Call):
+            return self._event_of_waiting(told, forget)
         made = self._event_of(
             told, generation if told is call else event.read(told, provider), keep_media, provider_name
         )
@@ -162,10 +204,8 @@ class Maker:
         """The same of calls that wait elsewhere; rows that make no event are told to `forget`."""
         found = []
         for call in background.overdue(final):
-            made = self._event_of(call, event.read(call, self._providers[call.sdk]))
-            if made is None:
-                forget(call.spooled)
-            else:
+            made = self._event_of_waiting(call, forget)
+            if made is not None:
                 found.append(made)
         return found
 

@@ -26,7 +26,7 @@ FLOORS: dict[str, set[str]] = {
         "sockets", "conversations", "hooks", "borders", "frameworks", "libraries",
     },
     "delivery": {
-        "ownedlock", "sleeper",
+        "ownedlock", "sleeper", "keptevents",
         "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store",
         "outbox", "spool", "facts", "retention", "schema", "marks", "ownership", "privacy",
     },

@@ -410,6 +410,46 @@ class TestTakingOver:
         assert len(events) == 3
         assert sum("later" in text for text in texts) == 1
 
+    @pytest.mark.parametrize(
+        ("create", "poll"), [("True", "True"), ("True", "False"), ("False", "True")], ids=["both", "create", "poll"]
+    )
+    def test_a_background_response_in_private_is_one_event(self, run, create, poll):
+        """The spool has of a private call the event only. What comes out is the event that memory makes of it."""
+        if "responses" not in dir(__import__("openai").OpenAI(api_key="k")):
+            pytest.skip("this SDK has no responses")
+        source = f"""
+            from posthog_autoinstrument import posthog_context
+            with posthog_context(trace_id="t", distinct_id="ann", privacy_mode={create}, properties={{"mine": 1}}):
+                made = client.responses.create(model="gpt-4o-mini", input="later", background=True, temperature=0.5)
+            with posthog_context(privacy_mode={poll}):
+                for _ in range(3): client.responses.retrieve(made.id)
+            """
+        (expected,) = run(source, {"POSTHOG_SPOOL": ""}).events
+        run(source + KILL, LATE)
+        events = [event for event in run("ask('own')").events if event["properties"]["$ai_trace_id"] == "t"]
+        assert len(events) == 1
+        (found,) = events
+        assert (found["event"], found["distinct_id"]) == ("$ai_generation", "ann")
+        assert found["properties"]["$ai_output_tokens"] > 0
+        assert found["properties"]["$ai_output_choices"] is None
+        assert found["properties"]["$ai_latency"] > 0
+        differing = ("$ai_latency", "$ai_span_id", "$ai_base_url", "$ai_request_url")
+        for name in differing:
+            assert expected["properties"].pop(name, None) is not None
+            assert found["properties"].pop(name, None) is not None
+        assert found["properties"] == expected["properties"]
+
+    def test_a_private_background_response_that_nobody_waited_for(self, run, folder):
+        if "responses" not in dir(__import__("openai").OpenAI(api_key="k")):
+            pytest.skip("this SDK has no responses")
+        env = {"POSTHOG_PRIVACY_MODE": "1"}
+        create = "made = client.responses.create(model='gpt-4o-mini', input='later', background=True)\n"
+        run(create + KILL, {**LATE, **env})
+        run(create + "client.responses.retrieve(made.id)\n" + KILL, {**LATE, **env})
+        names = Counter(event["properties"]["$ai_request_url"][-10:] for event in run("ask('own')", env).events)
+        assert names["/responses"] == 2
+        assert list(folder.iterdir()) == []
+
 
 class TestWhenTheServerIsAway:
     def test_an_outage_costs_nothing(self, run, folder):
