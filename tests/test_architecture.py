@@ -63,7 +63,7 @@ BROAD_EXCEPT = {"guard", "wake"}
 ENVIRONMENT = {"config", "context", "wake", "cli", "cli.launcher", "cli.demo", "cli.doctor"}
 """The command line is a process of its own: it reads the environment to pass it on, and to show it. `wake` reads one
 setting, before `config` may be imported; `context` reads what a parent process handed down."""
-AI_NAMES = {"event", "facts", "privacy"}
+AI_NAMES = {"keptevents", "event", "facts", "privacy"}
 
 
 def sources() -> dict[str, str]:
