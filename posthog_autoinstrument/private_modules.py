@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.machinery import BuiltinImporter, ExtensionFileLoader, ModuleSpec, PathFinder
@@ -51,6 +52,7 @@ class PrivateModules:
         """By the names that the files import them by. Their `sys.modules`: `requests.packages` writes there."""
         self._finders: list[Any] = []
         """Their `sys.meta_path`: the `six` inside urllib3 1.26 has a finder."""
+        self._loading_pid = 0
         self._builtins = {**vars(builtins), "__import__": self._import}
         self.stand_ins: dict[str, ModuleType] = {
             "sys": stand_in(sys, modules=self.modules, meta_path=self._finders),
@@ -63,13 +65,21 @@ class PrivateModules:
         with forks.IMPORTS:
             if name in self.modules:
                 return self.modules[name]
-            parent, _, last = name.rpartition(".")
-            package = self.load(parent) if parent else None
-            if name not in self.modules:  # the parent imports it
-                self._execute(name, package)
-                if package is not None:
-                    setattr(package, last, self.modules[name])
-            return self.modules[name]
+            around, self._loading_pid = self._loading_pid, os.getpid()
+            try:
+                parent, _, last = name.rpartition(".")
+                package = self.load(parent) if parent else None
+                if name not in self.modules:  # the parent imports it
+                    self._execute(name, package)
+                    if package is not None:
+                        setattr(package, last, self.modules[name])
+                return self.modules[name]
+            finally:
+                self._loading_pid = around
+
+    def is_half_loaded(self) -> bool:
+        """Whether this process was forked while another thread loaded something, which nobody will finish here."""
+        return self._loading_pid not in (0, os.getpid())
 
     def _execute(self, name: str, package: ModuleType | None) -> None:
         for finder in self._finders:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import textwrap
+import threading
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 from posthog_autoinstrument.private_modules import PREFIX, PrivateModules, stand_in
 
@@ -123,6 +126,28 @@ def test_what_could_not_be_loaded_is_loaded_as_a_whole_later(copies: PrivateModu
     importlib.invalidate_caches()
     comets: Any = copies.load("comets")
     assert (comets.LIGHT, comets.tail.length) == (1, 5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_a_copy_is_loaded_knows_that_nobody_finishes_it(
+    copies: PrivateModules, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, time\nopen(__file__ + '.began', 'w').close()\n"
+        "while not os.path.exists(__file__ + '.go'): time.sleep(0.001)\n"
+    )
+    thread = threading.Thread(target=copies.load, args=("slow",))
+    thread.start()
+    wait_until((tmp_path / "slow.py.began").exists, "the copy is not executed")
+    assert not copies.is_half_loaded()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if copies.is_half_loaded() else 1)
+    (tmp_path / "slow.py.go").touch()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert not copies.is_half_loaded()
 
 
 def test_a_finder_of_the_copies_own_gives_another_name_to_a_module_of_the_programs(copies: PrivateModules) -> None:

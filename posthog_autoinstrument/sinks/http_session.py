@@ -37,7 +37,7 @@ def requests() -> Any:
 def _loaded(name: str) -> Any:
     global _copies
     with forks.IMPORTS:
-        if _copies is None:
+        if _copies is None or _copies.is_half_loaded():
             import encodings.idna  # noqa: F401  the codec is otherwise imported inside the first request
             import stringprep  # noqa: F401  by encodings.idna on some versions only when it is used
 
