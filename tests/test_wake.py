@@ -187,7 +187,7 @@ class TestStartUp:
         ("text", "handled"), [("0", False), ("OFF", False), ("1", True), ("maybe", True), (" ", True)]
     )
     def test_a_signal_is_handled_as_the_setting_is_read_everywhere(self, tmp_path, run_program, text, handled):
-        show = "import openai, signal\nprint(signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)"
+        show = CALL + "call()\nimport signal\nprint(signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)"
         ran = run_program(show, env={"POSTHOG_AUTOINSTRUMENT_SIGTERM": text})
         assert ran.stdout == f"{handled}\n"
 
