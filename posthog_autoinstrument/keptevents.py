@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from . import privacy
+
 NOTE = "background"
 """Member of an event in the spool, beside those that are sent."""
 
@@ -76,9 +78,9 @@ def merged(call: KeptEvent, poll: KeptEvent) -> KeptEvent:
     properties = {name: value for name, value in ours.items() if not _is_of_the_answer(name)}
     properties.update({name: value for name, value in theirs.items() if _is_of_the_answer(name)})
     if call.state.private or poll.state.private:
-        for name in ("$ai_input", "$ai_output_choices", "$ai_instructions", "$ai_tools"):
-            if name in properties:
-                properties[name] = None
+        properties = privacy.reduce(properties)
+        if not poll.state.private and properties.get("$ai_error"):
+            properties["$ai_error"] = None  # not the summary that a private event has
     properties["$ai_stream"] = bool(ours.get("$ai_stream") or theirs.get("$ai_stream"))
     duration_s, poll_s = float(ours.get("$ai_latency") or 0.0), float(theirs.get("$ai_latency") or 0.0)
     started_at = _epoch(call.event) - duration_s
