@@ -32,7 +32,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "roof": {
         "agent", "aws_lambda", "exits", "signals", "project", "firstrun", "capture", "destination", "maker", "tally",
-        "durable", "auto", "__main__", "cli", "testing", "viewer",
+        "durable", "auto", "pyinstaller", "__main__", "cli", "testing", "viewer",
     },
 }  # fmt: skip
 BELOW = {"ground": {"ground"}, "host": {"ground", "host"}, "delivery": {"ground", "delivery"}}
