@@ -443,7 +443,7 @@ class Flusher:
         if self._durable is None:
             return
         spool, read_back = self._durable.spool, self._durable.read_back
-        while spool.spilled and not self.courier.refused and self._has_time():
+        while spool.spilled and not (self.courier.refused or self.courier.paused) and self._has_time():
             rows = spool.spilled_rows(self._flush_at)
             if not rows:
                 return
@@ -458,7 +458,7 @@ class Flusher:
             return
         if self._orphan is None and self._clock() < self._look_at:
             return
-        while self._has_time() and not self.courier.refused and not self.courier.is_late():
+        while self._has_time() and not (self.courier.refused or self.courier.paused or self.courier.is_late()):
             if self._orphan is None:
                 self.courier.choose()
                 self._orphan = self._durable.orphaned()
