@@ -78,14 +78,15 @@ def _write(line: str) -> None:
     # The interpreter's own stream says whether there is one: where the program was started with it closed, the number
     # 2 may belong to a file or a socket of the host's by now.
     stream = sys.__stderr__
-    # What texts of the program's it quotes came by way of this module: nothing is imported here.
+    # What texts of the program's it quotes came by way of this module: nothing is imported here. Another thread may be
+    # in the middle of loading it.
     secrettexts = sys.modules.get(f"{__package__}.secrettexts")
-    if secrettexts is not None:
-        line = secrettexts.scrub_text(line, True)
     try:
+        if secrettexts is not None and not getattr(secrettexts.__spec__, "_initializing", False):
+            line = secrettexts.scrub_text(line, True)
         if stream is not None and not stream.closed:
             os.write(stream.fileno(), (PREFIX + line + "\n").encode("utf-8", "replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass
 
 

@@ -95,7 +95,7 @@ def use(text: str) -> None:
     global _own, _off
     _off = text == "0"
     _own = () if text in ("0", "1") else tuple(words for part in text.split(",") if (words := words_of(part)))
-    is_secret.cache_clear()
+    _is_secret.cache_clear()
 
 
 def is_off() -> bool:
@@ -119,11 +119,13 @@ def is_added(name: str) -> bool:
     return any(_has(words, own) for own in _own)
 
 
-@lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Whether what goes by this name is a credential."""
-    if _off or len(name) > _MAX_CHARS:
-        return False
+    return not _off and len(name) <= _MAX_CHARS and _is_secret(name)
+
+
+@lru_cache(maxsize=4096)  # of names only: it would hold long texts that are asked about in the place of one
+def _is_secret(name: str) -> bool:
     if not _own and _HINT.search(name) is None:
         return False
     if is_added(name):

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import sys
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -122,6 +123,18 @@ def test_what_looks_like_a_credential(text: str, shown: str) -> None:
 )
 def test_what_only_looks_similar(text: str) -> None:
     assert scrub_text(text) == text
+
+
+def test_texts_in_the_place_of_a_name_are_not_remembered() -> None:
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(100):
+            with posthog_context(properties={"pair": [f"{number} {'document ' * 5_000}", "x"]}):
+                pass
+        assert tracemalloc.get_traced_memory()[0] - before < 1_000_000  # of 4,500,000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_schema_is_no_credential_and_only_what_changes_is_copied() -> None:
