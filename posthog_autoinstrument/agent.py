@@ -189,6 +189,8 @@ class Agent:
     @guard.guarded("look for a token", False)
     def _project_is_known(self) -> bool:
         """A call is made in a process that waits for a project: whether there is one by now. On the host's thread."""
+        if self.config.disabled:  # since the start
+            return False
         if project.find(self.config) is None:
             guard.warn_once(
                 "no project",
@@ -283,8 +285,10 @@ class Agent:
         if self.config.disabled:
             self._drops = True
             self.set_active(False)
-        if self.durable is not None and self.config.before_send is not None:
-            self.durable.spool.state(hooked="1")
+        if self._maker is not None:
+            self._maker.follow_settings()
+        if self.durable is not None:
+            self.durable.note_settings()
 
     def _take_untold(self) -> int:
         return self.flusher.take_untold()
@@ -539,4 +543,4 @@ def configure(before_send: BeforeSend | None = None) -> None:
     agent = start()
     agent.maker.use(before_send)
     if agent.durable is not None:
-        guard.attempt("note before_send", agent.durable.spool.state, hooked=str(int(before_send is not None)))
+        guard.attempt("note before_send", agent.durable.note_settings)

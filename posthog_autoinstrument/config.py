@@ -779,15 +779,19 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         main_process=is_main_process(environ),
         problems=tuple(problems),
     )
-    if config.scrub != "1" or f"{__package__}.secretnames" in sys.modules:
-        from . import secretnames  # not before something else needs it: `import openai` would wait for it
-
-        secretnames.use(config.scrub)
+    _use_scrub(config)
     guard.loud = config.raise_errors
     guard.debug = config.debug
     guard.owner = os.getpid() if config.main_process else 0
     guard.tree = process_tree_of(launched or process_tree.label(), environ)
     return config
+
+
+def _use_scrub(config: Config) -> None:
+    if config.scrub != "1" or f"{__package__}.secretnames" in sys.modules:
+        from . import secretnames  # not before something else needs it: `import openai` would wait for it
+
+        secretnames.use(config.scrub)
 
 
 _ONLY_AT_THE_START = frozenset(
@@ -819,6 +823,7 @@ def reread(config: Config) -> list[str]:
         elif not (getattr(config, name) is True and name in ("privacy_mode", "disabled")):
             setattr(config, name, values[name])
             config.host_given = config.host_given or name == "host"
+    _use_scrub(config)
     return lines
 
 

@@ -31,10 +31,14 @@ class Durable:
         self.spool = spool
         self.maker = maker
         self._destination = ""
-        spool.state(
-            keep_media=str(int(settings.keep_media)),
-            provider=settings.provider or "",
-            hooked=str(int(settings.before_send is not None)),
+        self.note_settings()
+
+    def note_settings(self) -> None:
+        """Write down what whoever takes our outbox over must know of the settings."""
+        self.spool.state(
+            keep_media=str(int(self._config.keep_media)),
+            provider=self._config.provider or "",
+            hooked=str(int(self.maker.has_hook())),
         )
 
     def go_to(self, *destination: str) -> None:

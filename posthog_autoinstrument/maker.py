@@ -60,8 +60,14 @@ class Maker:
         self._any_returned = False
         """The hook has returned an event."""
         self._before_send_read = False
-        self._sampling = Sampling(settings)
-        self.tally = tally.Tally() if sums_up or settings.summary else None
+        self.tally = tally.Tally() if sums_up else None
+        self.follow_settings()
+
+    def follow_settings(self) -> None:
+        """The settings are new, or others since the program has set some of them late."""
+        self._sampling = Sampling(self._config)
+        if self._config.summary and self.tally is None:
+            self.tally = tally.Tally()
 
     def build(self, record: Sealable) -> Event | None:
         """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised. Raises
@@ -280,6 +286,10 @@ class Maker:
         self.before_send = before_send
         self._before_send_read = True
         self._returned_none, self._any_returned = 0, False
+
+    def has_hook(self) -> bool:
+        """Whether events go through a hook of the user's, loaded or not."""
+        return self.before_send is not None or (not self._before_send_read and self._config.before_send is not None)
 
     def hook(self) -> BeforeSend | None:
         """The user's hook, loaded when it is first needed. Raises NotYetError where the program has not defined it."""

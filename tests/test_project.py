@@ -76,6 +76,23 @@ def test_other_settings_of_the_same_file(run_program: Run, posthog_server: PostH
         assert event["properties"]["$ai_output_choices"] is None
 
 
+@pytest.mark.parametrize("spool", [True, False])
+def test_settings_after_a_hook_in_code(run_program: Run, tmp_path: Path, spool: bool) -> None:
+    """What makes events is there already then."""
+    late = sets(
+        POSTHOG_AUTOINSTRUMENT_DENY_HOSTS="127.0.0.1",
+        POSTHOG_AUTOINSTRUMENT_SCRUB="iban",
+        POSTHOG_AUTOINSTRUMENT_SUMMARY="1",
+    )
+    span = "with posthog_autoinstrument.posthog_span('step', properties={'iban': 'DE02120300000000202051'}): pass\n"
+    env = {"POSTHOG_SPOOL": str(tmp_path / "spool")} if spool else {}
+    hook = "posthog_autoinstrument.configure(before_send=lambda event: event)\n"
+    ran = run_program(CALL + hook + late + "call()\n" + span, env=env)
+    (line,) = lines(ran)
+    assert line.startswith("no calls were captured in this process: 1 left out (1 by sampling or filters)")
+    assert [event["properties"]["iban"] for event in ran.events] == ["[REDACTED]"]
+
+
 def test_a_late_switch(run_program: Run) -> None:
     ran = run_program(CALL + "call()\n" + sets(POSTHOG_AUTOINSTRUMENT_DISABLED="1") + "call()\n")
     assert (lines(ran), ran.events) == ([], [])
