@@ -134,7 +134,7 @@ class _Writer:
         # At once: another thread may change it meanwhile.
         found: list[tuple[Any, Any]] = quietly(_first, fields.items(), self._values) or []
         # `{"name": "Authorization", "value": ...}`
-        named = 2 <= len(found) <= 4 and "value" in fields and _names_secret(found)
+        named = 2 <= len(found) <= 4 and _names_secret(found)
         n_written = 0
         self._put("{")
         for key, value in found:
@@ -145,7 +145,7 @@ class _Writer:
             name = _name(key)
             self._text(name[:_MAX_KEY_CHARS])
             self._put(":")
-            self.write(value, depth + 1, hidden or is_secret(name) or (named and name == "value"))
+            self.write(value, depth + 1, hidden or is_secret(name) or (named and name.lower() == "value"))
             n_written += 1
         missing = n_items - n_written
         if missing > 0:
@@ -156,6 +156,8 @@ class _Writer:
         """`n_items`: how many there are, of which `items` are the first."""
         # `("Authorization", "Bearer ...")`
         named = len(items) == 2 and isinstance(items[0], (str, bytes)) and is_secret(_name(items[0]))
+        names = getattr(type(items), "_fields", ())  # of a named tuple
+        secrets = {at for at, name in enumerate(names) if isinstance(name, str) and is_secret(name)} if names else ()
         n_written = 0
         self._put("[")
         while n_written < MAX_ITEMS and not self._is_full() and (chunk := items[n_written : n_written + _CHUNK]):
@@ -169,7 +171,7 @@ class _Writer:
                     break
                 if n_written:
                     self._put(",")
-                self.write(value, depth + 1, hidden or (named and n_written == 1))
+                self.write(value, depth + 1, hidden or (named and n_written == 1) or n_written in secrets)
                 n_written += 1
         missing = n_items - n_written
         if missing > 0:
@@ -189,7 +191,10 @@ class _Writer:
 
 
 def _names_secret(found: list[tuple[Any, Any]]) -> bool:
-    return any(key in _NAMES and isinstance(value, str) and is_secret(value) for key, value in found)
+    return any(
+        isinstance(key, str) and key.lower() in _NAMES and isinstance(value, str) and is_secret(value)
+        for key, value in found
+    )
 
 
 def _name(key: Any) -> str:

@@ -42,6 +42,8 @@ def _scrubbed(value: Any, hidden: bool, depth: int) -> Any:
 
 
 _NUMBERS = {int, float, bool, type(None)}
+_NAMES = ("name", "key", "header")
+"""`{"Name": "DB_PASSWORD", "Value": ...}`"""
 _SCHEMA_TYPES = frozenset(("object", "string", "array", "number", "integer", "boolean", "null"))
 
 
@@ -52,14 +54,17 @@ def _is(one: Any, other: Any) -> bool:
 def _scrubbed_dict(value: dict[Any, Any], hidden: bool, depth: int) -> Any:
     if hidden and is_schema(value):
         hidden = False
-    named = "value" in value and any(
-        isinstance(said := value.get(key), str) and is_secret(said) for key in ("name", "key", "header")
+    named = 2 <= len(value) <= 10 and any(
+        isinstance(key, str) and key.lower() in _NAMES and isinstance(said, str) and is_secret(said)
+        for key, said in value.items()
     )
     found = {}
     changed = False
     for key, one in value.items():
         shown, by_name = _key_of(key) if isinstance(key, str) else (key, False)
-        new = _scrubbed(one, hidden or by_name or (named and key == "value"), depth + 1)
+        new = _scrubbed(
+            one, hidden or by_name or (named and isinstance(key, str) and key.lower() == "value"), depth + 1
+        )
         changed = changed or new is not one or shown is not key
         found[shown] = new
     return found if changed else value

@@ -14,14 +14,26 @@ _MAX_CHARS = 200
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 """`awsSecretKey`, `AWS_SECRET_KEY`, `x-api-key` and `db.password` as words; `APIKey` as `API` and `Key`."""
 
-_HINT = re.compile("pass|pwd|secret|key|token|auth|cookie|cred|jwt|signature", re.IGNORECASE)
+_HINT = re.compile("pass|pwd|secret|key|token|auth|cookie|cred|jwt|signature|bearer", re.IGNORECASE)
 """What every secret name of ours has in it: most names are told by that alone."""
 
 ALWAYS = frozenset(
     ("password", "passwords", "passwd", "passphrase", "passcode", "pwd", "secret", "secrets", "apikey", "apikeys")
     + ("authorization", "cookie", "cookies", "setcookie", "credential", "credentials", "creds", "privatekey", "jwt")
     + ("accesstoken", "refreshtoken", "authtoken", "idtoken", "sessiontoken", "clientsecret", "secretkey", "accesskey")
-    + ("accountkey", "sharedaccesskey", "sharedaccesssignature", "csrftoken", "csrfmiddlewaretoken", "xsrftoken")
+    + (
+        "apitoken",
+        "bearertoken",
+        "dbpass",
+        "userpass",
+        "passkey",
+        "accountkey",
+        "sharedaccesskey",
+        "sharedaccesssignature",
+        "csrftoken",
+        "csrfmiddlewaretoken",
+        "xsrftoken",
+    )
 )
 """A word that makes a name secret wherever it stands in it."""
 BEFORE_KEY = frozenset(
@@ -40,6 +52,10 @@ BEFORE_KEY = frozenset(
         "cohere",
         "posthog",
         "stripe",
+        "deploy",
+        "kms",
+        "rsa",
+        "tls",
     )
 )
 """`api_key`, `OPENAI_KEY`; a `key` alone is one of a dict."""
@@ -50,6 +66,8 @@ NO_CREDENTIAL_TOKENS = frozenset(
     + ("start", "stop", "total", "unk")
 )
 """`eos_token` is a word of a tokenizer's."""
+BEFORE_TOKENS = frozenset(("access", "api", "auth", "bearer", "id", "oauth", "refresh", "session"))
+"""`access_tokens` are credentials, `prompt_tokens` are counted."""
 VALUES = frozenset(("value", "secret", "string", "str", "text", "raw", "plain", "plaintext", "hash", "data", "header"))
 """`token_value` is a token, `token_count` is none."""
 DESCRIPTIONS = frozenset(
@@ -78,6 +96,16 @@ DESCRIPTIONS = frozenset(
         "ttl",
         "type",
         "types",
+        "changed",
+        "consent",
+        "level",
+        "method",
+        "mode",
+        "provider",
+        "rate",
+        "requested",
+        "status",
+        "strength",
         "usage",
         "used",
         "valid",
@@ -141,11 +169,19 @@ def _is_secret(name: str) -> bool:
             return True
         if word == "pass" and before[position] in BEFORE_PASS:
             return True
+        if word == "tokens" and before[position] in BEFORE_TOKENS and position + 1 == len(words):
+            return True
+        if word == "bearer" and position + 1 == len(words):
+            return True
         if word in ("token", "auth") and before[position] not in NO_CREDENTIAL_TOKENS:
             rest = words[position + 1 :]
             if word == "token" and all(more in VALUES or more.isdigit() for more in rest):
                 return True
-            if word == "auth" and not rest and (position == 0 or before[position] in ("basic", "http", "proxy")):
+            if (
+                word == "auth"
+                and rest in ((), ("header",), ("headers",))
+                and (position == 0 or before[position] in ("basic", "http", "proxy"))
+            ):
                 return True
     return False
 

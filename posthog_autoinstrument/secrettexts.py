@@ -40,13 +40,36 @@ _KEYS = {
     **dict.fromkeys(("xoxa-", "xoxb-", "xoxp-", "xoxr-", "xoxs-", "xapp-"), 10),  # Slack
     **dict.fromkeys(("sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"), 8),  # Stripe
     "SG.": 16,  # SendGrid
-    "ya29.": 16,  # Google's OAuth
+    **dict.fromkeys(("ya29.", "GOCSPX-"), 16),  # Google's OAuth
+    **dict.fromkeys(("shpat_", "dop_v1_", "dckr_pat_", "hvs.", "lsv2_", "ntn_", "lin_api_", "pcsk_"), 16),
+    # Shopify, DigitalOcean, Docker, Vault, LangSmith, Notion, Linear, Pinecone
 }
 """What API keys begin with -> how many characters follow at least."""
-_NAMED = ("passw", "passphrase", "passcode", "_pass", "pwd", "secret", "key", "token", "auth", "cookie", "cred", "jwt")
+_NAMED = (
+    "passw",
+    "passphrase",
+    "passcode",
+    "_pass",
+    "bpass",
+    "rpass",
+    "pwd",
+    "secret",
+    "key",
+    "token",
+    "auth",
+    "cookie",
+    "cred",
+    "jwt",
+)
 """What is in every name of a credential (`secretnames`), in lower case."""
-_SIGNED = ("sig=", "signature=", "?key=", "&key=", "?code=", "&code=", "hmac=")
+_SIGNED = ("sig=", "signature=", "?key=", "&key=", "?code=", "&code=", "?pass=", "&pass=", "hmac=")
 """Parameters of URLs that open what they name."""
+_PATHS = {
+    "hooks.slack.com/services/": re.compile(r"[\w\-/]{8,200}"),
+    "/api/webhooks/": re.compile(r"\d{5,30}/[\w\-]{8,200}"),  # Discord
+    "api.telegram.org/bot": re.compile(r"\d{1,30}:[\w\-]{8,200}"),
+}
+"""What opens something by its path alone -> the part that does."""
 
 _RUN = re.compile(r"[A-Za-z0-9_\-]*")
 _DOTTED_RUN = re.compile(r"[A-Za-z0-9_\-.]*")
@@ -57,12 +80,15 @@ _AUTHORITY = re.compile(r"[^\s/?#\"'<>\\]*")
 _ADDRESS = re.compile(r"[^\s\"'<>\\]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s\\]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,30}\Z")
-_SEPARATOR = re.compile(r"(\\{0,4}[\"'])?(\s{0,8})(?:=>|:=|==?|:)(\s{0,8})[rbuf]?(\\{0,4}[\"'])?")
+_SEPARATOR = re.compile(r"(\\{0,4}[\"'])?(\s{0,8})(?:=>|:=|==?|:)(\s{0,8})(?:[rbuf]?(\\{0,4}[\"']))?")
 _PAIR = re.compile(r"\\{0,4}[\"']\s{0,4},\s{0,4}b?(\\{0,4}[\"'])")
 _FLAG = re.compile(r"[ \t]{1,4}(?!-)([\"'])?")
 _VALUE = re.compile(r"[^\s\"'\\,;&<>(){}\[\]|`]*")
 _SETTING = re.compile(r"[^\s\"'\\,;&<>]*")
 """A value right behind its `=`: `Password=a{b(c`."""
+_BRACED = re.compile(r"\{[^{}\r\n]{1,200}\}")
+"""`PWD={a;b}` of ODBC."""
+_ELEMENT = re.compile(r"[^<>\r\n]*")
 _LINE = re.compile(r"[^\"'\\\r\n]*")
 _REST = re.compile(r"[^\r\n]*")
 _QUOTED = {'"': re.compile(r'[^"\\\r\n]*'), "'": re.compile(r"[^'\\\r\n]*")}
@@ -130,6 +156,7 @@ def _hints(own: tuple[str, ...]) -> list[tuple[str, _Look]]:
     """What is looked for in lower case, and what looks at it. `own` are the names that a setting adds."""
     hints: list[tuple[str, _Look]] = [(prefix.lower(), _key_look(prefix, size)) for prefix, size in _KEYS.items()]
     hints += [("eyj", _look_at_jwt), ("bearer", _look_at_bearer), ("basic", _look_at_basic)]
+    hints += [(hint, _path_look(hint, pattern)) for hint, pattern in _PATHS.items()]
     hints += [("://", _look_at_address), ("-----begin ", _look_at_private_key)]
     hints += [(hint, _look_at_parameter) for hint in _SIGNED]
     return hints + [(hint, _look_at_name) for hint in (*_NAMED, *own)]
@@ -199,6 +226,14 @@ def _key_look(prefix: str, size: int) -> _Look:
         if end - at - len(prefix) < size or _is_masked(text, end):
             return None, end
         return _Found(at, end, REDACTED), end
+
+    return look
+
+
+def _path_look(hint: str, pattern: re.Pattern[str]) -> _Look:
+    def look(text: str, at: int) -> tuple[_Found | None, int]:
+        found = pattern.match(text, at + len(hint))
+        return (_Found(found.start(), found.end(), REDACTED), found.end()) if found else (None, at + len(hint))
 
     return look
 
@@ -279,7 +314,7 @@ def _begin_of_name(text: str, at: int) -> int:
 def _look_at_parameter(text: str, at: int) -> tuple[_Found | None, int]:
     """`?X-Amz-Signature=...`, `&sig=...`."""
     equals = text.find("=", at, at + _OVERLAP)
-    begin = _begin_of_name(text, at)
+    begin = at if text[at] in "?&" else _begin_of_name(text, at)
     if text[begin] not in "?&" and not (begin > 0 and text[begin - 1] in "?&;"):
         return None, equals + 1
     end = _end_of(_SETTING, text, equals + 1)
@@ -293,6 +328,9 @@ def _look_at_name(text: str, at: int) -> tuple[_Found | None, int]:
     name = text[begin:end]
     if not is_secret(name) or text.startswith("://", begin - 3):
         return None, end
+    if text.startswith(">", end) and text.startswith("<", begin - 1) and begin > 0:  # <password>...</password>
+        stop = _end_of(_ELEMENT, text, end + 1)
+        return (_Found(end + 1, stop, REDACTED) if stop > end + 1 else None), stop
     separator = _SEPARATOR.match(text, end)
     spaced = False
     if separator is not None:
@@ -334,6 +372,9 @@ def _value_at(text: str, start: int, quote: str | None, name: str, spaced: bool,
         return (start, start) if text.startswith("[", end) or _is_masked(text, end) else (scheme.end(), end)
     if "cookie" in words and is_header:
         return start, _end_of(_LINE, text, start)
+    braced = _BRACED.match(text, start)
+    if braced is not None and not spaced and not is_header:
+        return start, braced.end()
     return start, _end_of(_VALUE if spaced else _SETTING, text, start)
 
 

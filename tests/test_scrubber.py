@@ -25,12 +25,13 @@ password passwd pwd db_password dbPassword PGPASSWORD smtp_pass secret client_se
 access_token accessToken refresh_token id_token X-Auth-Token github_token api_key apikey apiKey API-KEY
 OPENAI_API_KEY OPENAI_KEY x-api-key X-Goog-Api-Key authorization Authorization Proxy-Authorization cookie Set-Cookie
  private_key privateKey credentials aws_secret_access_key AWS_SESSION_TOKEN AccountKey SharedAccessKey
-X-Amz-Security-Token Ocp-Apim-Subscription-Key csrf_token service.db.password
+X-Amz-Security-Token Ocp-Apim-Subscription-Key csrf_token service.db.password access_tokens
+auth_header tls_key deploy_key dbpass APITOKEN
 """
 OTHER_NAMES = """
 max_tokens token_count tokenizer tokens prompt_tokens total_tokens maxTokens eos_token token_type key keys
 name author authors secretary passage compass bypass monkey keyboard password_policy access_key_id secret_name
-auth_type authenticated key_value pass pass_rate
+auth_type authenticated key_value pass pass_rate auth_method authorization_status password_strength cookie_consent
 """
 
 
@@ -93,6 +94,14 @@ TEXTS = [
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\n",
         f"-----BEGIN RSA PRIVATE KEY-----{HIDDEN}-----\n",
     ),
+    ("https://maps.example/api/js?key=abcdef&v=3", f"https://maps.example/api/js?key={HIDDEN}&v=3"),
+    ("https://a/cb?state=1&code=abcdef", f"https://a/cb?state=1&code={HIDDEN}"),
+    ("https://hooks.slack.com/services/T000/B000/XXXX", f"https://hooks.slack.com/services/{HIDDEN}"),
+    ("https://api.telegram.org/bot123:abcdefgh/getMe", f"https://api.telegram.org/bot{HIDDEN}/getMe"),
+    ("GOCSPX-abcdefghijklmnopqrstuv, hvs.CAESIabcdefghijklmno", f"{HIDDEN}, {HIDDEN}"),
+    ("<user>u</user><password>hunter2</password>", f"<user>u</user><password>{HIDDEN}</password>"),
+    ("password: banana, and", f"password: {HIDDEN}, and"),
+    ("UID=sa;PWD={a;b};Timeout=3", f"UID=sa;PWD={HIDDEN};Timeout=3"),
     ("-----BEGIN PRIVATE KEY-----\\nMIIEabc\\n", f"-----BEGIN PRIVATE KEY-----{HIDDEN}"),
 ]
 
@@ -119,6 +128,7 @@ def test_what_looks_like_a_credential(text: str, shown: str) -> None:
         "-----BEGIN PUBLIC KEY-----\nMIIE\n-----END PUBLIC KEY-----",
         "0198c3f2-aaaa-7bbb-8ccc-0123456789ab",
         "s3://bucket/a@b",
+        "password: required, token: required",
     ],
 )
 def test_what_only_looks_similar(text: str) -> None:
@@ -285,11 +295,13 @@ def test_random_mixtures_hide_what_is_planted_and_scrub_once() -> None:
 # --- through the public door ---
 
 PLACES = """
-import json, os, subprocess, sys
+import collections, json, os, subprocess, sys
 import openai
 from posthog_autoinstrument import posthog_context, posthog_span, capture_metric
 S = "hunter2hunter"
 URL = f"postgres://u:{S}@db/x"
+
+Login = collections.namedtuple("Login", "user password")
 
 @posthog_span("step", "tool")
 def step(password, config, *rest, **more):
@@ -308,7 +320,8 @@ with posthog_context(
     openai.OpenAI().chat.completions.create(model="m", messages=[{"role": "user", "content": f"my password={S}"}])
     step(S, Config(), URL, access_token=S, n=3)
     with posthog_span(f"load {URL}") as span:
-        span.set_input([("Cookie", S), {"name": "X-Api-Key", "value": S}])
+        span.set_input([("Cookie", S), {"name": "X-Api-Key", "value": S}, {"Name": "DB_PASSWORD", "Value": S},
+                        Login("ann", S)])
         span.set_property("aws_secret_access_key", S)
     try:
         with posthog_span("failing"):
@@ -355,6 +368,8 @@ def test_everything_of_the_programs_is_scrubbed_but_what_was_said(run_program: C
     assert by_name(ran.events, "load postgres://db/x")["$ai_input_state"] == [
         ["Cookie", HIDDEN],
         {"name": "X-Api-Key", "value": HIDDEN},
+        {"Name": "DB_PASSWORD", "Value": HIDDEN},
+        ["ann", HIDDEN],
     ]
     assert json.loads(ran.stdout)["properties"]["plan"] == '"pro"'
 
