@@ -28,11 +28,12 @@ HEADERS = (
     "x-litellm-version",
     "x-litellm-model-id",
     "x-groq-region",
+    "x-siliconcloud-trace-id",
     "x-ms-region",
     "apim-request-id",
     "azureml-model-session",
 )
-"""Headers that give a server away, whatever its address: LiteLLM's proxy, Groq, Azure. `names` reads them."""
+"""Headers that give a server away, whatever its address: a proxy of LiteLLM, Groq, Azure, ... `names` reads them."""
 
 
 def _threads(*names: str) -> tuple[str, ...]:

@@ -10,34 +10,107 @@ from urllib.parse import urlsplit
 from ...generation import Generation
 
 HOSTS = {
+    # learn.microsoft.com/azure/ai-foundry/openai/latest, .../foundry-models/concepts/endpoints
     "openai.azure.com": "azure",
     "services.ai.azure.com": "azure",
     "cognitiveservices.azure.com": "azure",
-    "models.inference.ai.azure.com": "azure",
+    # docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions.html
     "amazonaws.com": "bedrock",
+    # cloud.google.com/vertex-ai/generative-ai/docs/start/openai
     "aiplatform.googleapis.com": "vertex",
+    # ai.google.dev/gemini-api/docs/openai
+    "generativelanguage.googleapis.com": "gemini",
+    # docs.claude.com/en/api/openai-sdk
+    "api.anthropic.com": "anthropic",
+    # openrouter.ai/docs/quickstart
     "openrouter.ai": "openrouter",
+    # console.groq.com/docs/openai
     "api.groq.com": "groq",
+    # docs.together.ai/docs/openai-api-compatibility
     "api.together.xyz": "together",
     "api.together.ai": "together",
+    # api-docs.deepseek.com
     "api.deepseek.com": "deepseek",
+    # docs.x.ai/docs/guides/migration
     "api.x.ai": "xai",
+    # docs.mistral.ai/api
     "api.mistral.ai": "mistral",
     "codestral.mistral.ai": "mistral",
+    # docs.perplexity.ai/guides/chat-completions-guide
     "api.perplexity.ai": "perplexity",
+    # docs.fireworks.ai/tools-sdks/openai-compatibility
     "api.fireworks.ai": "fireworks",
+    # inference-docs.cerebras.ai/resources/openai
     "api.cerebras.ai": "cerebras",
+    # deepinfra.com/docs/openai_api
     "api.deepinfra.com": "deepinfra",
-    "api.anthropic.com": "anthropic",
+    # docs.cohere.com/docs/compatibility-api
     "api.cohere.ai": "cohere",
     "api.cohere.com": "cohere",
-    "generativelanguage.googleapis.com": "gemini",
+    # docs.ollama.com/cloud
     "ollama.com": "ollama",
+    # platform.moonshot.ai/docs/api/chat, platform.moonshot.cn/docs/api/chat
+    "api.moonshot.ai": "moonshotai",
+    "api.moonshot.cn": "moonshotai",
+    # docs.z.ai/guides/develop/openai/python, docs.bigmodel.cn
+    "api.z.ai": "z-ai",
+    "open.bigmodel.cn": "z-ai",
+    # platform.minimax.io/docs/api-reference/text-openai-api, and its page for China
+    "api.minimax.io": "minimax",
+    "api.minimaxi.com": "minimax",
+    "api.minimax.chat": "minimax",
+    # www.alibabacloud.com/help/en/model-studio/compatibility-of-openai-with-dashscope
+    "dashscope.aliyuncs.com": "alibaba",
+    "dashscope-intl.aliyuncs.com": "alibaba",
+    "dashscope-us.aliyuncs.com": "alibaba",
+    "maas.aliyuncs.com": "alibaba",
+    # docs.api.nvidia.com/nim/reference/llm-apis
+    "api.nvidia.com": "nvidia",
+    # huggingface.co/docs/inference-providers, huggingface.co/docs/inference-endpoints
+    "router.huggingface.co": "huggingface",
+    "api-inference.huggingface.co": "huggingface",
+    "endpoints.huggingface.cloud": "huggingface",
+    # docs.databricks.com/aws/en/machine-learning/foundation-model-apis/api-reference, and the same of Azure and GCP
+    "azuredatabricks.net": "databricks",
+    "databricks.com": "databricks",
+    # developers.cloudflare.com/workers-ai/configuration/open-ai-compatibility, .../ai-gateway/usage/chat-completion
+    "api.cloudflare.com": "cloudflare",
+    "gateway.ai.cloudflare.com": "cloudflare",
+    # docs.github.com/en/rest/models/inference; until 2025-10 the second one (github.blog/changelog, 2025-07-17)
+    "models.github.ai": "github",
+    "models.inference.ai.azure.com": "github",
+    # vercel.com/docs/ai-gateway/openai-compat
+    "ai-gateway.vercel.sh": "vercel",
+    # novita.ai/docs/guides/llm-api
+    "api.novita.ai": "novita",
+    # docs.siliconflow.com/en/api-reference/chat-completions/chat-completions, docs.siliconflow.cn
+    "api.siliconflow.com": "siliconflow",
+    "api.siliconflow.cn": "siliconflow",
+    # docs.sambanova.ai/docs/en/features/openai-compatibility
+    "api.sambanova.ai": "sambanova",
+    # docs.tokenfactory.nebius.com; docs.studio.nebius.com before
+    "tokenfactory.nebius.com": "nebius",
+    "studio.nebius.com": "nebius",
+    "studio.nebius.ai": "nebius",
+    # docs.hyperbolic.xyz
+    "api.hyperbolic.xyz": "hyperbolic",
+    # docs.baseten.co/development/model-apis/overview
+    "inference.baseten.co": "baseten",
 }
-"""Hosts, with all below them, that serve this API under another name. PostHog prices by these names."""
+"""Hosts, with all below them, that serve this API under another name, below where they document it. PostHog prices by
+these names: they are those of its table where it has one."""
 
 PORTS = {11434: "ollama", 1234: "lmstudio"}
 """Ports that servers on one's own machine or network listen on by default."""
+
+SIGNS = {
+    "x-groq-region": "groq",
+    "x-siliconcloud-trace-id": "siliconflow",  # docs.siliconflow.com, the response's headers
+    "x-ms-region": "azure",
+    "apim-request-id": "azure",
+    "azureml-model-session": "azure",
+}
+"""Headers of answers that give a server away behind a proxy that passes them on."""
 
 _CLIENTS = {"Azure": "azure", "Bedrock": "bedrock", "Vertex": "vertex"}
 
@@ -54,11 +127,8 @@ def provider_of(client_class: str, base_url: str, headers: Mapping[str, str], ge
         return "litellm"  # before what it passes on from whoever answered behind it
     if generation.provider is not None:
         return generation.provider
-    if "x-groq-region" in headers:
-        return "groq"
-    if any(name in headers for name in ("x-ms-region", "apim-request-id", "azureml-model-session")):
-        return "azure"
-    return PORTS.get(port or 0, "openai")
+    signed = next((name for header, name in SIGNS.items() if header in headers), None)
+    return signed or PORTS.get(port or 0, "openai")
 
 
 @functools.lru_cache(maxsize=128)
@@ -86,4 +156,6 @@ def server_of(answer: Mapping[str, Any]) -> str | None:
         return "groq"
     if "stats" in answer and "model_info" in answer:
         return "lmstudio"
+    if "base_resp" in answer:
+        return "minimax"  # platform.minimax.io/docs/api-reference/text-post
     return None
