@@ -312,8 +312,10 @@ class Agent:
 
     def close(self) -> None:
         """Where the process ends: end what is open and deliver what is waiting, within the exit timeout. Where another
-        thread does so already, wait for it. Returns at once where nothing was captured in this process."""
-        if self._closing == threads.get_ident() or not self._closed.acquire(timeout=self.config.exit_timeout_s):
+        thread does so already, wait for it. Waits for nothing where nothing was captured in this process, and on the
+        thread that delivers: the user's `before_send` may end the process."""
+        wait_s = 0.0 if self.flusher.delivers_here() else self.config.exit_timeout_s
+        if self._closing == threads.get_ident() or not self._closed.acquire(timeout=wait_s):
             return
         self._closing = threads.get_ident()
         try:

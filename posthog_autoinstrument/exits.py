@@ -53,7 +53,7 @@ class Exits:
                 _replace(signal, "raise_signal", self._before_raise)
 
     def _replace_exit(self) -> None:
-        """In every module that has it: many have it by `from os import _exit`."""
+        """In every module that has it, under whatever name: many have it by `from os import _exit`. 2 ms."""
 
         def function(*args: Any, **kwargs: Any) -> Any:
             try:
@@ -65,8 +65,10 @@ class Exits:
         for module in list(sys.modules.values()):
             if issubclass(type(module), ModuleType):
                 names = object.__getattribute__(module, "__dict__")  # `vars` would load a lazy module
-                if names.get("_exit") is _exit and names is not globals():
-                    names["_exit"] = function
+                # By identity: what `==` would do here is the program's (arrays, lazy objects).
+                if id(_exit) in map(id, names.values()) and names is not globals():
+                    for name in [name for name, value in list(names.items()) if value is _exit]:
+                        names[name] = function
 
     def _before_exit(self) -> None:
         if self._pid == os.getpid():

@@ -252,7 +252,7 @@ class Flusher:
         """
         if self._pid != os.getpid():
             self.after_fork_in_child()
-        if self._pumping.is_mine():
+        if self.delivers_here():
             return False
         if self._thread is None and not self._is_busy() and not self._n_spilled():
             self._count_dropped()
@@ -275,6 +275,10 @@ class Flusher:
                     return False
         return marker.n_lost is not None and self._is_whole(marker.n_lost) and not self._n_spilled()
 
+    def delivers_here(self) -> bool:
+        """Whether the calling thread is the one that makes and delivers events."""
+        return self._pumping.is_mine()
+
     def _is_busy(self) -> bool:
         """Whether something was added that is not settled. The queue is looked at twice: a record goes from it into the
         flusher's hand, and may come back."""
@@ -290,12 +294,13 @@ class Flusher:
         return told == n_lost
 
     def close(self) -> None:
-        """At exit: deliver what is waiting, for at most the exit timeout; say what could not be delivered."""
+        """At exit: deliver what is waiting, for at most the exit timeout; say what could not be delivered. Not on
+        the thread that delivers."""
         if self._pid != os.getpid() or self._exiting:
             return
         self._exiting = True
         self.courier.deadline = self._clock() + self._exit_timeout_s
-        if self._is_busy() or self._held():
+        if (self._is_busy() or self._held()) and not self.delivers_here():
             self.courier.hurry()
             thread = self._thread
             if thread is not None and thread.is_alive():
@@ -310,7 +315,7 @@ class Flusher:
 
     def _pump_here(self, timeout_s: float) -> None:
         """Deliver in the calling thread, where there is no flusher thread to do it."""
-        if self._pumping.is_mine() or not self._pumping.acquire(max(0.0, timeout_s)):
+        if self.delivers_here() or not self._pumping.acquire(max(0.0, timeout_s)):
             return
         try:
             deadline = self.courier.deadline

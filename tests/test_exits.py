@@ -294,7 +294,8 @@ class TestOsExit:
         "leave",
         [
             "os._exit(5)",
-            "hard_exit = _exit; _exit(5)",
+            "_exit(5)",
+            "other(5)",
             "threading.Thread(target=os._exit, args=(5,)).start(); time.sleep(60)",
             "signal.signal(signal.SIGUSR1, lambda *_: os._exit(5)); os.kill(os.getpid(), signal.SIGUSR1)",
             "import atexit; atexit.register(os._exit, 5)",
@@ -306,6 +307,7 @@ class TestOsExit:
         ran = ends(
             f"""
             from os import _exit
+            from os import _exit as other
             async def leave():
                 os._exit(5)
             ask()
@@ -341,6 +343,24 @@ class TestOsExit:
             timeout_s=200,
         )
         assert ran.stdout == "7\n7\n7\n", ran.stderr
+
+    def test_from_before_send(self, run_program):
+        """That is the thread that delivers: it does not wait for itself."""
+        ran = run_program(
+            PREAMBLE
+            + textwrap.dedent(
+                """
+                import posthog_autoinstrument
+                posthog_autoinstrument.configure(before_send=lambda event: os._exit(5))
+                ask()
+                time.sleep(150)
+                """
+            ),
+            env={**NEVER, "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "1"},
+            timeout_s=100,
+        )
+        assert ran.returncode == 5, ran.stderr
+        assert not ran.events
 
     def test_it_waits_no_longer_than_the_exit_timeout(self, run_program, posthog_server):
         posthog_server.fail_next(*[Fault(hang=True)] * 40)
