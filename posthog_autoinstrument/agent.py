@@ -229,7 +229,7 @@ class Agent:
             )
         else:
             line = "a PostHog token was set too late: set it before the first call"
-        guard.say_once("late project", line)
+        guard.warn_once("late project", line)
 
     # On the flusher's thread
 
@@ -277,7 +277,7 @@ class Agent:
     def _reread_settings(self) -> None:
         """What the program has set since the start counts, too: many call `load_dotenv()` after their imports."""
         for line in config.reread(self.config):
-            guard.say_once(line, line)
+            guard.warn_once(line, line)
         self.recorder.defaults = defaults = self._defaults()
         for made in self.calls:
             made.defaults = defaults
@@ -484,7 +484,7 @@ def start(explicit: bool = False) -> Agent:
             context.private = settings.privacy_mode
             if not settings.launched:  # the launcher has said them already
                 for problem in settings.problems:
-                    guard.say_once(problem, problem)
+                    guard.warn_once(problem, problem)
         elif explicit and not _agent.config.disabled and not _agent.waits_for_project():
             _agent.set_active(True)
         return _agent

@@ -423,7 +423,7 @@ def fields_of_overrides(overrides: Mapping[str, Any]) -> Fields:
         if value is None:
             return {}
         if not isinstance(value, Mapping):
-            guard.say_once(name, f"{name} must be a mapping, not {type(value).__name__}; it is left out")
+            guard.warn_once(name, f"{name} must be a mapping, not {type(value).__name__}; it is left out")
             return {}
         return serialised(value)
 

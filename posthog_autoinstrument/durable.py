@@ -104,7 +104,7 @@ class Durable:
         if hook is drop:
             return False  # none of them would be sent, and it was said why
         if facts.get("hooked") == "1" and hook is None:
-            guard.say_once("hooked", "what a dead process left in the spool stays there: it has a before_send")
+            guard.warn_once("hooked", "what a dead process left in the spool stays there: it has a before_send")
             return False
         return True
 

@@ -249,7 +249,7 @@ class Maker:
             built = event.settled(sent, kept)
         if str(built["distinct_id"]).lower() in event.SHARED_IDS:
             said = f"distinct_id {built['distinct_id']!r} is nobody's: PostHog makes no person of it"
-            guard.say_once("shared distinct_id", said)
+            guard.warn_once("shared distinct_id", said)
         if self.tally is not None:
             guard.attempt("count a call", self.tally.note, built)
         lost = self._take_untold()

@@ -99,7 +99,7 @@ class StreamUsage:
             if b"stream_options" not in body and b"include_usage" not in body:
                 return
         self._refused.add(host)
-        guard.say_once(
+        guard.warn_once(
             f"usage {host}",
             f"{host} answered 400 to a stream that was asked for its token counts; it is not asked again",
         )

@@ -93,6 +93,27 @@ def test_settings_after_a_hook_in_code(run_program: Run, tmp_path: Path, spool: 
     assert [event["properties"]["iban"] for event in ran.events] == ["[REDACTED]"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+def test_what_is_refused_in_children_only_is_said_once(run_program: Run) -> None:
+    """Workers are where an app is loaded, with its `load_dotenv()`."""
+    worker = sets(POSTHOG_AUTOINSTRUMENT_SAMPLE_RATE="often", POSTHOG_SPOOL="calls").rstrip()
+    call = "openai.OpenAI().embeddings.create(model='text-embedding-3-small', input='x', posthog_groups='acme')"
+    source = f"""
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        {worker}
+        {call}
+        sys.exit()
+    os.waitpid(child, 0)
+"""
+    assert sorted(lines(run_program("import sys\n" + CALL + source))) == [
+        "POSTHOG_AUTOINSTRUMENT_SAMPLE_RATE is not accepted (wanted: a number from 0 to 1); the default is used",
+        "POSTHOG_SPOOL was set when it was too late for it; set it before the program starts",
+        "posthog_groups must be a mapping, not str; it is left out",
+    ]
+
+
 def test_a_late_switch(run_program: Run) -> None:
     ran = run_program(CALL + "call()\n" + sets(POSTHOG_AUTOINSTRUMENT_DISABLED="1") + "call()\n")
     assert (lines(ran), ran.events) == ([], [])

@@ -77,7 +77,7 @@ class Web:
         except hookloader.NotYetError:
             pass
         except hookloader.HookError as error:
-            guard.say_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it names nobody")
+            guard.warn_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it names nobody")
             return False
         return True
 
@@ -129,7 +129,7 @@ class Request(context.Ambient):
             self.trace_id = self.carried.trace_id or self.trace_id
             self.is_private = bool(self.carried.privacy_mode)
         elif carrier.is_told(asked.get):
-            guard.say_once(
+            guard.warn_once(
                 "baggage",
                 "a web request has a context of posthog-autoinstrument in its headers, which is not taken: set "
                 "POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE=1 where only services of your own can send one",
