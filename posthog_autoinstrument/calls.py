@@ -372,9 +372,9 @@ class Calls:
         self.expect = expect
         """Says that a call will end later, maybe in a finaliser, where no thread can be started for it."""
         self.active = active
+        """False: nothing is captured, but `posthog_*` arguments are still taken out of calls."""
         self.awaken: Callable[[], bool] = _stays_off
         """Asked for each call while nothing is captured: whether it is from now on."""
-        """False: nothing is captured, but `posthog_*` arguments are still taken out of calls."""
         self.defaults = defaults
         """What is said of every call of the process."""
         self.keep_media = config.keep_media

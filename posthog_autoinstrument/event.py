@@ -171,7 +171,7 @@ def _step_states(span: Span, keep_media: bool) -> dict[str, Any]:
     for name, text in (("$ai_input_state", span.input_state), ("$ai_output_state", span.output_state)):
         if text is not None:
             private = span.identity.privacy_mode
-            found[name] = None if private else redact.redact_state(json.loads(text), keep_media)
+            found[name] = None if private else redact.redact_content(json.loads(text), keep_media)
     return found
 
 
@@ -408,7 +408,7 @@ def _user(identity: Identity) -> str | None:
 
 def _own_properties(call: Record) -> dict[str, Any]:
     """The program's own properties: they win over what the call says, an overridden provider wins over them."""
-    found = redact.redact_properties({key: json.loads(text) for key, text in call.identity.properties.items()})
+    found = {key: json.loads(text) for key, text in call.identity.properties.items()}
     if call.identity.provider:
         found["$ai_provider"] = call.identity.provider
     return found

@@ -223,8 +223,9 @@ class Maker:
             return None
         keep_media = self._config.keep_media if keep_media is None else keep_media
         named = self._config.provider if provider_name is None else provider_name or None
+        returned_none = self._returned_none
         made = self.finished(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)
-        if made is None:
+        if self._returned_none != returned_none:  # one that the hook failed on is lost
             self._leave_out(tally.BY_HOOK)
         return made
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from . import scrubber, secrettexts
+from . import secrettexts
 from .guard import guarded
 from .mend import rewrite
 from .secretnames import REDACTED
@@ -72,14 +72,6 @@ def redact_content(value: Any, keep_media: bool = False) -> Any:
     if _is_clean(value, None):
         return value
     return rewrite(value, _redact_secret if keep_media else _redact_both)
-
-
-def redact_state(value: Any, keep_media: bool = False) -> Any:
-    """What went into a step of the program or came out of it: as content, and without what is named as a credential.
-
-    A program's arguments may be anything: clients' settings, the headers of a request.
-    """
-    return scrubber.scrub(redact_content(value, keep_media))
 
 
 def _is_clean(value: Any, key: str | None) -> bool:
@@ -282,11 +274,6 @@ _BEGINNINGS = (
 """What `_KEY` begins with."""
 KEY_MARKS: dict[bytes, re.Pattern[bytes] | None] = dict.fromkeys(_BEGINNINGS, _KEY_IN_BYTES)
 """For `Marks`: what looks like an API key. The expression alone would take a millisecond for 100 KB."""
-
-
-def redact_properties(properties: dict[str, Any]) -> dict[str, Any]:
-    """A program's own properties without credentials: somebody passes on the headers of a request."""
-    return scrubber.scrub_properties(properties)
 
 
 def _is_secret(value: Any, key: Any) -> bool:

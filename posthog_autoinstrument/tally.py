@@ -104,9 +104,13 @@ class Tally:
         if self.left_out:
             reasons = ", ".join(f"{count(number)} by {why}" for why, number in self.left_out.items())
             left_out = f"{count(sum(self.left_out.values()))} left out ({reasons})"
+        lost = f"{count(n_lost)} {'event was' if n_lost == 1 else 'events were'} lost" if n_lost else ""
         if not self.calls:
-            nothing = f": {left_out}" if left_out else ""
-            return f"no calls were captured in this process{nothing} (those of its child processes are not counted)"
+            nothing = ", ".join(filter(None, (left_out, lost)))
+            return (
+                f"no calls were captured in this process{f': {nothing}' if nothing else ''} "
+                "(those of its child processes are not counted)"
+            )
         guard.attempt("look up prices", self._price, prices_path)
         parts = [f"{count(self.calls)} {'call' if self.calls == 1 else 'calls'}"]
         if self.failed:
@@ -122,9 +126,7 @@ class Tally:
         if self._slowest_s >= 0:
             model = f" ({clean(self._slowest_model)[:60]})" if self._slowest_model else ""
             parts.append(f"slowest {seconds(self._slowest_s)}{model}")
-        if n_lost:
-            where = f"{count(n_lost)} {'event was' if n_lost == 1 else 'events were'} lost; {where}"
-        return ", ".join(parts) + f"; {where}"
+        return "; ".join(filter(None, (", ".join(parts), lost, where)))
 
     def _tokens(self, asked_hosts: Collection[str]) -> str:
         from .cli.terminal import clean

@@ -13,6 +13,7 @@ import pytest
 
 from posthog_autoinstrument import redact
 from posthog_autoinstrument.redact import redact_keys, redact_media, redact_tools, redact_url
+from posthog_autoinstrument.scrubber import scrub_properties
 
 DATA = base64.b64encode(bytes(range(256))).decode()
 
@@ -230,8 +231,8 @@ def test_a_name_in_a_schema_is_no_credential_and_properties_keep_what_is_none() 
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     assert redact.redact_tools(tools) is tools
     own = {"plan": "Basic subscription", "cookies": 3, "risk": "risk-assessment1", "api_key": None, "list": ["a", 1]}
-    assert redact.redact_properties(own) == own
-    assert redact.redact_properties({"Cookie": "a=b", "x": [{"X-Api-Key": "short"}]}) == {
+    assert scrub_properties(own) == own
+    assert scrub_properties({"Cookie": "a=b", "x": [{"X-Api-Key": "short"}]}) == {
         "Cookie": "[REDACTED]",
         "x": [{"X-Api-Key": "[REDACTED]"}],
     }

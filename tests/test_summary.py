@@ -221,6 +221,9 @@ def test_what_is_left_out_is_counted(run_program: Run) -> None:
     by_hook = run_program(hook + PROGRAM, env=ASK)
     left_out = "no calls were captured in this process: 3 left out (3 by before_send)"
     assert [line for line in said(by_hook) if line.startswith(left_out)]
+    failing = hook.replace("lambda event: None", "lambda event: 1 / 0")
+    lost = "no calls were captured in this process: 3 events were lost (those of its child processes are not counted)"
+    assert lost in said(run_program(failing + PROGRAM, env=ASK))
     (line,) = said(run_program(PROGRAM, env={**ASK, "POSTHOG_AUTOINSTRUMENT_DENY_MODELS": "gpt-4o"}))
     assert line.startswith("1 call, 1 failed, 2 left out (2 by sampling or filters), ")
     ran = run_program(PROGRAM, env={**ASK, "POSTHOG_AUTOINSTRUMENT_SAMPLE_RATE": "0"})
