@@ -554,7 +554,7 @@ NO_IDS = [None, "", True, False, object(), Unreadable(), b"\xff"]
 
 
 class TestIds:
-    @pytest.mark.parametrize(("value", "text"), IDS, ids=repr)
+    @pytest.mark.parametrize(("value", "text"), IDS, ids=[text for _, text in IDS])
     def test_are_text_as_posthog_takes_them(self, one, value, text):
         with posthog_context(value, trace_id=value, session_id=value, parent_id=value, span_name=value, provider=value):
             event = one()
