@@ -26,6 +26,7 @@ from . import (
     guard,
     hooks,
     libraries,
+    posthogclients,
     project,
     providers,
     recording,
@@ -166,6 +167,8 @@ class Agent:
             self._watches_requests = True
             frameworks.install(wake.finder().watch, self.config)
             libraries.install(wake.finder().watch, self.config)
+            wake.finder().watch(wake.POSTHOG_CLIENT, posthogclients.loaded)
+            posthogclients.loaded()
 
     def set_active(self, active: bool) -> None:
         """Switch capture on or off; `posthog_*` arguments are taken out of calls either way."""

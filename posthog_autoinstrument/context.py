@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import guard, ids, lifetime
+from . import guard, ids, lifetime, posthogclients
 from .wake import is_on
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -441,7 +441,7 @@ def fields_of_overrides(overrides: Mapping[str, Any]) -> Fields:
 def fields_of_posthog_sdk() -> Fields:
     """What the posthog package's own context says, where the program has loaded it (posthog 7: `posthog.contexts`).
 
-    Read when a call starts, on the caller's thread. The package's `privacy_mode` (module or default client) counts;
+    Read when a call starts, on the caller's thread. The package's `privacy_mode` (module or any client) counts;
     False there says nothing, so that the most private setting of all wins.
     """
     contexts = sys.modules.get("posthog.contexts")
@@ -467,7 +467,10 @@ def fields_of_posthog_sdk() -> Fields:
 def _private_by_posthog_sdk() -> bool:
     posthog = sys.modules.get("posthog")
     client = getattr(posthog, "default_client", None)
-    return bool(getattr(posthog, "privacy_mode", False) or getattr(client, "privacy_mode", False))
+    return (
+        bool(getattr(posthog, "privacy_mode", False) or getattr(client, "privacy_mode", False))
+        or posthogclients.any_private()
+    )
 
 
 def is_private() -> bool:

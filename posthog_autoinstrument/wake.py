@@ -27,6 +27,8 @@ SESSIONS = (
     "chainlit.callbacks",
 )
 """The same of sessions whose first turn may import the SDK: see `frameworks`."""
+POSTHOG_CLIENT = "posthog.client"
+"""Whose clients may say that all is private, and may be made before an SDK is imported: see `posthogclients`."""
 
 
 # The environment, as `config` reads it too: this file is loaded in every process, and no other one need be.
@@ -143,6 +145,7 @@ def wake() -> None:
             found.watch(name, _border_loaded)
         for name in SESSIONS:
             found.watch(name, _session_loaded)
+        found.watch(POSTHOG_CLIENT, _client_loaded)
         _expect_summary()
 
 
@@ -164,6 +167,19 @@ def _sum_up() -> None:
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
+
+
+def _client_loaded(name: str) -> None:
+    try:
+        from . import posthogclients
+
+        posthogclients.loaded(name)
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        from . import guard
+
+        guard.report("watch the clients of posthog", error)
 
 
 def _session_loaded(name: str) -> None:

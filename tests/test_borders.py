@@ -8,6 +8,7 @@ import copy
 import inspect
 import multiprocessing
 import multiprocessing.pool
+import os
 import pickle
 import subprocess
 import sys
@@ -317,6 +318,35 @@ class TestProcesses:
         same_as_here(ran.events, 6)
         asked = [event["properties"]["$ai_input"] for event in ran.events if event["event"] == "$ai_generation"]
         assert asked == [None if privacy else SAID] * 6
+
+    @pytest.mark.skipif(os.name != "posix", reason="programs that POSIX starts")
+    def test_a_child_that_os_starts_in_private(self, run_program):
+        ran = run_program(
+            PREAMBLE
+            + textwrap.dedent(
+                f"""
+                if len(sys.argv) > 1:
+                    ask()
+                    sys.exit(3)
+                import shlex
+
+                own = [sys.executable, __file__, "child"]
+                before = dict(os.environ)
+                with {OPEN}, posthog_context(privacy_mode=True):
+                    print(os.waitstatus_to_exitcode(os.system(shlex.join(own))))
+                    print(os.waitstatus_to_exitcode(os.system(shlex.join(own).encode())))
+                    print(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(own[0], own, before), 0)[1]))
+                    print(os.spawnv(os.P_WAIT, own[0], own), os.spawnve(os.P_WAIT, own[0], own, before))
+                print(dict(os.environ) == before, os.system("exit 4") >> 8)
+                sys.stdout.flush()
+                with posthog_context(privacy_mode=True):
+                    os.execvp(own[0], own)
+                """
+            )
+        )
+        assert (ran.stdout, ran.returncode) == ("3\n3\n3\n3 3\nTrue 4\n", 3), ran.stderr
+        calls = [event for event in ran.events if event["event"] == "$ai_generation"]
+        assert [event["properties"]["$ai_input"] for event in calls] == [None] * 6
 
     def test_a_child_of_an_asyncio_program(self, run_program):
         ran = run_program(

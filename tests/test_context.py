@@ -680,6 +680,25 @@ class TestWrongTypes:
 
 
 class TestThePosthogPackage:
+    @pytest.mark.parametrize("first", ["posthog", "openai"])
+    def test_a_private_client_of_posthog_makes_all_private(self, run_program, first):
+        ran = run_program(
+            f"""
+            import {first}
+            import openai, posthog
+            client = openai.OpenAI()
+            def call():
+                client.chat.completions.create(model="gpt-4o-mini", messages=[{{"role": "user", "content": "Hello"}}])
+            own = posthog.Posthog("phc_own", host="http://127.0.0.1:9", send=False)
+            call()
+            hidden = posthog.Posthog("phc_own", host="http://127.0.0.1:9", send=False, privacy_mode=True)
+            call()
+            """
+        )
+        shown, private = [event["properties"]["$ai_input"] for event in ran.events]
+        assert shown is not None
+        assert private is None
+
     def test_its_context_is_used_below_ours(self, run_program):
         ran = run_program(
             """

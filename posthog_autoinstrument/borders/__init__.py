@@ -34,6 +34,7 @@ BORDERS = {
     "multiprocessing.process": "processes",
     "multiprocessing.pool": "pools",
     "subprocess": "subprocesses",
+    "os": "programs",
     "celery.signals": "celery",
     "dramatiq.actor": "dramatiq",
     "dramatiq.worker": "dramatiq",

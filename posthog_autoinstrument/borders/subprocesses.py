@@ -28,7 +28,7 @@ def _init(original: Any) -> Any:
         context = leaving()
         if context is not None:
             env = args[ENV] if len(args) > ENV else kwargs.get("env")
-            changed = guard.attempt("hand a context down", _environment, env, context)
+            changed = guard.attempt("hand a context down", environment_with, env, context)
             if changed is not None and len(args) > ENV:
                 args = (*args[:ENV], changed, *args[ENV + 1 :])
             elif changed is not None:
@@ -38,7 +38,7 @@ def _init(original: Any) -> Any:
     return __init__
 
 
-def _environment(env: Any, context: Context) -> dict[Any, Any] | None:
+def environment_with(env: Any, context: Context) -> dict[Any, Any] | None:
     """A copy of the child's environment with the context in it; None for what is no environment, as Popen will say."""
     if env is not None and not hasattr(env, "keys"):
         return None
