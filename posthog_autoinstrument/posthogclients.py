@@ -30,7 +30,7 @@ def loaded(name: str = CLIENT) -> None:
         _made[:] = [one for one in _made if one() is not None] + [weakref.ref(self)]
 
     setattr(__init__, MARK, True)
-    cls.__init__ = __init__  # type: ignore[misc,union-attr]
+    cls.__init__ = __init__  # type: ignore[misc]
 
 
 def any_private() -> bool:

@@ -52,7 +52,7 @@ def _execve(original: Any) -> Any:
 def _execv(original: Any) -> Any:
     def execv(*args: Any, **kwargs: Any) -> Any:
         if len(args) == ENV and not kwargs and guard.attempt("look for privacy", _is_private):
-            return os.execve(*args, config.environment())
+            return os.execve(args[0], args[1], config.environment())
         return original(*args, **kwargs)
 
     return execv
