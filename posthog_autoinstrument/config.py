@@ -866,7 +866,4 @@ def take_arguments(config: Config, **given: object) -> list[str]:
 
 def process_tree_of(label: str, environ: Mapping[str, str] | None = None) -> process_tree.ProcessTree:
     """The tree of processes with this label, which leaves its marks in the user's folder for temporary files."""
-    environ = os.environ if environ is None else environ
-    named = [environ.get(name, "") for name in ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")]
-    usual = ["/tmp", "/var/tmp"] if os.name == "posix" else []
-    return process_tree.ProcessTree(label, [folder for folder in named + usual if folder])
+    return process_tree.ProcessTree(label, process_tree.folders(os.environ if environ is None else environ))

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-from . import private_modules
-
 _SITES = ("site-packages", "dist-packages")
 
 
@@ -22,6 +20,8 @@ def load(name: str) -> ModuleType:
     """A dependency of ours: the program's module where it is the installed one, else a copy that only we have."""
     if is_installed(name):
         return importlib.import_module(name)
+    from . import private_modules  # for the few that have one: `import openai` would wait for it
+
     return private_modules.PrivateModules(find).load(name)
 
 

@@ -11,13 +11,20 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 NAME = "posthog-autoinstrument"
 _DAY_S = 86_400.0
 _HOUR_S = 3_600.0
 _MAX_LOOKED_AT = 1_000
 _EXCLUSIVE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def folders(environ: Mapping[str, str]) -> list[str]:
+    """Where marks may be, the best first: the user's folder for sockets and the like, or for temporary files."""
+    named = [environ.get(name, "") for name in ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")]
+    usual = ["/tmp", "/var/tmp"] if os.name == "posix" else []
+    return [folder for folder in named + usual if folder]
 
 
 def label() -> str:

@@ -87,7 +87,8 @@ def _tell(reason):
     are kept (which the launcher cannot know: it may have started anything)."""
     import os  # site has loaded it
 
-    launched = os.environ.get("POSTHOG_AUTOINSTRUMENT_LAUNCHED", "").partition(":")[0]
+    label = os.environ.get("POSTHOG_AUTOINSTRUMENT_LAUNCHED", "")
+    launched = label.partition(":")[0]
     if launched != str(os.getpid()) and not (launched == str(os.getppid()) and _is_first(os)):
         return
     if reason:
@@ -106,6 +107,11 @@ def _tell(reason):
             line += "Install it where the program runs: %s -m pip install posthog-autoinstrument" % sys.executable
     else:
         line = os.environ.get("POSTHOG_AUTOINSTRUMENT_KEPT", "")
+        if line and launched != str(os.getpid()):  # a shell script may start many
+            from posthog_autoinstrument import process_tree
+
+            if not process_tree.ProcessTree(label, process_tree.folders(os.environ)).claim("kept"):
+                line = ""
     for name in ("POSTHOG_AUTOINSTRUMENT_LAUNCHER", "POSTHOG_AUTOINSTRUMENT_KEPT"):
         os.environ.pop(name, None)  # said once, also where the program executes itself again
     stream = sys.__stderr__
