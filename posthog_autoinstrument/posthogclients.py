@@ -27,7 +27,7 @@ def loaded(name: str = CLIENT) -> None:
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        _made[:] = [one for one in _made if one() is not None] + [weakref.ref(self)]
+        _made.append(weakref.ref(self, _made.remove))  # in one step each: other threads make clients, too
 
     setattr(__init__, MARK, True)
     cls.__init__ = __init__  # type: ignore[misc]

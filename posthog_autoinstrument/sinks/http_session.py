@@ -42,7 +42,7 @@ def _loaded(name: str) -> Any:
             import stringprep  # noqa: F401  by encodings.idna on some versions only when it is used
 
             _copies = _prepare()
-        if name not in _copies.modules and dependencies.find("requests") is None:  # in no folder, as in some frozen programs
+        if name not in _copies.modules and dependencies.find("requests") is None:  # in no folder: frozen programs
             return importlib.import_module(name)
         return _copies.load(name)
 
