@@ -221,17 +221,18 @@ class Agent:
         found = project.find(self.config)
         if found is None or found == self._project:
             return
-        if self._project is not None:
+        if hasattr(sink, "token") and self._project is not None:
             line = (
-                f"another PostHog project was set when events had gone to {self._project.host} already; they still do"
+                f"another PostHog project was set when events had gone to {self._project.host} already; "
+                "this process goes on sending them there"
             )
         elif getattr(sink, "path", None) is not None:
             line = (
-                "a PostHog token was set when events had gone to the local store already; all of this process do "
-                "(posthog-instrument send takes them to PostHog). Set it before the first call"
+                "a PostHog token was set when events had gone to the local store already; this process goes on writing "
+                "them there (posthog-instrument send delivers them to PostHog). Set it before the first call"
             )
         else:
-            line = "a PostHog token was set too late: set it before the first call"
+            line = "the PostHog project was set too late: set it before the first call"
         guard.warn_once("late project", line)
 
     # On the flusher's thread
@@ -272,7 +273,8 @@ class Agent:
             self._drops = True
             self.wait_for_project()
             self._project_is_known()
-        self._project = project.find(self.config) if hasattr(sink, "token") else None
+        in_store = getattr(sink, "path", None) is not None
+        self._project = None if in_store else project.find(self.config)  # also of a host that is refused
         if self.durable is not None:
             self.durable.go_to(*destination.names(sink))
         return sink

@@ -180,6 +180,7 @@ SETTINGS: tuple[Setting, ...] = (
         _token,
         aliases=("POSTHOG_PROJECT_API_KEY", "POSTHOG_API_KEY"),
         secret=True,
+        then="it is ignored",
     ),
     Setting(
         "host",
@@ -678,10 +679,11 @@ def parse_host(text: str) -> str | None:
         return None
 
 
-def scheme_was_added(host: str) -> bool:
-    """Whether `host` has the scheme that `ingestion_host` adds because POSTHOG_HOST names none."""
+def scheme_is_guessed(host: str) -> bool:
+    """Whether `host` has the scheme that `ingestion_host` adds because POSTHOG_HOST names none, and it may be the wrong
+    one: PostHog's cloud has no other."""
     found = next((text for name in _HOST_VARIABLES if (text := os.environ.get(name, "").strip())), "")
-    return bool(found) and "://" not in found and parse_host(found) == host
+    return bool(found) and "://" not in found and parse_host(found) == host and not host.endswith(".posthog.com")
 
 
 _HOST_VARIABLES = ("POSTHOG_HOST", "POSTHOG_API_URL")
@@ -856,8 +858,8 @@ def take_arguments(config: Config, **given: object) -> list[str]:
                 raise ValueError
             setattr(config, setting.field, setting.parse(value))
         except ValueError:
-            kind = type(value).__name__  # the value itself may be a secret
-            lines.append(f"instrument({setting.field}={kind}) is not accepted (wanted: {setting.accepts})")
+            # Without the value, which may be a secret.
+            lines.append(f"instrument({setting.field}=...) is not accepted (wanted: {setting.accepts}); it is ignored")
             continue
         config.fixed |= {setting.field}
         config.host_given = config.host_given or setting.field == "host"

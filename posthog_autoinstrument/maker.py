@@ -276,10 +276,10 @@ class Maker:
     def note_nothing_returned(self) -> None:
         """Say so where the hook returned None for all events: it may have been meant to return them."""
         if self._returned_none and not self._any_returned:
+            which = "the only event" if self._returned_none == 1 else f"all {self._returned_none} events"
             guard.warn_once(
                 "before_send returned None",
-                f"before_send returned None for all {self._returned_none} events so far, so none was sent; "
-                "to have an event sent, return it",
+                f"before_send returned None for {which} so far, so none was sent; to have an event sent, return it",
             )
 
     def use(self, before_send: BeforeSend | None) -> None:

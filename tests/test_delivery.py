@@ -674,6 +674,7 @@ posthog_autoinstrument.configure(before_send=hook)
         ran = run_program(CALL + "call('a')\n", env={"POSTHOG_HOST": host})
         assert "POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1" in ran.stderr
         assert "1 event was lost" in ran.stderr
+        assert "too late" not in ran.stderr  # the project was there from the start
 
     def test_what_an_address_holds_of_secrets_is_not_said(self, run_program):
         ran = run_program(

@@ -61,6 +61,8 @@ def test_every_call_is_a_row_of_the_table(run: Run) -> None:
     assert "400" in table[-1]
     assert "temperature" in " ".join(table[-1])
     assert "POSTHOG_PROJECT_TOKEN=phc_" in done.stdout
+    (line,) = done.stderr.splitlines()  # the commands in it show this store, not the usual one
+    assert "demo.db; see them: posthog-instrument view --db " in line
 
 
 def test_events_stay_in_the_store_and_a_second_run_shows_its_own_only(run: Run) -> None:

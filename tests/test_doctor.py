@@ -346,6 +346,13 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class TestOfACommand:
+    def test_of_a_module(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "job.py").write_text("open('was run', 'w')\n")
+        done = run("doctor", "-m", "job", "--fast")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert line_of(done.stdout, "command").endswith(" -m job --fast")
+        assert not (tmp_path / "was run").exists()
+
     @pytest.mark.parametrize("command", ["python -u inner/app.py -I", "inner/app.py"])
     def test_of_this_python(self, run: Run, tmp_path: Path, command: str) -> None:
         (tmp_path / "inner").mkdir()
@@ -369,6 +376,8 @@ class TestOfACommand:
         assert f"{other}, which runs {command.split()[0]}, has no posthog-autoinstrument" in problem
         assert f"(this one is of {sys.executable}): {other} -m pip install posthog-autoinstrument" in problem
         assert "was run" not in done.stdout
+        problem = line_of(run("doctor", other, "app.py").stdout, "problem:")
+        assert f"problem: {other} has no posthog-autoinstrument" in problem
 
     def test_of_another_environment_that_has_it_too(self, run: Run, tmp_path: Path) -> None:
         venv.create(tmp_path / "too", with_pip=False, symlinks=True)

@@ -191,7 +191,8 @@ def test_a_hook_that_forgets_to_return_the_event(
     ran = run(BEFORE_SEND, "hooks:scrub" if by == "environment" else "", "app.py")
     assert ran.events == []
     (line,) = ran.stderr.splitlines()
-    assert f"before_send returned None for all {min(n_calls, 20)} events so far" in line
+    which = "the only event" if n_calls == 1 else f"all {min(n_calls, 20)} events"
+    assert f"before_send returned None for {which} so far" in line
 
 
 def test_a_hook_that_returns_some_is_not_asked_about(run: Callable[..., Ran], tmp_path: Path) -> None:

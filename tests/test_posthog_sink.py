@@ -28,7 +28,7 @@ import trustme
 import truststore
 from ports import free_port
 
-from posthog_autoinstrument import __version__
+from posthog_autoinstrument import __version__, config
 from posthog_autoinstrument.config import ingestion_host
 from posthog_autoinstrument.mend import dumps
 from posthog_autoinstrument.sinks import Event, http_session
@@ -609,6 +609,15 @@ def test_opentelemetry_is_told_to_look_away(
 )
 def test_hosts_become_base_urls(host: str, base_url: str) -> None:
     assert ingestion_host(host) == base_url
+
+
+@pytest.mark.parametrize(
+    ("host", "guessed"),
+    [("localhost:8000", True), ("https://localhost:8000", False), ("app.posthog.com/project/1", False)],
+)
+def test_where_http_may_have_been_meant(monkeypatch: pytest.MonkeyPatch, host: str, guessed: bool) -> None:
+    monkeypatch.setenv("POSTHOG_HOST", host)
+    assert config.scheme_is_guessed(ingestion_host(host)) is guessed
 
 
 @pytest.mark.parametrize("host", ["ftp://h", "http://", "a b", "http://[::1"])

@@ -212,10 +212,10 @@ class TestArguments:
         [
             (
                 "token='phx_personal_key_123456'",
-                "instrument(token=str) is not accepted (wanted: a project token",
+                "instrument(token=...) is not accepted (wanted: a project token",
             ),
-            ("token=12", "instrument(token=int) is not accepted (wanted: a project token"),
-            ("host='ftp://user:pw@example.com'", "instrument(host=str) is not accepted"),
+            ("token=12", "instrument(token=...) is not accepted (wanted: a project token"),
+            ("host='ftp://user:pw@example.com'", "instrument(host=...) is not accepted"),
         ],
     )
     def test_what_is_not_accepted_is_named(self, run_program: Run, arguments: str, said: str) -> None:

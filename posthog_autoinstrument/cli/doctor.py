@@ -88,7 +88,9 @@ def main(arguments: Sequence[str], settings: Config) -> int:
         epilog="exit code: 0 when nothing is wrong, 1 otherwise",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="a program and its arguments")
-    command = parser.parse_args(list(arguments)).command
+    # `-m` begins a command, as after `posthog-instrument`; argparse would take it for an option.
+    is_module = arguments[:1] and arguments[0] == "-m"
+    command = parser.parse_args(["--", *arguments] if is_module else list(arguments)).command
     if command[:1] in (["--"], ["run"]):
         del command[0]
     report = Report()
@@ -454,9 +456,7 @@ def _host(report: Report, settings: Config) -> None:
     reason = refused or answers(settings.host, HOST_TIMEOUT_S)
     report.line(shown, reason or "answers")
     if reason is not None and not _is_local(settings):
-        report.problem(
-            f"no event is sent: {refused}" if refused else f"{shown} does not answer as PostHog does: {reason}"
-        )
+        report.problem(f"no event is sent: {refused}" if refused else f"no event would arrive at {shown}: {reason}")
     if settings.token is not None and reason is None:
         _token(report, settings, settings.token)
 
@@ -469,11 +469,11 @@ def _token(report: Report, settings: Config, token: str) -> None:
     if found.known:
         report.line("token", f"{shown} is known there ({found.why}; no event was sent)")
         return
-    looks = "" if token.startswith("phc_") else "; a project token begins by phc_"
+    looks = "" if token.startswith("phc_") else "; a project token begins with phc_"
     if found.known is None:
         report.line("token", f"{shown} was not tried: {found.why}{looks}")
         if looks and not _is_local(settings):
-            report.problem(f"POSTHOG_PROJECT_TOKEN ({shown}) is no project token by its looks: they begin by phc_")
+            report.problem(f"POSTHOG_PROJECT_TOKEN ({shown}) is no project token by its looks: they begin with phc_")
         report.not_checked(f"whether a project has the token {shown} ({found.why})")
         return
     report.line("token", f"{shown} is not known there ({found.why}){looks}")

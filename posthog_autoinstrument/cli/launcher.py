@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -78,7 +79,8 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     elif not settings.disabled and (settings.local or settings.token is None):
         where = f"calls are kept in {settings.db_path}"
         unless = "" if settings.local else " unless the program sets a PostHog token"
-        environ[config.KEPT] = f"{where}{unless}; see them: posthog-instrument view, or events"
+        of_store = f" --db {shlex.quote(settings.db)}" if settings.db else ""
+        environ[config.KEPT] = f"{where}{unless}; see them: posthog-instrument view{of_store}, or events{of_store}"
     if os.name == "nt":
         return _run_and_wait(program, arguments, environ)
     for stream in (sys.stdout, sys.stderr):

@@ -70,9 +70,9 @@ def look_at(command: Sequence[str], environ: Mapping[str, str]) -> LookedAt:
     if version < OLDEST:
         seen.problems.append(f"{executable} is Python {text}, older than the 3.10 that posthog-autoinstrument needs")
     elif not has:
+        of_what = f", which runs {command[0]}," if command[0] != executable else ""
         seen.problems.append(
-            f"{executable}, which runs {command[0]}, has no posthog-autoinstrument (this one is of {sys.executable}): "
-            f"{remedy}"
+            f"{executable}{of_what} has no posthog-autoinstrument (this one is of {sys.executable}): {remedy}"
         )
     elif os.path.realpath(prefix) != os.path.realpath(sys.prefix):
         seen.other = executable

@@ -247,7 +247,7 @@ class PostHogSink:
             return (
                 f" (the proxy {proxy} of {variable} does not answer: correct {variable}, or add the host to NO_PROXY)"
             )
-        if config.scheme_was_added(self.host):
+        if config.scheme_is_guessed(self.host):
             plain = self.host.replace("https://", "http://", 1)
             return f" (POSTHOG_HOST names no scheme, so https:// was added: write {plain}, if that is meant)"
         return ""
