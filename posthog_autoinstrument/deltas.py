@@ -9,35 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .reading import as_dict, as_index, as_list, as_text, joined
-
-
-@dataclass
-class _Call:
-    """A tool call as far as it was seen."""
-
-    id: str | None = ""
-    name: str = ""
-    arguments: list[Any] = field(default_factory=list)
-    unknown: dict[str, Any] = field(default_factory=dict)
-    """A call that is neither of a function nor of a custom tool, as it came."""
-
-    def add(self, delta: dict[str, Any]) -> None:
-        """Take one delta in."""
-        function = as_dict(delta.get("function")) or as_dict(delta.get("custom"))
-        self.id = as_text(delta.get("id")) or self.id
-        self.name = as_text(function.get("name")) or self.name
-        arguments = function.get("arguments", function.get("input"))  # a custom tool takes free text as `input`
-        if arguments is not None and arguments != "":
-            self.arguments.append(arguments)
-        if as_text(delta.get("type")) not in (None, "function", "custom") and not function:
-            self.unknown = {name: value for name, value in delta.items() if name != "index"}
-
-    def part(self) -> dict[str, Any]:
-        """The call as a part of a message."""
-        if self.unknown and not self.name:
-            return self.unknown
-        arguments = joined(self.arguments) if self.arguments else ""
-        return {"type": "function", "id": self.id, "function": {"name": self.name, "arguments": arguments}}
+from .toolcalls import ToolCall, ToolCalls
 
 
 @dataclass
@@ -51,13 +23,9 @@ class Choice:
     annotations: list[Any] = field(default_factory=list)
     parts: list[dict[str, Any]] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
-    calls: dict[int | str, _Call] = field(default_factory=dict)
-    function_call: _Call | None = None
+    calls: ToolCalls = field(default_factory=ToolCalls)
+    function_call: ToolCall | None = None
     """The deprecated one call of a message."""
-    named: dict[str | None, int | str] = field(default_factory=dict)
-    """Where the call of an id is kept."""
-    moved: dict[int, int | str] = field(default_factory=dict)
-    """Where the calls are kept that came under the number of another one."""
     audio: dict[str, list[Any]] = field(default_factory=dict)
 
     def add(self, choice: dict[str, Any], streamed: bool) -> bool:
@@ -78,15 +46,12 @@ class Choice:
             if isinstance(piece, str) and piece:
                 pieces.append(piece)
                 said = True
-        for position, call in enumerate(as_list(delta.get("tool_calls"))):
-            if isinstance(call, dict):
-                key = self._key(call) if streamed else position
-                self.calls.setdefault(key, _Call()).add(call)
-                self.named.setdefault(as_text(call.get("id")), key)
-                said = True
+        calls = as_list(delta.get("tool_calls"))
+        if calls:
+            said = (self.calls.add(calls) if streamed else self.calls.add_whole(calls)) or said
         function_call = as_dict(delta.get("function_call"))
         if function_call:
-            self.function_call = self.function_call or _Call(id=None)
+            self.function_call = self.function_call or ToolCall(None)
             self.function_call.add({"function": function_call})
         audio = {name: value for name, value in as_dict(delta.get("audio")).items() if value is not None}
         for name, value in audio.items():
@@ -107,29 +72,6 @@ class Choice:
                 self.parts.append(part)
         return bool(parts)
 
-    def _key(self, delta: dict[str, Any]) -> int | str:
-        """Which call a delta belongs to: by its index; without one by its id; else a name begins a call."""
-        index = delta.get("index")
-        call_id = as_text(delta.get("id"))
-        begins = any(as_text(as_dict(delta.get(kind)).get("name")) for kind in ("function", "custom"))
-        if isinstance(index, int):
-            known = self.calls.get(self.moved.get(index, index))
-            if known is not None and begins and call_id and known.id and known.id != call_id:
-                # Gemini's compatible API gives every parallel call, each of them whole, the number 0.
-                self.moved[index] = f"call {len(self.calls)}"
-            return self.moved.get(index, index)
-        if call_id and call_id in self.named:
-            return self.named[call_id]
-        if self.calls and not call_id and not begins:
-            return next(reversed(self.calls))
-        return f"call {len(self.calls)}"  # no number: one that the server gives later must not meet it
-
-    def _calls_in_order(self) -> list[_Call]:
-        """By their numbers, as in an answer that was not streamed; then those without one as they came."""
-        numbered = sorted((key, call) for key, call in self.calls.items() if isinstance(key, int))
-        others = [call for key, call in self.calls.items() if not isinstance(key, int)]
-        return [call for _, call in numbered] + others + ([self.function_call] if self.function_call else [])
-
     def message(self) -> dict[str, Any]:
         """The choice as PostHog's wrapper for OpenAI shows it, its reasoning as those for Anthropic and Gemini do."""
         content: list[dict[str, Any]] = []
@@ -141,7 +83,9 @@ class Choice:
         content.extend(self.parts)
         if self.refusal:
             content.append({"type": "refusal", "refusal": "".join(self.refusal)})
-        content.extend(call.part() for call in self._calls_in_order())
+        content.extend(call.part() for call in self.calls.in_order())
+        if self.function_call:
+            content.append(self.function_call.part())
         if self.audio:
             growing = ("data", "transcript")
             audio = {name: joined(seen) if name in growing else seen[-1] for name, seen in self.audio.items()}
