@@ -18,7 +18,7 @@ FLOORS: dict[str, set[str]] = {
     "ground": {
         "lifetime", "secrettexts", "scrubber",
         "__init__", "guard", "config", "context", "ids", "jsonsafe", "secretnames", "forks", "records", "generation",
-        "reading", "deltas", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson",
+        "reading", "deltas", "toolcalls", "sse", "blocks", "summary", "threads", "packing", "providers", "quickjson",
         "process_tree", "wake", "hookloader", "misspellings", "dependencies", "private_modules", "descriptors",
         "posthogclients",
     },
