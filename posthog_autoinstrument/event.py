@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import __version__, guard, mend, privacy, reading, redact, scrubber
+from . import __version__, guard, mend, privacy, reading, redact, scrubber, thoughts
 from .generation import Failure, Generation, Usage
 from .providers import Provider
 from .records import Call, Error, Identity, Record, Remark, Span
@@ -92,7 +92,7 @@ def build(
         ("name the call", lambda: _facts(call, generation, is_embedding)),
         ("name the provider", lambda: _provider(call, generation, provider, process_provider)),
         ("write the content", lambda: _content(call, generation, is_embedding, keep_media)),
-        ("write the tokens", lambda: _tokens(generation.usage, call.stream, is_embedding)),
+        ("write the tokens", lambda: _tokens(generation.usage, call, properties, is_embedding)),
         ("write the timings", lambda: _timings(call, generation)),
         ("write the identity", lambda: _identity(call)),
         ("write the properties", lambda: _own_properties(call)),
@@ -338,8 +338,12 @@ def _content(call: Call, generation: Generation, is_embedding: bool, keep_media:
     return found
 
 
-def _tokens(usage: Usage, stream: bool, is_embedding: bool) -> dict[str, Any]:
+def _tokens(usage: Usage, call: Call, properties: dict[str, Any], is_embedding: bool) -> dict[str, Any]:
+    """The counts, as PostHog prices them by the model that the event will name."""
     found: dict[str, Any] = {}
+    own = call.identity.properties.get("$ai_model")
+    model = properties.get("$ai_model") if own is None else json.loads(own)
+    beside = bool(usage.reasoning_tokens) and thoughts.are_beside_output(model)
     for name in ("input_tokens", "output_tokens"):
         value = getattr(usage, name)
         if value is not None:
@@ -356,19 +360,18 @@ def _tokens(usage: Usage, stream: bool, is_embedding: bool) -> dict[str, Any]:
         "web_search_count",
     ):
         value = getattr(usage, name)
-        if value:
+        # The wrapper writes these two for streams even when they are 0.
+        if value or (value == 0 and call.stream and name in ("cache_read_input_tokens", "reasoning_tokens")):
             found[f"$ai_{name}"] = value
+    if beside and usage.output_tokens is not None:
+        found["$ai_output_tokens"] = max(0, usage.output_tokens - (usage.reasoning_tokens or 0))
     # PostHog prices text output by itself as output minus audio and images; a count of our own matters beside those.
-    if usage.text_output_tokens is not None and (usage.audio_output_tokens or usage.image_output_tokens):
+    if usage.text_output_tokens is not None and not beside and (usage.audio_output_tokens or usage.image_output_tokens):
         found["$ai_text_output_tokens"] = usage.text_output_tokens
     if usage.raw is not None and not is_embedding:
         found["$ai_usage"] = usage.raw
     if is_embedding:
         return found
-    if stream and not (usage.input_tokens is None and usage.output_tokens is None):
-        # The wrapper writes these two for streams even when they are 0, and leaves them out otherwise.
-        found.setdefault("$ai_cache_read_input_tokens", 0)
-        found.setdefault("$ai_reasoning_tokens", 0)
     # OpenAI-shaped usage includes cached tokens in the input. PostHog's server would guess by the model's name, and
     # bill Claude behind an OpenAI-compatible endpoint twice for its cache.
     found["$ai_cache_reporting_exclusive"] = False

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import thoughts
 from .summary import Consumed, Summary
 
 KINDS = {
@@ -53,7 +54,7 @@ def summary(event: dict[str, Any]) -> Summary:
         model=_text(properties.get("$ai_model")),
         provider=_text(properties.get("$ai_provider")),
         input_tokens=_count(properties.get("$ai_input_tokens")),
-        output_tokens=_count(properties.get("$ai_output_tokens")),
+        output_tokens=_output_tokens(properties),
         cached_tokens=_count(properties.get("$ai_cache_read_input_tokens")),
         reasoning_tokens=_count(properties.get("$ai_reasoning_tokens")),
         latency_s=_amount(properties.get("$ai_latency")),
@@ -86,7 +87,7 @@ def consumed(event: dict[str, Any]) -> Consumed:
         tier=_text(properties.get("$ai_service_tier")),
         is_embedding=event.get("event") == "$ai_embedding",
         input_tokens=_count(properties.get("$ai_input_tokens")),
-        output_tokens=_count(properties.get("$ai_output_tokens")),
+        output_tokens=_output_tokens(properties),
         cache_read_tokens=_count(properties.get("$ai_cache_read_input_tokens")),
         cache_write_tokens=_count(properties.get("$ai_cache_creation_input_tokens")),
         reasoning_tokens=_count(properties.get("$ai_reasoning_tokens")),
@@ -128,6 +129,14 @@ def named(event: dict[str, Any]) -> dict[str, Any]:
 def own(event: dict[str, Any]) -> dict[str, Any]:
     """The properties that the program gave, its groups among them."""
     return {name: value for name, value in _properties(event).items() if name[:1] != "$" or name == "$groups"}
+
+
+def _output_tokens(properties: dict[str, Any]) -> int | None:
+    """All output tokens, reasoning among them."""
+    said, thought = _count(properties.get("$ai_output_tokens")), _count(properties.get("$ai_reasoning_tokens"))
+    if thought and thoughts.are_beside_output(properties.get("$ai_model")):
+        return (said or 0) + thought
+    return said
 
 
 def _properties(event: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ FLOORS: dict[str, set[str]] = {
         "ownedlock", "sleeper", "keptevents",
         "background", "tools", "event", "sampling", "redact", "mend", "queue", "flusher", "courier", "sinks", "store",
         "outbox", "spool", "facts", "retention", "schema", "marks", "ownership", "privacy",
+        "thoughts",
     },
     "roof": {
         "agent", "aws_lambda", "exits", "signals", "project", "firstrun", "capture", "destination", "maker", "tally",

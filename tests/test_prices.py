@@ -80,6 +80,9 @@ MODELS: list[tuple[str, dict[str, Any], float]] = [
     ("gemini-2.5-pro", {"provider": "gemini", "input_tokens": 1000, "output_tokens": 100}, 2250),
     # 300000 * 2.50 + 100 * 15
     ("gemini-2.5-pro", {"provider": "gemini", "input_tokens": 300_000, "output_tokens": 100}, 751_500),
+    # 0.30, 2.50, and reasoning beside the output: 1000 * 0.30 + (8 + 392) * 2.50 = 300 + 1000
+    ("gemini-2.5-flash", {"provider": "gemini", "input_tokens": 1000, "output_tokens": 8, "reasoning_tokens": 392},
+     1300),
     # 0.30, 2.50
     ("gemini-2.5-flash", {"provider": "vertex", "input_tokens": 1000, "output_tokens": 1000}, 2800),
     # Azure serves OpenAI's at their prices: as gpt-4o above
@@ -305,7 +308,7 @@ def test_without_the_package_own_and_reported_costs_are_known(tmp_path: Path, mo
     module._find.cache_clear()
     try:
         prices = Prices.load(str(own(tmp_path, OWN)))
-        assert prices.version.startswith("rules 1, genai-prices none, own ")
+        assert prices.version.startswith("rules 2, genai-prices none, own ")
         assert prices.cost(made("gpt-4o")) is not None
         assert prices.cost(made("gpt-4o-mini")) is None
         assert prices.cost(made("gpt-4o-mini", total_cost_usd=1.0)) is not None

@@ -491,7 +491,6 @@ class TestRealtime:
             "$ai_audio_input_tokens": 13,
             "$ai_audio_output_tokens": 91,
             "$ai_text_output_tokens": 30,
-            "$ai_reasoning_tokens": 0,
             "$ai_usage": REALTIME_USAGE,
             "$ai_cache_reporting_exclusive": False,
             "$ai_tokens_source": "sdk",

@@ -19,7 +19,7 @@ from .ownprices import OwnPrice, read_file
 from .ownprices import PricesError as PricesError
 from .shapes import Cost, Part
 
-_RULES = "1"
+_RULES = "2"
 """Of the arithmetic below; another one makes costs anew."""
 _STANDARD_TIERS = frozenset((None, "", "auto", "default", "standard", "standard_only", "on_demand"))
 

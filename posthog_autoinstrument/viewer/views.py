@@ -154,7 +154,7 @@ def event(ledger: Ledger, selection: Selection, request: Request) -> Values:
         "error": said.get("error"),
         "parameters": said.get("model_parameters") if isinstance(said.get("model_parameters"), dict) else {},
         "tools": [(_tool_name(tool), tool) for tool in said["tools"]] if isinstance(said.get("tools"), list) else [],
-        "tokens": list(_tokens(said)),
+        "tokens": list(_tokens({**said, "output_tokens": full.entry.output_tokens})),
         "usage": said.get("usage"),
         "details": list(_details(full, said)),
         "own": facts.own(full.event),

@@ -387,10 +387,12 @@ CHAT_STREAMS = (
     streamed(
         "usage without details",
         stream(*HELLO_DELTAS, usage={"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19}),
+        wanted=(*FIRST, "counts nobody gave"),
     ),
     streamed(
         "usage of zeros",
         stream(*HELLO_DELTAS, usage={"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
+        wanted=(*FIRST, "counts nobody gave"),
     ),
     streamed(
         "parallel tools",

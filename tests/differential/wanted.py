@@ -210,6 +210,12 @@ WANTED = {
         "priced apart; the wrapper leaves them to the server to find in $ai_usage, which the local store cannot",
         _ours_only,
     ),
+    "counts nobody gave": Wanted(
+        ("$ai_cache_read_input_tokens", "$ai_reasoning_tokens"),
+        "where the server does not say how much was cached or thought, we do not say 0",
+        lambda theirs, ours: (theirs, ours) == (0, ABSENT),
+        optional=True,
+    ),
     "cache writes": Wanted(
         ("$ai_cache_creation_input_tokens",), "reported by OpenAI since 2026, and billed by others", _ours_only
     ),

@@ -10,7 +10,7 @@ from ...deltas import Choice
 from ...generation import Generation
 from ...reading import as_amount, as_dict, as_index, as_list, as_text, in_words
 from .names import server_of
-from .shared import Message, count_web_searches, read_answer, read_request, read_usage
+from .shared import Message, count_web_searches, only_usage, read_answer, read_request, read_usage
 
 
 def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Generation:
@@ -19,6 +19,7 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
     generation = Generation(failure=answer.failure)
     choices: dict[int, Choice] = defaultdict(Choice)
     usage: dict[str, Any] = {}
+    usages: dict[int, dict[str, Any]] = {}
     web_searches = 0
     for index, event in answer.events:
         text = _text_only(event, generation) if generation.first_output_chunk is not None else None
@@ -29,16 +30,20 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
         generation.model = generation.model or as_text(event.get("model"))  # Azure's first chunk has an empty one
         generation.provider = generation.provider or server_of(event)
         generation.service_tier = as_text(event.get("service_tier")) or generation.service_tier
-        usage = as_dict(event.get("usage")) or usage  # servers that report it with every chunk report totals
+        # Servers that report it with every chunk report totals.
+        usage = as_dict(event.get("usage")) or as_dict(as_dict(event.get("x_groq")).get("usage")) or usage
         web_searches = max(web_searches, count_web_searches(event))
         for position, choice in enumerate(as_list(event.get("choices"))):
             if not isinstance(choice, dict):
                 continue
             number = as_index(choice.get("index"), position) if answer.streamed else position
+            if choice.get("usage"):  # Moonshot
+                usages[number] = as_dict(choice["usage"])
             said = choices[number].add(choice, answer.streamed)
             if said and answer.streamed and generation.first_output_chunk is None:
                 generation.first_output_chunk = index
-    generation.usage = read_usage(usage, web_searches or None)
+    usage = usage or only_usage(usages.values())
+    generation.usage = read_usage(usage, web_searches or None, generation.model)
     generation.cost_usd = as_amount(usage.get("cost"))  # OpenRouter
     generation.output = [choices[number].message() for number in sorted(choices)]
     if not any(said["content"] for said in generation.output):
@@ -64,7 +69,13 @@ def _text_only(event: dict[str, Any], known: Generation) -> str | None:
     delta = choice.get("delta")
     if not isinstance(delta, dict) or len(delta) != 1 or choice.get("index") != 0 or choice.get("finish_reason"):
         return None
-    if event.get("usage") or "text" in choice or "message" in choice or not (known.model and known.response_id):
+    if (
+        event.get("usage")
+        or choice.get("usage")
+        or "text" in choice
+        or "message" in choice
+        or not (known.model and known.response_id)
+    ):
         return None
     if event.get("service_tier", known.service_tier) != known.service_tier or server_of(event) != known.provider:
         return None

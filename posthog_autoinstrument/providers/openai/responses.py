@@ -41,7 +41,7 @@ def read_responses(request: bytes | None, response: bytes | None, chunks: Sequen
     generation.model = as_text(final.get("model"))
     generation.service_tier = as_text(final.get("service_tier"))
     generation.stop_reason = _stop_reason(final)
-    generation.usage = read_usage(usage, count_web_searches(final) or None)
+    generation.usage = read_usage(usage, count_web_searches(final) or None, generation.model)
     generation.cost_usd = as_amount(usage.get("cost"))
     generation.output = output_messages(final["output"])
     asked = read_request(generation, request)
