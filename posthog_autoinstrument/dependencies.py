@@ -1,4 +1,4 @@
-"""Where a module of ours comes from: what is installed beside this package, not what the program has of that name.
+"""Where a module of ours comes from: what is installed, not what the program has of that name.
 
 A program may have a `requests.py` or a `wrapt/` of its own. Its folder comes first on `sys.path`, so an import by name
 would execute the program's file, and before the program does.
@@ -17,12 +17,12 @@ _SITES = ("site-packages", "dist-packages")
 
 
 def load(name: str) -> ModuleType:
-    """A dependency of ours: the program's module where it is the installed one, else a copy that only we have."""
+    """A module that we need: the program's where it is the installed one, else a copy that only we have."""
     if is_installed(name):
         return importlib.import_module(name)
     from . import private_modules  # for the few that have one: `import openai` would wait for it
 
-    return private_modules.PrivateModules(find).load(name)
+    return private_modules.PrivateModules(find, (name,), is_installed=is_installed).load(name)
 
 
 def is_installed(name: str) -> bool:
@@ -45,7 +45,7 @@ def find(name: str) -> ModuleSpec | None:
     sites = [entry for entry in first if os.path.basename(entry.rstrip("/\\")) in _SITES]
     found = PathFinder.find_spec(name, [here, *sites, *rest])
     if found is None:  # PYTHONPATH names folders that are called otherwise; the program's own is the first
-        others = [entry for entry in first[1:] if entry and entry != os.getcwd()]
+        others = [entry for entry in first[1:] if entry and not _is_same_file(entry, os.curdir)]
         found = PathFinder.find_spec(name, others)
     return found
 
@@ -73,4 +73,7 @@ def _spec_of(name: str) -> ModuleSpec | None:
 def _is_same_file(one: str | None, other: str | None) -> bool:
     if one is None or other is None:
         return False
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+    try:
+        return one == other or os.path.realpath(one) == os.path.realpath(other)
+    except OSError:  # one of them is relative, and the working directory is gone
+        return False

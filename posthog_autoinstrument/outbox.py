@@ -10,15 +10,19 @@ that of the machine. Nobody waits for the disk on the program's threads: the log
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import descriptors, forks, threads
+from . import dependencies, descriptors, forks, threads
 from .store import StoreError, explain, prepare
+
+if TYPE_CHECKING:
+    import sqlite3
+else:  # the program may have a `sqlite3.py`
+    sqlite3 = dependencies.load("sqlite3")
 
 RECORD = 0
 EVENT = 1

@@ -13,17 +13,21 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import descriptors, forks, ownership
+from . import dependencies, descriptors, forks, ownership
 from .schema import ADD_EVENT, ADD_FACTS, APPLICATION_ID, MIGRATIONS, facts_of
 from .schema import WORDS_BLOCK as WORDS_BLOCK
 from .schema import Row as Row
+
+if TYPE_CHECKING:
+    import sqlite3
+else:  # the program may have a `sqlite3.py`
+    sqlite3 = dependencies.load("sqlite3")
 
 Values = Sequence[Any] | Mapping[str, Any]
 """What stands for the `?` or `:name` of a statement."""

@@ -43,7 +43,7 @@ ONLY_IN = {
     # Not by `import`, which could find the program's: `dependencies.load`, and a copy in `sinks.http_session`.
     "wrapt": set(),
     "requests": set(),
-    "sqlite3": {"store", "outbox"},
+    "sqlite3": set(),
     # What a host program would do: the demo's is one. Everything else must not: openai 3 looks at what is loaded.
     "openai": {"cli.demo_app"},
     "httpx": set(),

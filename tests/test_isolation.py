@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -215,6 +217,29 @@ call()
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, bare.stdout, bare.stderr)
     assert ran.stdout.count("executed") == 1
     assert len(ran.events) == 2
+
+
+@pytest.mark.parametrize(
+    "settings", [{"POSTHOG_SPOOL": "spool"}, {"POSTHOG_AUTOINSTRUMENT_LOCAL": "1"}], ids=["spool", "local"]
+)
+def test_a_sqlite3_of_the_programs_is_not_the_stores(run_program, tmp_path, settings):
+    (tmp_path / "sqlite3.py").write_text("print('executed')\nMINE = 'mine'\n")
+    source = f"{CALL}\ncall()\nprint(posthog_autoinstrument.flush(20))\nimport sqlite3\nprint(sqlite3.MINE)\n"
+    ran = run_program(source, env=settings)
+    assert (ran.returncode, ran.stdout) == (0, "True\nexecuted\nmine\n"), ran.stderr
+    assert "could not" not in ran.stderr
+    shown = [sys.executable, "-m", "posthog_autoinstrument", "events", "--db", str(tmp_path / "state" / "events.db")]
+    if "POSTHOG_SPOOL" in settings:
+        assert len(ran.events) == 1
+    else:
+        assert "gpt-4o-mini" in subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_program_whose_folder_is_gone_delivers(run_program, tmp_path):
+    source = f"{CALL}\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')\ncall()\n"
+    ran = run_program(source)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(ran.events) == 1
 
 
 def test_modules_of_the_programs_on_pythonpath_are_the_programs_too(run_program, tmp_path):

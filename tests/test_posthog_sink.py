@@ -210,6 +210,8 @@ def test_a_senseless_retry_after_is_none(server: PostHogServer, sink: PostHogSin
         (["recordings", "llm_events"], "paused"),
         (["something new"], "paused"),
         (True, "paused"),
+        ({"llm_events": True}, "paused"),
+        ([{"resource": "llm_events"}], "paused"),
         (["recordings", "surveys"], "delivered"),
         ([], "delivered"),
         (None, "delivered"),
