@@ -58,6 +58,8 @@ class Agent:
         """Events are not made: nobody has said where they go, or capture was switched off."""
         self._project: project.Project | None = None
         """The project that events go to, since that was chosen."""
+        self._kept_any = False
+        """Whether a record was handed to the spool."""
         self._closing = 0
         """The thread that delivers at exit."""
         self._ends_by = 0
@@ -305,6 +307,9 @@ class Agent:
     # The life of the process
 
     def _add(self, record: Sealable, late: bool) -> None:
+        if not self._kept_any and not late:  # before anything is on the disk that is meant to be private by now
+            self._kept_any = True
+            guard.attempt("read the settings again", self._reread_settings)
         try:
             self.flusher.add(record, late)
         finally:

@@ -93,6 +93,17 @@ def test_settings_after_a_hook_in_code(run_program: Run, tmp_path: Path, spool: 
     assert [event["properties"]["iban"] for event in ran.events] == ["[REDACTED]"]
 
 
+def test_privacy_that_is_set_late_holds_for_the_spool(run_program: Run, tmp_path: Path) -> None:
+    env = {"POSTHOG_SPOOL": str(tmp_path / "spool"), "POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"}
+    killed = run_program(
+        CALL + sets(POSTHOG_PRIVACY_MODE="1") + "call('a made-up secret')\nos.kill(os.getpid(), 9)\n", env=env
+    )
+    assert (killed.returncode, killed.events) == (-9, [])
+    files = list((tmp_path / "spool").iterdir())
+    assert any(b"gpt-4o-mini" in file.read_bytes() for file in files)
+    assert not any(b"made-up secret" in file.read_bytes() for file in files)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 def test_what_is_refused_in_children_only_is_said_once(run_program: Run) -> None:
     """Workers are where an app is loaded, with its `load_dotenv()`."""
