@@ -73,6 +73,8 @@ class Agent:
         self._signals = signals.Signals(self.terminate, self.close) if settings.sigterm and os.name == "posix" else None
         self._exits = exits.Exits(self.close, self._deliver_now, self._signals)
         self._watches_forks = False
+        self._task_gave_up = False
+        """PostHog did not answer while a task waited: no other one waits for the same."""
         self._closed = threads.allocate_lock()
         self.flusher: Flusher = Flusher(
             Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
@@ -391,6 +393,30 @@ class Agent:
         """What waits, within the exit timeout, where the process may go on."""
         self.flusher.flush(self.config.exit_timeout_s)
 
+    def deliver_for_task(self) -> None:
+        """What waits, before the result of a task is handed over, after which this process may be killed."""
+        if self._waits_for_tasks():
+            self._task_gave_up = not self.flusher.flush(self.config.exit_timeout_s)
+
+    def begin_delivery(self) -> Callable[[], bool] | None:
+        """The same for who may not wait: whether to look again later. None where there is nothing to wait for."""
+        if not self._waits_for_tasks():
+            return None
+        is_over = self.flusher.begin_flush(self.config.exit_timeout_s)
+
+        def look() -> bool:
+            over = is_over()
+            if over is not None:
+                self._task_gave_up = not over
+            return over is None
+
+        return look
+
+    def _waits_for_tasks(self) -> bool:
+        if not self.flusher.is_busy():
+            self._task_gave_up = False
+        return self.flusher.is_busy() and not self._task_gave_up
+
     def captured(self) -> None:
         """On the host's thread: something will have to be delivered from this process."""
         self._watch_forks()
@@ -537,6 +563,17 @@ def flush(timeout_s: float | None = 10.0) -> bool:
     done = guard.attempt("flush", _agent.flusher.flush, timeout_s) or False
     _agent.heed()
     return done
+
+
+def deliver_for_task() -> None:
+    """Deliver what waits, within the exit timeout: this process may be killed when a task of its is done."""
+    if _agent is not None:
+        _agent.deliver_for_task()
+
+
+def begin_delivery() -> Callable[[], bool] | None:
+    """The same for a coroutine: what says whether to wait on. None where there is nothing to wait for."""
+    return _agent.begin_delivery() if _agent is not None else None
 
 
 def sum_up_nothing() -> None:

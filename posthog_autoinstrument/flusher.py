@@ -254,7 +254,7 @@ class Flusher:
             self.after_fork_in_child()
         if self.delivers_here():
             return False
-        if self._thread is None and not self._is_busy() and not self._n_spilled():
+        if self._thread is None and not self.is_busy() and not self._n_spilled():
             self._count_dropped()
             return self._is_whole(self.courier.n_lost)
         self.start()
@@ -279,7 +279,20 @@ class Flusher:
         """Whether the calling thread is the one that makes and delivers events."""
         return self._pumping.is_mine()
 
-    def _is_busy(self) -> bool:
+    def begin_flush(self, timeout_s: float) -> Callable[[], bool | None]:
+        """`flush` for who looks again and again: None while it goes on."""
+        self.start()
+        marker = self.queue.mark()
+        until = self._clock() + timeout_s
+
+        def is_over() -> bool | None:
+            if marker.reached.acquire(blocking=False):
+                return True
+            return False if self.courier.paused or self._clock() >= until else None
+
+        return is_over
+
+    def is_busy(self) -> bool:
         """Whether something was added that is not settled. The queue is looked at twice: a record goes from it into the
         flusher's hand, and may come back."""
         return bool(len(self.queue) or self._in_hand or len(self.queue))
@@ -300,7 +313,7 @@ class Flusher:
             return
         self._exiting = True
         self.courier.deadline = self._clock() + self._exit_timeout_s
-        if (self._is_busy() or self._held()) and not self.delivers_here():
+        if (self.is_busy() or self._held()) and not self.delivers_here():
             self.courier.hurry()
             thread = self._thread
             if thread is not None and thread.is_alive():

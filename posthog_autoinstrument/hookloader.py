@@ -114,7 +114,8 @@ def _may_define(module: ModuleType, name: str) -> bool:
     """Whether the body of a module is still running, in whatever thread, and has `name` among its own."""
     if hasattr(module, name):
         return False
-    for frame in sys._current_frames().values():
+    frames: dict[int, FrameType] = getattr(sys, "_current_frames", dict)()  # CPython's
+    for frame in frames.values():
         at: FrameType | None = frame
         while at is not None:
             if at.f_globals is module.__dict__ and at.f_code.co_name == "<module>" and name in at.f_code.co_names:

@@ -294,15 +294,17 @@ _api: Any = None
 
 
 def _load_ctypes() -> Any:
-    """CPython's C interface, a copy of our own of `ctypes.pythonapi`; None where this Python has no ctypes."""
+    """CPython's C interface, a copy of our own of `ctypes.pythonapi`; None where this Python has no ctypes or no such
+    functions."""
     global _api
     if _api is None:
         try:
             with forks.IMPORTS:
                 import ctypes
-        except ImportError:
+            api = ctypes.PyDLL(None)
+            api.PyOS_setsig.argtypes, api.PyOS_setsig.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+            api.Py_AddPendingCall  # noqa: B018 - looked up
+        except (ImportError, AttributeError):
             return None
-        api = ctypes.PyDLL(None)
-        api.PyOS_setsig.argtypes, api.PyOS_setsig.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
         _api = api
     return _api

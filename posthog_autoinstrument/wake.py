@@ -20,6 +20,8 @@ TRIGGERS = ("openai",)
 
 BORDERS = ("celery.signals", "dramatiq.worker", "rq.job", "huey.api", "distributed.client", "distributed.worker")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
+RAY = "ray._private.function_manager"
+"""By which a worker of Ray looks up what it executes. It may import the SDK in its first task: see `ray_tasks`."""
 SESSIONS = (
     "gradio.blocks",
     "streamlit.runtime.scriptrunner.script_runner",
@@ -146,6 +148,7 @@ def wake() -> None:
         for name in SESSIONS:
             found.watch(name, _session_loaded)
         found.watch(POSTHOG_CLIENT, _client_loaded)
+        found.watch(RAY, _ray_loaded)
         _expect_summary()
 
 
@@ -193,6 +196,19 @@ def _session_loaded(name: str) -> None:
         from . import guard
 
         guard.report("hook a session", error)
+
+
+def _ray_loaded(name: str) -> None:
+    try:
+        from . import ray_tasks
+
+        ray_tasks.patch()
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        from . import guard
+
+        guard.report("hook Ray", error)
 
 
 def _border_loaded(name: str) -> None:

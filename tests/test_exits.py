@@ -419,3 +419,30 @@ class TestOsExit:
         )
         asked = Counter(event["properties"]["$ai_input"][0]["content"] for event in ran.events)
         assert asked == Counter(["process", "0", "1", "2", "3"])
+
+    def test_a_task_process_of_airflow(self, ends):
+        """As `airflow.sdk.execution_time.supervisor._fork_main` (1.3) ends: signals reset, hooks of the parent's
+        dropped and those of the child run, standard files reopened, sockets closed, and then `os._exit`."""
+        ran = ends(
+            """
+            import atexit, io, socket
+            ask("supervisor")
+            ours, theirs = socket.socketpair()
+            child = os.fork()
+            if not child:
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+                    signal.signal(number, signal.SIG_DFL)
+                os.dup2(theirs.fileno(), 1)
+                sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), line_buffering=True)
+                atexit._clear()
+                ask("task")
+                sys.stdout.flush()
+                os.close(theirs.fileno())
+                atexit._run_exitfuncs()
+                os._exit(3)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            """
+        )
+        assert ran.stdout == "3\n"
+        asked = [event["properties"]["$ai_input"][0]["content"] for event in ran.events]
+        assert sorted(asked) == ["supervisor", "task"]

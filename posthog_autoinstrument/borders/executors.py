@@ -6,6 +6,7 @@ worker. CPython 3.10 to 3.13.
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,9 @@ def patch(module: ModuleType) -> None:
 
 def _submit(original: Any, crossing: type[InThread]) -> Any:
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        of_interpreters = getattr(sys.modules.get("concurrent.futures.interpreter"), "InterpreterPoolExecutor", ())
+        if isinstance(self, of_interpreters):  # from 3.14 on: its workers may not be able to import us
+            return original(self, fn, *args, **kwargs)
         context = carried() or (leaving() if crossing is InProcess else None)
         if context is None:
             return original(self, fn, *args, **kwargs)

@@ -73,8 +73,14 @@ def _asking() -> Callable[[Any], str | None]:
 
 def _must_not_ask() -> bool:
     asyncio, db = sys.modules.get("asyncio"), sys.modules.get("django.db")
-    if db is None or (asyncio is not None and asyncio._get_running_loop() is not None):
+    if db is None:
         return True
+    if asyncio is not None:
+        try:
+            asyncio.get_running_loop()
+            return True
+        except RuntimeError:
+            pass
     return any(connection.in_atomic_block for connection in db.connections.all(initialized_only=True))
 
 
