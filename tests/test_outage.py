@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ class World(Sleeper):
             100,
             2.0,
             3.0,
-            lambda: None,
+            SimpleNamespace(captured=lambda: None, exposed=False),  # type: ignore[arg-type]  # no signals here
             durable=self if spool is not None else None,  # type: ignore[arg-type]
         )
         monkeypatch.setattr(self.flusher, "start", lambda: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,7 +69,8 @@ class Delivery:
             lambda: self.hours.now,
             lambda: self.hours,
         )
-        self.flusher = Flusher(Queue(max_events, 1 << 30, 1), self._event, self.courier, 1, 0.01, 3.0, self.close)
+        process = SimpleNamespace(captured=lambda: None, exposed=False)  # no signals here
+        self.flusher = Flusher(Queue(max_events, 1 << 30, 1), self._event, self.courier, 1, 0.01, 3.0, process)
 
     def _event(self, record: Any) -> Event:
         body = '{"event":"$ai_generation","distinct_id":"d","uuid":"%s","properties":{}}'
