@@ -23,6 +23,7 @@ import pytest
 import requests
 from conftest import Ran, environment, wait_until
 from features import needs
+from stored import call, write
 from viewing import COMMAND, HOSTILE, Page, Viewer, clean_environment, settled
 
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
@@ -653,3 +654,16 @@ def test_ctrl_c_does_not_wait_for_open_connections(view, store) -> None:
     viewer.process.send_signal(signal.SIGINT)
     assert viewer.process.wait(timeout=20) == 0
     assert time.monotonic() - began < 5
+
+
+def test_thoughts_that_are_beside_the_output_are_shown_with_it(view, tmp_path) -> None:
+    """Gemini 2.5 Flash: $0.30 and $2.50 a million tokens, thoughts included (ai.google.dev, pricing)."""
+    path = tmp_path / "gemini.db"
+    counts = {"input_tokens": 1000, "output_tokens": 8, "reasoning_tokens": 392}
+    write(path, [call(time.time() - 60, model="gemini-2.5-flash", provider="gemini", base_url=None, **counts)])
+    viewer = view(path)
+    settled(viewer, 1)
+    (event,) = viewer.page("/calls").links("/event?")
+    page = viewer.page(event).text
+    assert re.search(r"output\s+400\s+reasoning\s+392", page), page
+    assert "$0.0013" in page  # 1000 * 0.30 + 400 * 2.50 millionths
