@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .reading import as_dict, as_index, as_list, as_text, joined
+from .reading import as_dict, as_index, as_list, as_text, joined, put_together
 from .toolcalls import ToolCall, ToolCalls
 
 
@@ -76,13 +76,13 @@ class Choice:
         """The choice as PostHog's wrapper for OpenAI shows it, its reasoning as those for Anthropic and Gemini do."""
         content: list[dict[str, Any]] = []
         if self.thinking:
-            content.append({"type": "thinking", "thinking": "".join(self.thinking)})
+            content.append({"type": "thinking", "thinking": put_together(self.thinking)})
         if self.text or self.annotations:
-            text: dict[str, Any] = {"type": "text", "text": "".join(self.text)}
+            text: dict[str, Any] = {"type": "text", "text": put_together(self.text)}
             content.append({**text, "annotations": self.annotations} if self.annotations else text)
         content.extend(self.parts)
         if self.refusal:
-            content.append({"type": "refusal", "refusal": "".join(self.refusal)})
+            content.append({"type": "refusal", "refusal": put_together(self.refusal)})
         content.extend(call.part() for call in self.calls.in_order())
         if self.function_call:
             content.append(self.function_call.part())
@@ -181,7 +181,7 @@ class Items:
             grown.setdefault((number, "message", "content"), {})[position] = part
         for (number, position, name), texts in self.texts.items():
             shape = _STREAMED[name]
-            text = "".join(texts)
+            text = put_together(texts)
             if shape.parts is None:
                 items.setdefault(number, {"type": shape.item_type})[shape.text] = text
                 continue

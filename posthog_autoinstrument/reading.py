@@ -70,6 +70,28 @@ def bounded(body: bytes) -> bytes | None:
     return cut if len(cut) <= 2 * MAX_BYTES else None
 
 
+def put_together(pieces: list[str]) -> str:
+    """A text of its pieces. Of one that no event has room for, the middle is left out."""
+    size = sum(map(len, pieces))
+    if size <= MAX_BYTES:
+        return "".join(pieces)
+    head, tail = MAX_BYTES * 2 // 3, MAX_BYTES // 3
+    begin: list[str] = []
+    for piece in pieces:
+        begin.append(piece[:head])
+        head -= len(begin[-1])
+        if head <= 0:
+            break
+    end: list[str] = []
+    for piece in reversed(pieces):
+        end.append(piece[-tail:])
+        tail -= len(end[-1])
+        if tail <= 0:
+            break
+    left_out = size - sum(map(len, begin)) - sum(map(len, end))
+    return "".join([*begin, f"... [{left_out} characters truncated] ...", *reversed(end)])
+
+
 def _level(texts: list[tuple[int, int]], excess: int) -> int:
     return cut_level([end - start for start, end in texts], max(0, excess), _LONG_BYTES)
 

@@ -120,6 +120,17 @@ def test_nesting_is_bounded_in_small_events_and_in_large_ones(filler: int) -> No
     assert b"nested too deeply" in mend.dumps({**event, "deep": [deep]})
 
 
+def test_a_text_put_together_of_many_pieces_keeps_its_ends() -> None:
+    pieces = ["begin", *["words " * 1_000] * 3_000, "end"]  # 18 MB
+    text = reading.put_together(pieces)
+    assert len(text) < 8_000_000
+    assert text.startswith("beginwords words")
+    assert text.endswith("words end")
+    kept = len(text) - len("... [") - len(" characters truncated] ...") - len(str(18_000_008))
+    assert f"... [{18_000_008 - kept} characters truncated] ..." in text
+    assert reading.put_together(["a", "", "b"]) == "ab"
+
+
 # --- what is too large to be held at all ---
 
 LARGE = 100 * 1024 * 1024
