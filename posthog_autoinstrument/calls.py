@@ -33,6 +33,8 @@ HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-req
 """Headers of answers, in lower case, that tell of a call. A provider names more."""
 OPENTELEMETRY = "opentelemetry.trace"
 MAX_ERROR_CHARS = 100_000
+MAX_CAUSES = 8
+MAX_REASON_CHARS = 1_000
 MAX_PATHS = 1_000
 """Paths that are remembered with their endpoints, and addresses that are."""
 TEXT_LIMIT = 32 * 1024 * 1024
@@ -229,7 +231,7 @@ class OpenCall:
     def let_go(self) -> int:
         """Wait no longer for the rest of an answer that the program reads after the call returned. Its bytes so far."""
         self.calls.streams.discard(self)
-        if self.texts is None and self.body is None:
+        if not self.texts and self.body is None:
             return sum(map(len, self.raw or ())) + sum(map(len, self.raw_tail or ()))
         self.raw = self.raw_tail = None
         return sum(map(len, self.texts)) if self.texts is not None else len(self.body or b"")
@@ -316,7 +318,31 @@ def _error_of(error: BaseException) -> tuple[Any, ...]:
         text("param"),
         text("request_id"),
         tuple(causes),
+        tuple(_reasons_of(error)),
     )
+
+
+def _reasons_of(error: BaseException) -> list[str]:
+    """What the exceptions say that this one was raised from, each thing once: "Connection error." alone says nothing.
+
+    By `__cause__` only: what merely was being handled may be the program's own affair.
+    """
+    found: list[str] = []
+    names: set[str] = set()
+    said = ""
+    cause = error.__cause__
+    for _ in range(MAX_CAUSES):
+        if cause is None:
+            break
+        name = type(cause).__name__
+        text = (guard.quietly(str, cause) or "")[:MAX_REASON_CHARS]
+        # httpx wraps httpcore's exceptions, which have the same names and texts.
+        if (text and text != said) or (not text and name not in names):
+            found.append(f"{name}: {text}" if text else name)
+        names.add(name)
+        said = text or said
+        cause = cause.__cause__
+    return found
 
 
 def _base_url_of(client: Any) -> Any:

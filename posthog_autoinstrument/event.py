@@ -431,10 +431,40 @@ def _error(call: Call, generation: Generation) -> dict[str, Any]:
     elif call.identity.privacy_mode:
         text = _error_summary(error, failure, call)
     elif error is not None:
-        text = error.message or error.name
+        text = _error_text(error, failure)
+    elif failure is not None:
+        text = failure.message or " ".join(dict.fromkeys(filter(None, (failure.code, failure.type))))
     else:
-        text = (failure.message if failure is not None else None) or f"HTTP status {call.status}"
-    return {"$ai_is_error": True, "$ai_error": redact.redact_keys(text)}
+        text = ""
+    found = {"$ai_is_error": True, "$ai_error": redact.redact_keys(text or f"HTTP status {call.status}")}
+    kind = _kind_of_error(error, failure)
+    return found if kind is None else {**found, "$ai_error_type": kind}
+
+
+def _kind_of_error(error: Error | None, failure: Failure | None) -> str | None:
+    """The exception's class, or what the server calls an error that the SDK did not raise."""
+    if error is not None:
+        return _matching(error.name, _CLASS)
+    return _matching((failure.type or failure.code) if failure is not None else None, _CODE)
+
+
+def _error_text(error: Error, failure: Failure | None) -> str:
+    """`NotFoundError: Error code: 404 - what the server says [code type] (caused by ...)`, each thing once.
+
+    openai 3 has only `error.message` of a body in its own message, and nothing where a server names it otherwise.
+    """
+    text = error.message
+    said = failure.message if failure is not None else None
+    if said and said not in text and repr(said)[1:-1] not in text:
+        text = f"{text} - {said}" if text else said
+    text = f"{error.name}: {text}" if text else error.name
+    words = [word for source in (error, failure) if source is not None for word in (source.code, source.type)]
+    missing = [word for word in dict.fromkeys(words) if word and word not in text]
+    if missing:
+        text += f" [{' '.join(missing)}]"
+    if error.reasons:
+        text += f" (caused by {'; '.join(error.reasons)})"
+    return text
 
 
 # What may stand in an error of a private call: words of a provider's own vocabulary, never prose. The rules of

@@ -17,6 +17,7 @@ EMPTY = frozenset(
 """Content: the property stays, to say that there was some, and is null."""
 PLAIN = frozenset(
     ("$ai_lib", "$ai_lib_version", "$ai_model", "$ai_provider", "$ai_base_url", "$ai_request_url", "$ai_error")
+    + ("$ai_error_type",)
     + ("$ai_trace_id", "$ai_span_id", "$ai_parent_id", "$ai_session_id", "$ai_span_type", "$ai_span_name")
     + ("$ai_tokens_source", "$ai_framework", "$ai_metric_name")
 )

@@ -261,18 +261,32 @@ def read_failure(body: Any, answer_key: str) -> Failure | None:
     if error and isinstance(error, dict):
         return failure_of(error)
     if error:
-        return Failure(message=in_words(error), code=in_words(body.get("code")))
-    if answer_key not in body and ("message" in body or "detail" in body):
-        return failure_of(body)
-    return None
+        said = in_words(body.get("error_description")) or in_words(body.get("message"))  # OAuth
+        kind = in_words(body.get("error_type")) or (in_words(error) if said else None)  # Hugging Face's TGI
+        return Failure(message=said or in_words(error), code=in_words(body.get("code")), type=kind)
+    if body.get(answer_key) is not None:
+        return None
+    several = body.get("errors")  # Cloudflare
+    if several and isinstance(several, list) and isinstance(several[0], dict):
+        return failure_of(several[0])
+    if several and body.get("message") is None:
+        return Failure(message=in_words(several))
+    state = body.get("base_resp")  # MiniMax
+    if isinstance(state, dict) and state.get("status_code"):
+        return Failure(message=in_words(state.get("status_msg")), code=in_words(state["status_code"]))
+    return failure_of(body) if any(body.get(name) for name in _MESSAGES) else None
+
+
+_MESSAGES = ("message", "detail", "msg", "error_msg", "Message")
+"""How servers name what went wrong: OpenAI, FastAPI, Zhipu and others, Baidu, AWS."""
 
 
 def failure_of(error: Mapping[str, Any]) -> Failure:
     """The failure that one error object describes."""
     return Failure(
-        message=in_words(error.get("message")) or in_words(error.get("detail")),
-        code=in_words(error.get("code")),
-        type=in_words(error.get("type")),
+        message=next((in_words(error[name]) for name in _MESSAGES if error.get(name)), None),
+        code=in_words(error.get("code") or error.get("error_code")),
+        type=in_words(error.get("type")) or as_text(error.get("status")),  # Google: "NOT_FOUND"
         param=in_words(error.get("param")),
     )
 

@@ -28,6 +28,9 @@ class Error:
     param: str | None = None
     request_id: str | None = None
     causes: tuple[str, ...] = ()
+    """Names of the exceptions behind it."""
+    reasons: tuple[str, ...] = ()
+    """What these say: "ConnectError: [Errno 111] Connection refused"."""
 
 
 @dataclass
@@ -185,7 +188,7 @@ def record_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Record:
     head["identity"] = Identity(**head["identity"])
     error = head.pop("error")
     if error:
-        error = Error(**{**error, "causes": tuple(error["causes"])})
+        error = Error(**{**error, "causes": tuple(error["causes"]), "reasons": tuple(error.get("reasons", ()))})
     kind = head.pop("record", "call")
     if kind == "remark":
         return Remark(**head, spooled=spooled)

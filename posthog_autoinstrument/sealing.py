@@ -20,7 +20,8 @@ def seal(call: OpenCall) -> Call | None:
         return None
     headers = call.headers
     texts, body = call.texts, call.body
-    if texts is None and body is None and call.raw:
+    if not texts and body is None and call.raw:
+        texts = None  # the SDK found no event in it
         encoding = headers.get("content-encoding", "") if headers else ""
         body = sse.decompressed(_read_raw(call), encoding)
         if body is None and call.ended != "complete" and call.error is None and sse.is_known(encoding):
@@ -31,7 +32,9 @@ def seal(call: OpenCall) -> Call | None:
         size = call.raw_size or (2 * EDGE_BYTES + call.cut if call.cut else len(body))
         body = _sound_or_picture(body, media, size, call.calls.keep_media)
     elif texts is None and body is not None and (call.stream or sse.is_event_stream(headers)):
-        texts, body = sse.texts(body), None
+        found = sse.texts(body)
+        if found or sse.looks_like_events(body):
+            texts, body = found, None
     uuid, span_id = ids.new_ids(call.ended_at)
     started = call.started
     return Call(

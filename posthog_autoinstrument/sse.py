@@ -35,6 +35,14 @@ def texts(body: bytes) -> list[str]:
     return found
 
 
+_BEGIN = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?(?::|\s*\Z)")
+
+
+def looks_like_events(body: bytes) -> bool:
+    """Whether a body without a whole event is empty, or the begin of a stream: no JSON and no proxy page."""
+    return _BEGIN.match(body[:1000]) is not None
+
+
 MAX_BYTES = 64 * 1024 * 1024
 """Of a decompressed body: a few kilobytes can stand for gigabytes."""
 _PIECE_BYTES = 1024

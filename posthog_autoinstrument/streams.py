@@ -38,13 +38,15 @@ class _Bytes:
     def __iter__(self) -> Iterator[bytes]:
         call = self.posthog_call
         if call.texts is not None or call.ended is not None or call.raw is not None:
-            return iter(self.posthog_inner)
+            return _begun(self.posthog_inner, call) if _may_be_no_stream(call) else iter(self.posthog_inner)
         pieces = _collected(self.posthog_inner, call)
         return _unasked(pieces) if _hides_usage(call) else pieces
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         call = self.posthog_call
         if call.texts is not None or call.ended is not None or call.raw is not None:
+            if _may_be_no_stream(call):
+                return _AsyncBegun(self.posthog_inner, call)
             return self.posthog_inner.__aiter__()  # type: ignore[no-any-return]
         pieces = _AsyncCollected(self.posthog_inner, call)
         return _AsyncUnasked(pieces) if _hides_usage(call) else pieces
@@ -162,6 +164,51 @@ class _AsyncCollected:
             if not came:
                 _broke_off(self._call, raw=True)
         _keep(self._call, piece)
+        return piece
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pieces, name)
+
+
+def _may_be_no_stream(call: OpenCall) -> bool:
+    """Whether the SDK is about to read the answer to a stream, of which no event has come yet.
+
+    It may be one JSON body or a page of a proxy: the SDK finds no event in it, yields nothing and raises nothing.
+    """
+    return call.texts is not None and not call.texts and call.ended is None and call.raw is None
+
+
+def _keep_begin(call: OpenCall, piece: Any) -> None:
+    if call.texts:
+        call.raw = None  # it is a stream
+    elif call.raw is not None:
+        _keep(call, piece)
+
+
+def _begun(inner: Any, call: OpenCall) -> Iterator[bytes]:
+    """The pieces of a body that the SDK reads events from: kept until there is one."""
+    call.raw = []
+    for piece in inner:
+        if call.raw is not None:
+            _keep_begin(call, piece)
+        yield piece
+
+
+class _AsyncBegun:
+    """The asynchronous twin of `_begun`."""
+
+    def __init__(self, inner: Any, call: OpenCall) -> None:
+        call.raw = []
+        self._call = call
+        self._pieces = inner.__aiter__()
+
+    def __aiter__(self) -> _AsyncBegun:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece: bytes = await self._pieces.__anext__()
+        if self._call.raw is not None:
+            _keep_begin(self._call, piece)
         return piece
 
     def __getattr__(self, name: str) -> Any:

@@ -367,7 +367,7 @@ class TestErrors:
         found = facts(*captured(1))
         assert found["$ai_is_error"] is True
         assert found["$ai_http_status"] == status
-        assert found["$ai_error"] == str(raised.value)
+        assert found["$ai_error"].startswith(f"{type(raised.value).__name__}: {raised.value}")
         assert found["$ai_model"] == model
         assert found["$ai_input"] == MESSAGES
 
@@ -395,7 +395,7 @@ class TestErrors:
         with pytest.raises(openai.APITimeoutError):
             client.with_options(timeout=0.1, max_retries=0).chat.completions.create(model="hang", messages=MESSAGES)
         found = facts(*captured(1))
-        assert found["$ai_error"] == "Request timed out."
+        assert found["$ai_error"].startswith("APITimeoutError: Request timed out. (caused by ReadTimeout: ")
         assert found["$ai_http_status"] == 0
         assert found["$ai_input"] == MESSAGES
         assert found["$ai_model"] == "hang"
@@ -408,7 +408,9 @@ class TestErrors:
         ):
             client.chat.completions.create(**CHAT)
         found = facts(*captured(1))
-        assert found["$ai_error"] == "Connection error."
+        assert "Connection error." in found["$ai_error"]
+        assert "[Errno 111] Connection refused" in found["$ai_error"]
+        assert found["$ai_error_type"] == "APIConnectionError"
         assert found["$ai_input"] == MESSAGES
 
     def test_arguments_that_do_not_fit(self, client, make_async, captured):
@@ -487,7 +489,7 @@ class TestStreamEnds:
             list(client.chat.completions.create(model="cut", messages=MESSAGES, stream=True))
         found = facts(*captured(1))
         assert found["$ai_is_error"] is True
-        assert found["$ai_error"] == str(raised.value)
+        assert found["$ai_error"].startswith(f"{type(raised.value).__name__}: {raised.value}")
         assert found["$ai_output_choices"][0]["content"][0]["text"]
 
     def test_error_event_inside(self, client, captured):
@@ -496,6 +498,49 @@ class TestStreamEnds:
         found = facts(*captured(1))
         assert found["$ai_is_error"] is True
         assert found["$ai_error"] == str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            ({"error": "model 'x' not found, try pulling it first"}, "try pulling it first"),
+            ([{"error": {"code": 404, "message": "models/x is not found", "status": "NOT_FOUND"}}], "is not found"),
+            ({"detail": [{"loc": ["body"], "msg": "field required"}]}, "field required"),
+            ("slow down", "slow down"),
+        ],
+    )
+    def test_what_the_server_says_in_its_own_shape(self, client, openai_server, captured, body, said):
+        openai_server.script(Answer(status=404, body=body))
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.create(**CHAT)
+        found = facts(*captured(1))
+        assert found["$ai_error"].startswith("NotFoundError: Error code: 404")
+        assert said in found["$ai_error"]
+        assert found["$ai_error_type"] == "NotFoundError"
+
+    @pytest.mark.parametrize("kind", ["application/json", "text/html", "text/event-stream"])
+    @pytest.mark.parametrize("is_async", [False, True])
+    def test_an_answer_to_a_stream_that_is_none(self, client, make_async, openai_server, captured, kind, is_async):
+        whole = {
+            "id": "c",
+            "model": "m",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+        }
+        bodies = ({"error": {"message": "Quota exceeded"}}, whole, "<html><h1>502 Bad Gateway</h1></html>")
+        openai_server.script(*(Answer(body=body, headers={"content-type": kind}) for body in bodies))
+
+        async def read():
+            async with make_async() as client:
+                return [chunk async for chunk in await client.chat.completions.create(**CHAT, stream=True)]
+
+        for _ in bodies:
+            assert (arun(read()) if is_async else list(client.chat.completions.create(**CHAT, stream=True))) == []
+        refused, answered, page = map(facts, captured(3))
+        assert refused["$ai_error"] == "Quota exceeded"
+        assert answered["$ai_output_choices"][0]["content"] == [{"type": "text", "text": "Hello"}]
+        assert answered["$ai_input_tokens"] == 3
+        assert "$ai_is_error" not in answered
+        assert "502 Bad Gateway" in page["$ai_error"]
 
     def test_cancelled_task(self, make_async, captured):
         async def main():

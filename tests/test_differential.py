@@ -117,7 +117,7 @@ def assert_as_wanted(case: Case, found: Compared) -> None:
     for name, wanted in WANTED.items():
         if name in case.wanted or (wanted.always is not None and wanted.always(case)):
             shown[name] = {key for key in wanted.keys if key in found and wanted.shows(*found[key])}
-            missing = set() if wanted.optional and shown[name] else {*wanted.keys} - shown[name]
+            missing = set() if wanted.rare or (wanted.optional and shown[name]) else {*wanted.keys} - shown[name]
             assert not missing, f"{name}: shows no longer, or differently: { {key: found.get(key) for key in missing} }"
     explained: set[str] = set().union(*shown.values())
     assert {key: pair for key, pair in found.items() if key not in explained} == {}

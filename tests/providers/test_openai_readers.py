@@ -425,10 +425,17 @@ INVALID_KEY = {
         ),
         ({"error": {"message": "No endpoints found.", "code": 404}}, Failure("No endpoints found.", code="404")),
         ({"error": "model not found"}, Failure("model not found")),
-        ([{"error": {"code": 400, "message": "Bad", "status": "X"}}], Failure("Bad", code="400")),
+        ([{"error": {"code": 400, "message": "Bad", "status": "X"}}], Failure("Bad", code="400", type="X")),
         ({"detail": "Not Found"}, Failure("Not Found")),
         ({"detail": [{"msg": "required"}]}, Failure('[{"msg": "required"}]')),
         ({"object": "error", "message": "too long", "code": 400}, Failure("too long", code="400")),
+        ({"success": False, "errors": [{"code": 7003, "message": "No route"}]}, Failure("No route", code="7003")),
+        ({"error_code": 336003, "error_msg": "no messages"}, Failure("no messages", code="336003")),
+        ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, Failure("login fail", code="1004")),
+        (
+            {"error": "Model is overloaded", "error_type": "overloaded"},
+            Failure("Model is overloaded", type="overloaded"),
+        ),
         (b"upstream connect error", Failure("upstream connect error")),
         (b"<html>502</html>\n", Failure("<html>502</html>")),
         (b"", None),
@@ -438,6 +445,25 @@ INVALID_KEY = {
 )
 def test_error_bodies(endpoint: str, body: Any, failure: Failure | None) -> None:
     assert read(endpoint, {"model": "m"}, body).failure == failure
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ({"code": 502, "message": "Provider returned error"}, Failure("Provider returned error", code="502")),
+        ("overloaded", Failure("overloaded")),
+        (None, Failure("The answer ended with finish_reason error")),
+    ],
+)
+def test_error_inside_a_choice(error: Any, failure: Failure, streamed: bool) -> None:
+    member = "delta" if streamed else "message"
+    choice = {"index": 0, member: {"content": "Half an "}, "finish_reason": "error", "error": error}
+    body = {**CHAT_RESPONSE, "choices": [choice]}
+    generation = read("chat", None, None, [body]) if streamed else read("chat", None, body)
+    assert generation.failure == failure
+    assert generation.stop_reason == "error"
+    assert generation.output == [text("assistant", "Half an ")]
 
 
 def test_error_inside_a_stream_ends_it() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...deltas import Choice
-from ...generation import Generation
-from ...reading import as_amount, as_dict, as_index, as_list, as_text, in_words
+from ...generation import Failure, Generation
+from ...reading import as_amount, as_dict, as_index, as_list, as_text, in_words, read_failure
 from .names import server_of
 from .shared import Message, count_web_searches, only_usage, read_answer, read_request, read_usage
 
@@ -39,6 +39,9 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
             number = as_index(choice.get("index"), position) if answer.streamed else position
             if choice.get("usage"):  # Moonshot
                 usages[number] = as_dict(choice["usage"])
+            error = choice.get("error")  # OpenRouter: the upstream broke off in the middle of an answer
+            if error and generation.failure is None:
+                generation.failure = read_failure({"error": error}, "choices")
             said = choices[number].add(choice, answer.streamed)
             if said and answer.streamed and generation.first_output_chunk is None:
                 generation.first_output_chunk = index
@@ -49,6 +52,8 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
     if not any(said["content"] for said in generation.output):
         generation.output = []
     generation.stop_reason = choices[min(choices)].stop_reason if choices else None
+    if generation.failure is None and any(choice.stop_reason == "error" for choice in choices.values()):
+        generation.failure = Failure("The answer ended with finish_reason error")
     return generation
 
 
