@@ -427,6 +427,11 @@ class Agent:
         """Whether a signal would just end this process, and lose what waits."""
         return self._signals is not None and self._signals.exposed
 
+    @property
+    def watcher(self) -> threads.Thread | None:
+        """The thread that reads the numbers of signals."""
+        return self._signals.watcher if self._signals is not None else None
+
     def cover(self) -> None:
         """On the flusher's thread: have that changed."""
         if self._signals is not None:

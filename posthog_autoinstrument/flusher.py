@@ -45,6 +45,10 @@ if TYPE_CHECKING:
         def exposed(self) -> bool:
             """Whether a signal would just end it: then what is captured is sent at once."""
 
+        @property
+        def watcher(self) -> threads.Thread | None:
+            """Another thread of ours in this process."""
+
         def cover(self) -> None:
             """On the flusher's thread: have that changed."""
 
@@ -169,8 +173,9 @@ class Flusher:
             thread.join(PAUSE_S)
         if self._latest is not None and self._thread is None:
             forks.wait_gone(self._latest, PAUSE_S)
-        if self._latest is not None and not forks.is_gone(self._latest):
-            guard.attempt("hold back a warning of Python's", self._fork_warning.expect)
+        n_ours = sum(one is not None and not forks.is_gone(one) for one in (self._latest, self._process.watcher))
+        if self._latest is not None:  # the hooks after the fork start ours again
+            guard.attempt("hold back a warning of Python's", self._fork_warning.expect, n_ours)
         if self._spool is not None:
             guard.attempt("let nobody write to the spool", self._spool.before_fork)
 

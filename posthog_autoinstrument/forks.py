@@ -59,11 +59,11 @@ holds the file."""
 
 
 class ForkWarning:
-    """Keeps Python 3.12 and later from warning of a fork in a process of several threads where the only other thread is
+    """Keeps Python 3.12 and later from warning of a fork in a process of several threads where all others are
     ours: without us there would be no warning.
 
     CPython (`warn_about_fork_with_threads` in Modules/posixmodule.c) counts threads and warns in the parent, in 3.12
-    and 3.13 before the `after_in_parent` hooks, later after them, through the warning filters. So a filter goes in
+    before the `after_in_parent` hooks, from 3.13 on after them, through the warning filters. So a filter goes in
     before the fork, and goes out when it has been asked.
     """
 
@@ -71,11 +71,11 @@ class ForkWarning:
         self._entry: tuple[object, ...] | None = None
         self._thread = 0
 
-    def expect(self) -> None:
-        """Hold back the warning of the fork that this thread is about to make."""
+    def expect(self, n_ours: int) -> None:
+        """Hold back the warning of the fork that this thread is about to make, beside so many threads of ours."""
         self.forget()
         filters = getattr(sys.modules.get("warnings"), "filters", None)
-        if sys.version_info < (3, 12) or not isinstance(filters, list) or _threads() != 2:
+        if sys.version_info < (3, 12) or not isinstance(filters, list) or _threads() != 1 + n_ours:
             return
         self._thread = threading.get_ident()
         self._entry = ("ignore", self, DeprecationWarning, None, 0)
@@ -91,7 +91,7 @@ class ForkWarning:
 
     def over(self) -> None:
         """The fork is done, in the parent."""
-        if sys.version_info < (3, 14):
+        if sys.version_info < (3, 13):
             self.forget()
 
     def forget(self) -> None:

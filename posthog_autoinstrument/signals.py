@@ -59,7 +59,7 @@ class Signals:
         """When each signal was received, by the monotonic clock."""
         self._reader = self._writer = -1
         self._pipe_id: tuple[int, int] | None = None
-        self._watcher: threads.Thread | None = None
+        self.watcher: threads.Thread | None = None
         self._n_forking = 0
         self._is_asked = False
         self._callbacks: list[object] = []
@@ -117,7 +117,7 @@ class Signals:
 
     def _watch(self) -> None:
         """Have the numbers of signals go to a thread of ours, unless the program has them go somewhere else."""
-        if threads.is_green() or self._set_wakeup_fd is None or self._watcher is not None:
+        if threads.is_green() or self._set_wakeup_fd is None or self.watcher is not None:
             return
         if self._writer == -1:
             self._reader, self._writer = _pipe()
@@ -134,7 +134,7 @@ class Signals:
         try:
             with threads.SignalsBlocked():
                 watcher.start()
-            self._watcher = watcher
+            self.watcher = watcher
         except RuntimeError:  # no more threads
             pass
 
@@ -218,7 +218,7 @@ class Signals:
             return
         self._masks[threads.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
         self._n_forking += 1
-        watcher = self._watcher
+        watcher = self.watcher
         if watcher is not None and watcher.is_alive() and not self._received and self._has_pipe():
             _write(self._writer, STOP)
             watcher.join(PAUSE_S)
@@ -230,8 +230,8 @@ class Signals:
         if mask is None:
             return
         self._n_forking -= 1
-        if not self._n_forking and self._watcher is not None and not self._watcher.is_alive() and self._has_pipe():
-            self._watcher = None
+        if not self._n_forking and self.watcher is not None and not self.watcher.is_alive() and self._has_pipe():
+            self.watcher = None
             self._start()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
