@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ class Choice:
     role: str = "assistant"
     stop_reason: str | None = None
     thinking: list[str] = field(default_factory=list)
+    detailed: list[str] = field(default_factory=list)
+    """The same as `reasoning_details` has it, which some servers send beside it and some alone."""
     text: list[str] = field(default_factory=list)
     annotations: list[Any] = field(default_factory=list)
     parts: list[dict[str, Any]] = field(default_factory=list)
@@ -42,6 +45,11 @@ class Choice:
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")  # DeepSeek, xAI, or OpenRouter, Groq
         said = self._add_parts(as_list(content) + as_list(delta.get("images")))  # OpenRouter's drawing models
         self.annotations += as_list(delta.get("annotations"))
+        details = as_list(delta.get("reasoning_details"))
+        if details:
+            detailed = "".join(filter(None, map(_detail, details)))
+            self.detailed += [detailed] if detailed else []
+            said = said or bool(detailed)
         for pieces, piece in ((self.thinking, reasoning), (self.text, content), (self.refusal, delta.get("refusal"))):
             if isinstance(piece, str) and piece:
                 pieces.append(piece)
@@ -75,8 +83,9 @@ class Choice:
     def message(self) -> dict[str, Any]:
         """The choice as PostHog's wrapper for OpenAI shows it, its reasoning as those for Anthropic and Gemini do."""
         content: list[dict[str, Any]] = []
-        if self.thinking:
-            content.append({"type": "thinking", "thinking": put_together(self.thinking)})
+        thinking = self.thinking or _without_repeats(self.detailed)
+        if thinking:
+            content.append({"type": "thinking", "thinking": put_together(thinking)})
         if self.text or self.annotations:
             text: dict[str, Any] = {"type": "text", "text": put_together(self.text)}
             content.append({**text, "annotations": self.annotations} if self.annotations else text)
@@ -91,6 +100,19 @@ class Choice:
             audio = {name: joined(seen) if name in growing else seen[-1] for name, seen in self.audio.items()}
             content.append({**audio, "type": "audio"})
         return {"role": self.role, "content": content}
+
+
+def _detail(detail: Any) -> str | None:
+    """The text of one of OpenRouter's and MiniMax's `reasoning_details`; None for what is encrypted."""
+    detail = as_dict(detail)
+    return as_text(detail.get("text")) or as_text(detail.get("summary"))
+
+
+def _without_repeats(pieces: list[str]) -> list[str]:
+    """Pieces of a text; the last of them where each (MiniMax) is all of it so far."""
+    if len(pieces) > 1 and all(late.startswith(early) for early, late in itertools.pairwise(pieces)):
+        return pieces[-1:]
+    return pieces
 
 
 class _Streamed(NamedTuple):

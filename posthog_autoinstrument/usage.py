@@ -21,6 +21,13 @@ from .calls import MARK, OpenCall
 _RAW_RESPONSE = "x-stainless-raw-response"
 """The header by which the SDK (1.0 to 3.54) marks a call whose answer the program reads itself."""
 
+_OF_EVERY_CHUNK = frozenset(
+    ("id", "object", "created", "model", "service_tier", "system_fingerprint", "obfuscation", "provider")
+    + ("x_groq", "time_info", "timings")
+)
+"""What a chunk that brings nothing but usage has beside it: what all chunks say, and how Groq, Cerebras and llama.cpp
+say how long the answer took. A chunk with anything else in it is shown, without its usage."""
+
 _ASKING = frozenset(("stream", "stream_options"))
 """What a program may say in `extra_body` as well, which has the last word: without `stream` the options are refused."""
 
@@ -140,7 +147,7 @@ def _hidden(text: str) -> str:
         if not isinstance(parsed, dict) or "usage" not in parsed:
             return text
         usage = parsed.pop("usage")
-        if usage is not None and not parsed.get("choices") and not parsed.get("error"):
+        if usage is not None and not any(value for name, value in parsed.items() if name not in _OF_EVERY_CHUNK):
             return ""
         shown = json.dumps(parsed)
     return shown

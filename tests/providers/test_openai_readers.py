@@ -352,6 +352,29 @@ def test_reasoning_of_compatible_servers(member: str) -> None:
     assert streamed.first_output_chunk == 0
 
 
+def test_reasoning_in_details() -> None:
+    """OpenRouter sends them beside `reasoning`; MiniMax alone, in a stream all of them so far each time."""
+
+    def detail(said: str, kind: str = "text") -> dict[str, Any]:
+        return {"type": f"reasoning.{kind}", kind: said, "index": 0}
+
+    said = [detail("9.11 is", "summary"), detail(" 9 + 0.11."), {"type": "reasoning.encrypted", "data": "Z2Fy"}]
+    expected = [
+        {
+            "role": "assistant",
+            "content": [{"type": "thinking", "thinking": "9.11 is 9 + 0.11."}, *text("", "9.8")["content"]],
+        }
+    ]
+    for beside in ({}, {"reasoning": "9.11 is 9 + 0.11.", "reasoning_content": "9.11 is 9 + 0.11."}):
+        message = {"role": "assistant", "content": "9.8", "reasoning_details": said, **beside}
+        assert read("chat", None, {"choices": [{"index": 0, "message": message}]}).output == expected
+    for pieces in (["9.11 is", " 9 + 0.11."], ["9.11", "9.11 is 9", "9.11 is 9 + 0.11."]):
+        deltas = [delta(reasoning_details=[detail(piece)]) for piece in pieces]
+        streamed = read("chat", None, None, [chunk(one) for one in [*deltas, delta(content="9.8")]])
+        assert streamed.output == expected
+        assert streamed.first_output_chunk == 0
+
+
 def test_usage_details() -> None:
     usage = {
         "prompt_tokens": 1200,
