@@ -104,10 +104,42 @@ def build(
         properties.update(guard.attempt(step, part) or {})
     if generation.truncated:
         properties[mend.TRUNCATED] = True
+    ending = guard.attempt("say how it ended", _ending, call, generation)
+    if ending is not None:
+        properties[ENDING] = ending
     if not is_embedding:
         passed = not _TOKEN_PROPERTIES.isdisjoint(call.identity.properties)
         properties["$ai_tokens_source"] = "passthrough" if passed else "sdk"
     return _envelope("$ai_embedding" if is_embedding else "$ai_generation", call, properties)
+
+
+ENDING = "posthog_autoinstrument_ending"
+"""Property of an answer that is no error and yet not all that was asked for: how it ended."""
+_LIMITS = frozenset(("length", "max_tokens", "max_output_tokens", "model_length"))
+_FILTERS = frozenset(("content_filter", "safety", "recitation"))
+_SAY_THEIR_END = frozenset(("chat", "completions", "responses"))
+"""Endpoints whose streams say that they are at an end."""
+
+
+def _ending(call: Call, generation: Generation) -> str | None:
+    """Why an answer is not whole: "length", "content_filter", "refusal"; of a stream "left early" by the program, or
+    "cut short" where it stopped without its end. None for a whole answer, and for errors."""
+    if call.error is not None or generation.failure is not None or (call.status or 0) >= 400:
+        return None
+    reason = (generation.stop_reason or "").lower()
+    if reason in _LIMITS:
+        return "length"
+    if reason in _FILTERS:
+        return "content_filter"
+    parts = (part for said in generation.output or () for part in said.get("content") or ())
+    if reason == "refusal" or any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts):
+        return "refusal"
+    is_over = bool(reason) or bool(call.chunks and call.chunks[-1].startswith("[DONE]"))
+    if not call.stream or is_over or call.endpoint not in _SAY_THEIR_END or generation.pending:
+        return None
+    if call.end in ("closed", "abandoned"):
+        return "left early"
+    return "cut short" if call.end == "complete" and call.chunks else None
 
 
 def _span(

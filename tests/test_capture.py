@@ -456,7 +456,24 @@ class TestStreamEnds:
         stream.close()
         found = facts(*captured(1))
         assert "$ai_is_error" not in found
+        assert found["posthog_autoinstrument_ending"] == "left early"
         assert found["$ai_output_choices"][0]["content"][0]["text"]
+
+    @pytest.mark.parametrize(
+        ("choice", "done", "ending"),
+        [
+            ({"delta": {"content": "Half"}, "finish_reason": "length"}, True, "length"),
+            ({"delta": {"content": "Half"}, "finish_reason": "content_filter"}, True, "content_filter"),
+            ({"delta": {"refusal": "No."}, "finish_reason": "stop"}, True, "refusal"),
+            ({"delta": {"content": "Half"}}, False, "cut short"),
+            ({"delta": {"content": "All"}, "finish_reason": "stop"}, False, None),
+            ({"delta": {"content": "All"}}, True, None),
+        ],
+    )
+    def test_answers_that_are_not_whole(self, client, openai_server, captured, choice, done, ending):
+        openai_server.script(sse({"id": "c", "model": "m", "choices": [{"index": 0, **choice}]}, done=done))
+        list(client.chat.completions.create(**CHAT, stream=True))
+        assert facts(*captured(1)).get("posthog_autoinstrument_ending") == ending
 
     def test_with_block_left_early(self, client, captured):
         with client.chat.completions.create(model="long", messages=MESSAGES, stream=True) as stream:

@@ -279,6 +279,13 @@ WANTED = {
             theirs[0]["content"].startswith("[{'") and ours[0]["content"][-1] == {"type": "input_text", "text": "Sing."}
         ),
     ),
+    "ending": Wanted(
+        ("posthog_autoinstrument_ending",),
+        "an answer that is not whole can be told from one that is",
+        lambda theirs, ours: theirs is ABSENT,
+        always=lambda case: True,
+        rare=True,
+    ),
     "errors": Wanted(
         ("$ai_error", "$ai_error_type"),
         "openai 3 leaves out of its message what a server says in its own shape, and what broke a connection",
