@@ -88,6 +88,19 @@ def _token(text: str) -> str:
     return token
 
 
+def _doubt(variable: str, token: str) -> str:
+    """A line about a token that is none by its looks, "" for any other. It is used all the same: tokens of old projects
+    look otherwise."""
+    body = token.removeprefix("phc_")
+    looks_real = all(character.isascii() and (character.isalnum() or character in "_-") for character in body)
+    if looks_real and body != token and not body.lower().startswith(("your", "xxx")):
+        return ""
+    return (
+        f"{variable} does not look like a project token (phc_ and letters and digits): PostHog drops what is sent with "
+        "a wrong one, and says nothing (posthog-instrument doctor tells whether a project has it)"
+    )
+
+
 _INGESTION = {
     "app.posthog.com": US_HOST,
     "us.posthog.com": US_HOST,
@@ -207,7 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Leave prompts, answers, tool definitions and error messages out of every event.",
         flag,
         refused=True,
-        then="it is on",
+        then="privacy mode is on",
     ),
     Setting(
         "distinct_id", "POSTHOG_DISTINCT_ID", None, "text", "The user of calls for which nothing else names one.", _text
@@ -230,7 +243,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Keep events in the local store even with a token (`posthog-instrument --local`).",
         flag,
         refused=True,
-        then="it is on",
+        then="events stay on this machine",
     ),
     Setting(
         "db",
@@ -728,13 +741,13 @@ def _of_unknown_names(environ: Mapping[str, str], values: dict[str, Any]) -> lis
             lines.append(f"{name} is not a setting: is it misspelt? (posthog-instrument doctor lists them)")
             continue
         meant = settings[wanted]
-        if not by_spelling and wanted in values:
-            continue  # somebody else's, beside ours
+        if not by_spelling and (wanted in values or (meant.refused is not None and not _hides(meant, environ[name]))):
+            continue  # somebody else's: beside ours, or asking for nothing
         then = ""
         if meant.refused is not None and _hides(meant, environ[name]) and not values.get(wanted):
             values[wanted] = meant.refused
             then = f" ({meant.then})"
-        lines.append(f"{name} is not a setting: is {meant.variable} meant?{then}")
+        lines.append(f"{name} is not a setting: did you mean {meant.variable}?{then}")
     return lines
 
 
@@ -750,6 +763,7 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """The settings that `environ` names, and a line for each value that was not accepted."""
     values: dict[str, Any] = {}
     problems: list[str] = []
+    doubt = ""
     for setting in SETTINGS:
         for variable in (setting.variable, *setting.aliases):
             text = environ.get(variable, "")
@@ -757,6 +771,8 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
                 continue
             try:
                 values[setting.field] = setting.parse(text)
+                if setting.field == "token":
+                    doubt = _doubt(variable, values["token"])
                 break
             except ValueError:
                 # Without the value: it may be a secret that belongs elsewhere, or hold one.
@@ -764,7 +780,8 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
                 if setting.refused is not None:
                     values[setting.field] = setting.refused
                     break
-    return values, problems + _of_unknown_names(environ, values)
+    problems += _of_unknown_names(environ, values)
+    return values, [doubt, *problems] if doubt and not values.get("local") else problems
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
@@ -861,6 +878,9 @@ def take_arguments(config: Config, **given: object) -> list[str]:
             # Without the value, which may be a secret.
             lines.append(f"instrument({setting.field}=...) is not accepted (wanted: {setting.accepts}); it is ignored")
             continue
+        doubt = _doubt("instrument(token=...)", config.token or "") if setting.field == "token" else ""
+        if doubt and not config.local:
+            lines.append(doubt)
         config.fixed |= {setting.field}
         config.host_given = config.host_given or setting.field == "host"
     return lines

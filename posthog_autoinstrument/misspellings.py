@@ -29,12 +29,13 @@ OTHER_NAMES: Mapping[str, str] = {
     "URL": "host",
     "PRIVACY": "privacy_mode",
     "PRIVATE": "privacy_mode",
-    "DISTINCTID": "distinct_id",
     "USER_ID": "distinct_id",
+    "DISABLED": "disabled",
+    "OPT_OUT": "disabled",
 }
 """What a setting is called elsewhere, without the prefix -> its field."""
 
-OF_OTHERS = frozenset(("DEBUG", "DISABLED", "DB", "USER", "LOCAL", "PERSONAL_API_KEY", "PROJECT_ID"))
+OF_OTHERS = frozenset(("DEBUG", "DB", "USER", "LOCAL", "PERSONAL_API_KEY", "PROJECT_ID"))
 """Names after POSTHOG_ that other products and programs use for something else; ours of that name have our prefix."""
 
 
@@ -47,7 +48,7 @@ def unknown(environ: Mapping[str, str], known: Mapping[str, str]) -> Iterator[tu
     """
     for name in sorted(environ):
         upper = name.upper()
-        if name in known or not upper.startswith(PREFIX) or not environ[name].strip():
+        if name in known or not upper.startswith(PREFIX) or not environ.get(name, "").strip():
             continue
         rest = upper[len(PREFIX) :]
         own = "INSTR" in rest  # POSTHOG_INSTRUMENT_, POSTHOG_AUTO_INSTRUMENT_
@@ -55,7 +56,9 @@ def unknown(environ: Mapping[str, str], known: Mapping[str, str]) -> Iterator[tu
             rest = rest.partition("INSTR")[2].partition("_")[2]
         if not own and rest in OF_OTHERS:
             continue
-        field = known.get(upper) or _near(upper, rest, known)
+        field = known.get(upper)
+        if field is None and (own or rest not in OTHER_NAMES):
+            field = _near(upper, rest, known)
         if field is None and "PRIVACY" in rest:
             field = "privacy_mode"
         by_spelling = field is not None

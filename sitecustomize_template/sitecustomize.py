@@ -96,7 +96,7 @@ def _tell(reason):
         launcher = os.environ.get("POSTHOG_AUTOINSTRUMENT_LAUNCHER", "")
         if not launcher or set(started) & set(RUNNERS):
             return
-        line = "no call is captured: %s, which runs the program, %s; posthog-instrument is of %s. " % (
+        line = "no call is captured: %s, which runs the program, %s; posthog-instrument belongs to %s. " % (
             sys.executable,
             reason,
             launcher,

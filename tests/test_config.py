@@ -70,7 +70,9 @@ def test_a_value_that_does_not_parse_leaves_the_default(variable, text):
 @pytest.mark.parametrize("text", ["{s3cret!", "ftp://user:s3cret@h.example/x?key=s3cret", "phx_s3cret s3cret"])
 def test_a_value_that_does_not_parse_is_not_said(setting, text):
     for problem in config.load({setting.variable: text}).problems:
-        assert problem.startswith(f"{setting.variable} is not accepted (wanted: ")
+        assert problem.startswith(
+            (f"{setting.variable} is not accepted (wanted: ", f"{setting.variable} does not look ")
+        )
         assert "s3cret" not in problem
     config.load()
 
@@ -79,14 +81,14 @@ def test_a_privacy_mode_that_does_not_parse_is_on():
     loaded = config.load({"POSTHOG_PRIVACY_MODE": "y"})
     assert loaded.privacy_mode is True
     (problem,) = loaded.problems
-    assert problem.endswith("it is on")
+    assert problem.endswith("privacy mode is on")
 
 
 @pytest.mark.parametrize(
     ("variable", "field", "value", "end"),
     [
         ("POSTHOG_AUTOINSTRUMENT_DISABLED", "disabled", True, "nothing is captured"),
-        ("POSTHOG_AUTOINSTRUMENT_LOCAL", "local", True, "it is on"),
+        ("POSTHOG_AUTOINSTRUMENT_LOCAL", "local", True, "events stay on this machine"),
         ("POSTHOG_AUTOINSTRUMENT_BEFORE_SEND", "before_send", config.NOT_ACCEPTED, "no event is sent"),
     ],
 )
@@ -111,6 +113,32 @@ def test_a_filter_that_is_not_understood_lets_nothing_through(kind, side, text):
 def test_a_filter_of_hosts_wants_no_addresses(text):
     (problem,) = config.load({"POSTHOG_AUTOINSTRUMENT_DENY_HOSTS": text}).problems
     assert problem.endswith("no call makes an event")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "phc_...",
+        "<your project token>".replace(" ", "_"),
+        "your_token",
+        "phc_your_token",
+        "phc_<token>",
+        "sTMFPsFhdP1Ssg",
+    ],
+)
+def test_a_token_that_looks_like_none_is_named_and_used(token):
+    for variable in ("POSTHOG_PROJECT_TOKEN", "POSTHOG_API_KEY"):
+        loaded = config.load({variable: token})
+        assert loaded.token == token
+        (problem,) = loaded.problems
+        assert problem.startswith(f"{variable} does not look like a project token (phc_ and letters and digits): ")
+        assert token not in problem
+    assert config.load({"POSTHOG_PROJECT_TOKEN": token, "POSTHOG_AUTOINSTRUMENT_LOCAL": "1"}).problems == ()
+
+
+@pytest.mark.parametrize("token", ["phc_x", "phc_Ab1_c-D2", '"phc_abc"'])
+def test_a_token_that_looks_like_one_is_not_named(token):
+    assert config.load({"POSTHOG_PROJECT_TOKEN": token}).problems == ()
 
 
 def test_flags():

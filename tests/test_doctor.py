@@ -154,7 +154,7 @@ def test_what_the_sdk_lacks_is_one_line(run: Run) -> None:
 def test_the_token_is_never_shown_whole(run: Run) -> None:
     done = run()
     assert TOKEN not in done.stdout + done.stderr
-    assert line_of(done.stdout, "POSTHOG_PROJECT_TOKEN").split()[1:] == ["phc_doct...", "(environment)"]
+    assert line_of(done.stdout, "POSTHOG_PROJECT_TOKEN").split()[1:] == ["phc_doct...uite", "(environment)"]
 
 
 def test_where_a_value_came_from(run: Run) -> None:
@@ -167,7 +167,7 @@ def test_where_a_value_came_from(run: Run) -> None:
         POSTHOG_AUTOINSTRUMENT_GROUPS='{"company": "acme"}',
     )
     assert done.returncode == 0, done.stdout
-    assert line_of(done.stdout, "POSTHOG_PROJECT_TOKEN").endswith("phc_doct...  (environment: POSTHOG_API_KEY)")
+    assert line_of(done.stdout, "POSTHOG_PROJECT_TOKEN").endswith("phc_doct...uite  (environment: POSTHOG_API_KEY)")
     assert line_of(done.stdout, "POSTHOG_AUTOINSTRUMENT_FLUSH_AT").endswith("7  (environment)")
     assert line_of(done.stdout, "POSTHOG_AUTOINSTRUMENT_GROUPS").endswith('{"company": "acme"}  (environment)')
     assert line_of(done.stdout, "POSTHOG_AUTOINSTRUMENT_LOCAL").endswith("1  (command line)")

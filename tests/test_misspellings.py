@@ -41,7 +41,7 @@ def _restore_guard():
 )
 def test_what_is_near_a_setting_is_named_with_it(name, meant):
     loaded = config.load({name: "x"})
-    assert loaded.problems == (f"{name} is not a setting: is {meant} meant?",)
+    assert loaded.problems == (f"{name} is not a setting: did you mean {meant}?",)
     assert {**vars(loaded), "problems": ()} == vars(config.load({}))
 
 
@@ -51,7 +51,6 @@ def test_what_is_near_a_setting_is_named_with_it(name, meant):
         "POSTHOG_PERSONAL_API_KEY",
         "POSTHOG_PROJECT_ID",
         "POSTHOG_DEBUG",
-        "POSTHOG_DISABLED",
         "POSTHOG_ENABLED",
         "POSTHOG_CLI_API_KEY",
         "POSTHOG_CLI_TOKEN",
@@ -75,7 +74,7 @@ def test_what_others_call_it_is_not_named_beside_ours():
     ours = {"POSTHOG_PROJECT_TOKEN": "phc_a", "POSTHOG_HOST": "https://eu.i.posthog.com"}
     assert config.load({**ours, "POSTHOG_API_HOST": "https://ph.example.com", "POSTHOG_KEY": "phc_b"}).problems == ()
     (problem,) = config.load({**ours, "POSTHOG_PROJECT_TOKN": "phc_b"}).problems
-    assert problem == "POSTHOG_PROJECT_TOKN is not a setting: is POSTHOG_PROJECT_TOKEN meant?"
+    assert problem == "POSTHOG_PROJECT_TOKN is not a setting: did you mean POSTHOG_PROJECT_TOKEN?"
 
 
 def test_a_variable_of_ours_that_is_near_none():
@@ -102,7 +101,7 @@ def test_what_is_probably_privacy_mode_turns_it_on(name, value):
     for beside in ({}, {"POSTHOG_PRIVACY_MODE": "0"}):
         loaded = config.load({name: value, **beside})
         assert loaded.privacy_mode is True
-        assert loaded.problems == (f"{name} is not a setting: is POSTHOG_PRIVACY_MODE meant? (it is on)",)
+        assert loaded.problems == (f"{name} is not a setting: did you mean POSTHOG_PRIVACY_MODE? (privacy mode is on)",)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,19 @@ def test_what_may_hide_something_is_not_passed_over(name, field, value, then):
     loaded = config.load({name: "1"})
     assert getattr(loaded, field) == value
     (problem,) = loaded.problems
-    assert problem.endswith(f"meant? ({then})")
+    assert problem.endswith(f"? ({then})")
+
+
+@pytest.mark.parametrize("name", ["POSTHOG_DISABLED", "posthog_disabled", "POSTHOG_OPT_OUT"])
+def test_what_switches_other_products_off_switches_this_one_off(name):
+    loaded = config.load({name: "true"})
+    assert loaded.disabled is True
+    (problem,) = loaded.problems
+    wanted = f"{name} is not a setting: did you mean POSTHOG_AUTOINSTRUMENT_DISABLED? (nothing is captured)"
+    assert problem == wanted
+    for harmless in ({name: "false"}, {name: "1", "POSTHOG_AUTOINSTRUMENT_DISABLED": "0"}):
+        loaded = config.load(harmless)
+        assert (loaded.disabled, loaded.problems) == (False, ())
 
 
 def test_a_misspelt_switch_that_is_off_switches_nothing():
@@ -145,8 +156,20 @@ def test_a_program_is_told(run_program):
         env={"POSTHOG_PRIVACY": "1", "POSTHOG_PROJECT_TOKN": "phc_x"},
     )
     assert ran.stderr.splitlines() == [
-        "posthog-autoinstrument: POSTHOG_PRIVACY is not a setting: is POSTHOG_PRIVACY_MODE meant? (it is on)",
-        "posthog-autoinstrument: POSTHOG_PROJECT_TOKN is not a setting: is POSTHOG_PROJECT_TOKEN meant?",
+        "posthog-autoinstrument: POSTHOG_PRIVACY is not a setting: did you mean POSTHOG_PRIVACY_MODE? "
+        "(privacy mode is on)",
+        "posthog-autoinstrument: POSTHOG_PROJECT_TOKN is not a setting: did you mean POSTHOG_PROJECT_TOKEN?",
     ]
     (event,) = ran.events
     assert event["properties"]["$ai_input"] is None
+
+
+def test_a_program_with_a_placeholder_for_a_token_is_told_and_its_events_are_sent(run_program):
+    ran = run_program(
+        "from openai import OpenAI\n"
+        "OpenAI().chat.completions.create(model='gpt-4o-mini', messages=[{'role': 'user', 'content': 'hello'}])\n",
+        env={"POSTHOG_PROJECT_TOKEN": "phc_..."},
+    )
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("posthog-autoinstrument: POSTHOG_PROJECT_TOKEN does not look like a project token")
+    assert len(ran.events) == 1

@@ -56,7 +56,7 @@ def check_other(done: subprocess.CompletedProcess[str], other: str) -> None:
     assert done.stdout.splitlines() == ["ran False"]
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"posthog-autoinstrument: no call is captured: {other}, which runs the program, has no ")
-    assert f"posthog-instrument is of {sys.executable}. " in line
+    assert f"posthog-instrument belongs to {sys.executable}. " in line
     assert line.endswith(f"{other} -m pip install posthog-autoinstrument")
 
 

@@ -171,7 +171,8 @@ def _settings(report: Report, settings: Config, environ: Mapping[str, str], fold
         said = f"{_shown(setting, value)}  ({_origin(setting, value, environ)})"
         report.lines.append(clean(f"  {setting.variable:<40} {said}"))
     for problem in settings.problems:
-        report.problem(problem)
+        if "does not look like a project token" not in problem:  # `_token` asks
+            report.problem(problem)
     _functions(report, settings, folders)
     if settings.disabled:
         report.problem("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing is captured")
@@ -192,11 +193,16 @@ def _functions(report: Report, settings: Config, folders: Sequence[str]) -> None
             report.problem(f"{variable}={named}: {reason}: {without}")
 
 
+def _masked(token: str) -> str:
+    """A token as PostHog's pages are searched for it: its two ends."""
+    return mask(token) + (token[-4:] if len(token) > 12 else "")
+
+
 def _shown(setting: Setting, value: Any) -> str:
     if value is None:
         return "-"
     if setting.secret:
-        return mask(str(value))
+        return _masked(str(value))
     if setting.field == "host":
         return redact.redact_url(str(value))
     if isinstance(value, bool):
@@ -463,7 +469,7 @@ def _host(report: Report, settings: Config) -> None:
 
 def _token(report: Report, settings: Config, token: str) -> None:
     """Whether a project has the token: capture takes any, and drops the events of one that none has."""
-    shown = mask(token) + (token[-4:] if len(token) > 12 else "")
+    shown = _masked(token)
     found = check_token(settings.host, token, HOST_TIMEOUT_S)
     host = redact.redact_url(settings.host)
     if found.known:
