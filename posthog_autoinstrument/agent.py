@@ -225,6 +225,9 @@ class Agent:
         found = project.find(self.config)
         if found is None or found == self._project:
             return
+        if getattr(sink, "waits_for_project", False):  # what was captured meanwhile is in the spool
+            self.courier.choose_again()
+            return
         if hasattr(sink, "token") and self._project is not None:
             line = (
                 f"another PostHog project was set when events had gone to {self._project.host} already; "
@@ -364,7 +367,9 @@ class Agent:
         asked = set(self.config.stream_usage_hosts).union(*(made.provider.usage_hosts for made in self.calls))
         line = (made or Tally()).line(
             self.config.prices_path,
-            where_to_look(self.courier.sink, self.config.db),
+            where_to_look(self.courier.sink, self.config.db)
+            if self.courier.delivered or not self.courier.n_lost
+            else "",
             asked,
             self.courier.n_lost,
         )

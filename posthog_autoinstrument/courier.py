@@ -41,6 +41,8 @@ FIRST_PAUSE_S = 600.0
 """After a refusal (401, 402, 403, quota). Whoever mends the token or raises the quota waits no longer than this."""
 NEXT_PAUSE_S = 3600.0
 """After each further one: quotas begin anew by the month, and PostHog need not refuse us more often."""
+SAID_EVERY_S = 3600.0
+"""A refusal, by whichever process of a tree."""
 LOOK_S = 60.0
 """A longer wait is interrupted so often, for what there is to do meanwhile."""
 SEND_TIMEOUT_S = 15.0
@@ -120,8 +122,14 @@ class Courier:
     def choose(self) -> Sink:
         """The sink."""
         if self.sink is None:
+            self.refused = ""  # by another
             self.sink = self._choose_sink()
         return self.sink
+
+    def choose_again(self) -> None:
+        """Choose the sink anew before anything else is delivered. From any thread."""
+        self.sink = None
+        self.refused = ""
 
     def deliver(self, batch: list[Event], ledger: Ledger | None = None) -> None:
         """Deliver, drop or give up every event of the batch. `ledger`: where its rows are, if not in our own outbox."""
@@ -234,7 +242,8 @@ class Courier:
         self._pause_until = self.clock() + (FIRST_PAUSE_S if self._n_refusals == 1 else NEXT_PAUSE_S)
         if self.deadline is None and self.waits_out_refusals:
             detail += "; delivery pauses and is tried again in 10 minutes, then every hour"
-        guard.warn_once("refused", detail)
+        if self._n_refusals == 1:  # after what was delivered it is news again
+            guard.warn_again("refused", detail, SAID_EVERY_S)
 
     def _pause(self) -> bool | None:
         """Wait for the next attempt. True where that was cut short because the program is ending; None where there is

@@ -31,6 +31,8 @@ class NoSink:
 class NoProject(NoSink):
     """Nobody has said where events should go: this process was not launched and has no token."""
 
+    waits_for_project = True
+
 
 def choose(settings: Config) -> Sink:
     """The sink of this process. Asked at the first flush, when a token set in code is known."""

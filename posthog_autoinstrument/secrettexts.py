@@ -397,4 +397,10 @@ def _is_likely(name: str, value: str, following: str) -> bool:
 
 def finds(text: str) -> bool:
     """Whether scrubbing would change a text."""
-    return scrub_text(text, always=True) != text
+    if len(text) <= _MAX_REMEMBERED:
+        return scrub_text(text, always=True) != text
+    own = secretnames.own_hints()
+    looked: dict[str, int] = {}
+    return any(
+        next(_found_in_slice(text, start, own, looked), None) is not None for start in range(0, len(text), _SLICE)
+    )

@@ -243,8 +243,9 @@ class Spool:
         if isinstance(error, StoreError) and error.lost:
             self._leave_lost()
             return
-        said = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {error}"
-        guard.warn_once("spool", f"{said}; calls wait in memory instead")
+        why = getattr(error, "strerror", None) or error  # without the path
+        said = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {why}"
+        guard.warn_once("spool", f"POSTHOG_SPOOL: {said}; calls wait in memory instead")
         if isinstance(error, StoreError) and error.damaged and self._outbox is not None:
             # Ours, broken under our hands. What is in it is kept aside; a new one is begun.
             broken, self._outbox = self._outbox, None

@@ -264,3 +264,21 @@ class TestHosts:
         said = lines(run_program(CALL + "call()\n", env={**env, variable: "http://user:pw@127.0.0.1:1", **self.QUICK}))
         assert f"the proxy 127.0.0.1:1 of {variable} does not answer: correct {variable}" in str(said)
         assert "pw@" not in str(said)
+
+
+def test_what_waits_in_the_spool_for_a_project_is_delivered_when_there_is_one(
+    run_program: Run, tmp_path: Path, posthog_server: PostHogServer
+) -> None:
+    late = sets(POSTHOG_PROJECT_TOKEN="phc_late", POSTHOG_HOST=posthog_server.url)
+    ran = run_program(
+        "import posthog_autoinstrument\nposthog_autoinstrument.instrument()\n"
+        + CALL
+        + "call()\nposthog_autoinstrument.flush(9)\n"
+        + late
+        + "call()\nprint(posthog_autoinstrument.flush(30))\n",
+        launched=False,
+        token=False,
+        env={"POSTHOG_SPOOL": str(tmp_path / "spool")},
+    )
+    assert len(posthog_server.wait_for(2)) == 2, ran.stderr
+    assert "too late" not in ran.stderr

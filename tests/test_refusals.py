@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import wait_until
 
+from posthog_autoinstrument import guard
 from posthog_autoinstrument.courier import Courier
 from posthog_autoinstrument.flusher import Flusher
 from posthog_autoinstrument.queue import Queue
@@ -31,6 +32,7 @@ def call(text):
 OVER_QUOTA = Fault(200, body={"status": 1, "quota_limited": ["llm_events"]})
 REFUSALS = [Fault(401), Fault(402), Fault(403), OVER_QUOTA]
 REFUSAL_NAMES = ["401", "402", "403", "quota"]
+REMEDY = "POSTHOG_PROJECT_TOKEN; posthog-instrument doctor tells more"
 FAST = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.05"}
 
 
@@ -102,8 +104,13 @@ def delivery(posthog_server: PostHogServer) -> Iterator[Callable[..., Delivery]]
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=REFUSAL_NAMES)
 def test_it_is_tried_again_after_10_minutes_and_then_every_hour(
-    posthog_server: PostHogServer, delivery: Callable[..., Delivery], fault: Fault, capfd: Any
+    posthog_server: PostHogServer,
+    delivery: Callable[..., Delivery],
+    fault: Fault,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(guard, "tree", None)
     posthog_server.fail_next(*[fault] * 4)
     made = delivery()
     for number in range(3):
@@ -117,6 +124,7 @@ def test_it_is_tried_again_after_10_minutes_and_then_every_hour(
     made.add(3)
     posthog_server.wait_for(4)
     assert sum(made.hours.waits) == 600 + 3 * 3600 + 600  # another refusal, another first pause
+    assert capfd.readouterr().err.count("; delivery pauses and is tried again in 10 minutes") == 2
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=REFUSAL_NAMES)
@@ -188,14 +196,14 @@ class TestPrograms:
         assert ran.stdout == "False\n"
         assert len(posthog_server.requests) == 2
         said, lost = ran.stderr.splitlines()
-        assert "401 from 127.0.0.1: the project token is not accepted; delivery pauses" in said
-        assert "4 events were lost (4: 401 from 127.0.0.1: the project token is not accepted)" in lost
+        assert f"401 from 127.0.0.1: the project token is not accepted ({REMEDY}); delivery pauses" in said
+        assert "4 events were lost (4: 401 from 127.0.0.1: the project token is not accepted (" in lost
 
     def test_a_program_that_ends_at_once_promises_no_later_attempt(self, run_program, posthog_server):
         posthog_server.fail_next(Fault(401))
         ran = run_program(CALL + "call('one')\n", env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "60"})
         said, lost = ran.stderr.splitlines()
-        assert said.endswith("401 from 127.0.0.1: the project token is not accepted")
+        assert said.endswith(f"401 from 127.0.0.1: the project token is not accepted ({REMEDY})")
         assert "1 event was lost" in lost
 
     def test_over_quota_events_stay_in_the_spool(self, run_program, posthog_server, tmp_path):

@@ -566,6 +566,7 @@ class TestWhenTheDiskFails:
         assert asked(ran.events) == Counter(["one", "two"])
         assert ran.stderr.count("\n") == 1
         assert "calls wait in memory instead" in ran.stderr
+        assert ran.stderr.count("POSTHOG_SPOOL: ") == ran.stderr.count(str(folder)) == 1
         if folder.is_file():
             assert folder.read_text() == "mine"
 

@@ -280,3 +280,10 @@ class TestInATerminal:
         environ = environment(openai_server, posthog_server, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
         posthog_server.fail_next(*[Fault(status=401)] * 9)
         assert "see them" not in self.launch(PROGRAM, environ, tmp_path)
+
+
+def test_where_nothing_arrived_there_is_nothing_to_see(run_program: Run, posthog_server: PostHogServer) -> None:
+    posthog_server.fail_next(*[Fault(status=401)] * 9)
+    ran = run_program(PROGRAM, env=ASK)
+    assert "3 events were lost" in ran.stderr
+    assert "see them" not in ran.stderr

@@ -47,11 +47,12 @@ history: 3 13 us 356 bytes, 4 26 us 301, 6 37 us 284. One event alone: 1,700 byt
 _GZIP_WINDOW = 31
 """15 for the largest window, plus 16 for a gzip header instead of zlib's (`zlib.compressobj`)."""
 
+_REMEDY = "POSTHOG_PROJECT_TOKEN; posthog-instrument doctor tells more"
 _STATUS_MEANS = {
     400: "some event is malformed",
-    401: "the project token is not accepted",
+    401: f"the project token is not accepted ({_REMEDY})",
     402: "the project is over its quota",
-    403: "the project token is not allowed to send here",
+    403: f"the project token is not allowed to send here ({_REMEDY})",
     404: "there is no PostHog capture service at this address",
     407: "the proxy wants a password",
     408: "the request took too long",
