@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
-_RARE = b'JzA_-"'
+_RARE = b'JzA_-".'
 """Bytes that most prose and code have few of, the rarest first."""
 _SHORT = 256
 """In so many bytes one expression finds them as soon."""

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from posthog_autoinstrument import redact
-from posthog_autoinstrument.durable import _SECRETS, _holds_secrets
+from posthog_autoinstrument.durable import _holds_secrets, _text_holds_secrets
 from posthog_autoinstrument.marks import _SHORT, Marks
 from posthog_autoinstrument.records import Call, Identity
 
@@ -52,6 +52,7 @@ def test_nothing_is_lost_in_a_long_text(offset: int) -> None:
         f"AIza{RANDOM}",
         *(f"{name}_{RANDOM}" for name in ("gsk", "hf", "r8", "ghp", "gho", "ghs", "github_pat")),
         *(f"{name}-{RANDOM}" for name in ("xai", "pplx", "nvapi", "fw", "csk")),
+        *(f"{name}{RANDOM}" for name in ("glpat-", "xoxb-", "sk_" + "live_", "SG.", "ya29.", "hvs.", "npm_")),
         "AKIAIOSFODNN7EXAMPLE",
         "ASIAIOSFODNN7EXAMPLE",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.c2lnbmF0dXJl",
@@ -59,9 +60,9 @@ def test_nothing_is_lost_in_a_long_text(offset: int) -> None:
 )
 def test_every_key_that_is_redacted_is_found_on_the_way_to_the_disk(key: str) -> None:
     assert redact.redact_keys(key) == "[REDACTED]"
-    for text in (key, f'{{"user":"{key}"}}', f"said \\n{key} " * 3, f"gr\\u00fc{key}", "x " * 100_000 + key):
-        assert _SECRETS.in_(text.encode())
-    assert not _SECRETS.in_(f"mask{key.replace('.', '')} of {key[:5]}".encode())
+    for text in (key, f'{{"user":"{key}"}}', f"said \\n{key} " * 3, "x " * 100_000 + key):
+        assert _text_holds_secrets(text)
+    assert not _text_holds_secrets(f"mask{key.replace('.', '')} of {key[:5]}")
     identity = Identity(distinct_id=None, trace_id="t")
     said = Call("openai", "chat", "u", "s", "OpenAI", "", "", 0.0, 0.0, "complete", False, identity)
     assert not _holds_secrets(said)
@@ -91,6 +92,8 @@ def test_every_key_that_is_redacted_is_found_on_the_way_to_the_disk(key: str) ->
         ({"metadata": {"request": '{"Cookie": "x"}'}}, True),
         ({"tools": [{"environment": {"domain_secrets": []}}]}, True),
         ({"messages": [], "user": f"sk-{RANDOM}"}, True),
+        ({"messages": [], "metadata": {"note": "password=hunter2"}}, True),
+        ({"messages": [], "metadata": {"note": "https://me:hunter2@example.com/"}}, True),
         ({"messages": [], "metadata": {"text": f"sk-{RANDOM}"}}, True),
         ({"messages": [], "tools": [{"function": {"description": f"with sk-{RANDOM}"}}]}, True),
         ([{"type": "response.create", "response": {"metadata": {"content": f"sk-{RANDOM}"}}}], True),
@@ -101,9 +104,3 @@ def test_what_is_said_to_a_model_is_no_secret_and_everything_beside_may_be(reque
     said = Call("openai", "chat", "u", "s", "OpenAI", "", "", 0.0, 0.0, "complete", False, identity)
     said.request = json.dumps(request_).encode()
     assert _holds_secrets(said) is secret
-
-
-def test_whatever_a_key_is_known_by_begins_one() -> None:
-    for beginning in redact.KEY_MARKS:
-        whole = beginning.decode() + RANDOM.upper() + (f".{RANDOM}" if beginning == b"eyJ" else "")
-        assert re.fullmatch(redact._KEY, whole), whole

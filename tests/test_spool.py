@@ -668,6 +668,20 @@ class TestWhatIsOnDisk:
         assert len(events) == 7
         assert self.SECRET not in json.dumps(events)
 
+    @pytest.mark.parametrize("beginning", ["glpat-", "xoxb-", "SG.", "ya29."])
+    def test_no_key_of_another_service_is_written(self, run, folder, beginning):
+        key = beginning + "A1b2C3d4E5f6G7h8J9k0"
+        run(
+            f"""
+            said = [{{"role": "user", "content": "q"}}]
+            client.chat.completions.create(model="m", messages=said, extra_body={{"metadata": {{"note": "{key}"}}}})
+            """
+            + KILL,
+            LATE,
+        )
+        assert outboxes(folder)
+        assert key.encode() not in b"".join(file.read_bytes() for file in folder.iterdir())
+
 
 class TestSend:
     def send(self, path, posthog_server, **environ):
