@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -91,6 +92,11 @@ def decorate(function: F, begin: Callable[[tuple[Any, ...], dict[str, Any]], Blo
             finally:
                 block.ended(None if done else sys.exc_info()[1])
 
+        if (
+            getattr(function, "__code__", None) is not None
+            and function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
+        ):
+            return cast(F, types.coroutine(in_generator_block))  # one that is awaited
         return cast(F, in_generator_block)
     if inspect.iscoroutinefunction(function):
 
@@ -114,9 +120,30 @@ def decorate(function: F, begin: Callable[[tuple[Any, ...], dict[str, Any]], Blo
     def in_block(*args: Any, **kwargs: Any) -> Any:
         block = begin(args, kwargs)
         CONTEXT.set(block.opened)
-        done = False
+        done = lazy = False
         try:
             result = function(*args, **kwargs)
+            done = True
+            if lazy := isinstance(result, types.CoroutineType):  # its body has yet to run
+                return _awaited(block, result)
+            block.returned(result)
+            return result
+        finally:
+            close(block.opened.scope)
+            if not lazy:
+                block.ended(None if done else sys.exc_info()[1])
+
+    return cast(F, in_block)
+
+
+def _awaited(block: Block, inner: types.CoroutineType[Any, Any, Any]) -> Any:
+    """A coroutine that runs another one, which a plain function made, inside the function's block."""
+
+    async def run() -> Any:
+        CONTEXT.set(block.opened)
+        done = False
+        try:
+            result = await inner
             done = True
             block.returned(result)
             return result
@@ -124,7 +151,9 @@ def decorate(function: F, begin: Callable[[tuple[Any, ...], dict[str, Any]], Blo
             close(block.opened.scope)
             block.ended(None if done else sys.exc_info()[1])
 
-    return cast(F, in_block)
+    made = run()
+    made.__name__, made.__qualname__ = inner.__name__, inner.__qualname__
+    return made
 
 
 class _Thrown:

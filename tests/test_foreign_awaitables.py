@@ -83,3 +83,51 @@ def test_the_program_gets_its_object_and_each_call_is_one_event(run_program, kin
     assert (ours.returncode, ours.stdout, ours.stderr) == (0, bare.stdout, bare.stderr)
     assert sorted(event["distinct_id"] for event in ours.events) == [f"user-{number}" for number in range(5)]
     assert [event["properties"].get("$ai_http_status") for event in ours.events].count(400) == 1
+
+
+def test_a_coroutine_that_a_plain_function_makes_runs_inside_its_block(run_program):
+    ran = run_program(
+        """
+        import asyncio, types
+        import openai
+        from posthog_autoinstrument import posthog_context, posthog_span
+
+        client = openai.AsyncOpenAI()
+
+        async def ask(text):
+            said = [{"role": "user", "content": text}]
+            return await client.chat.completions.create(model="gpt-4o-mini", messages=said)
+
+        @posthog_context("ada", privacy_mode=True)
+        def made(text):
+            return ask(text)
+
+        @posthog_context("ada", privacy_mode=True)
+        @types.coroutine
+        def old(text):
+            return (yield from ask(text).__await__())
+
+        @posthog_span("step")
+        def step():
+            return ask("3")
+
+        async def main():
+            made_here = made("1")
+            print(made_here.__name__)
+            await made_here
+            await old("2")
+            await asyncio.create_task(step())
+            await ask("4")
+
+        asyncio.run(main())
+        """
+    )
+    assert (ran.stdout, ran.returncode) == ("ask\n", 0), ran.stderr
+    calls = [event for event in ran.events if event["event"] == "$ai_generation"]
+    assert [event["distinct_id"] == "ada" for event in calls] == [True, True, False, False]
+    assert [event["properties"]["$ai_input"] is None for event in calls] == [True, True, False, False]
+    (span,) = (event["properties"] for event in ran.events if event["event"] == "$ai_span")
+    assert [event["properties"].get("$ai_parent_id") == span["$ai_span_id"] for event in calls] == [False] * 2 + [
+        True,
+        False,
+    ]
