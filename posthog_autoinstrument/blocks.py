@@ -151,7 +151,7 @@ def _awaited(block: Block, inner: types.CoroutineType[Any, Any, Any]) -> Any:
             close(block.opened.scope)
             block.ended(None if done else sys.exc_info()[1])
 
-    made = run()
+    made: Any = run()
     made.__name__, made.__qualname__ = inner.__name__, inner.__qualname__
     return made
 
