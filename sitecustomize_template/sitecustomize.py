@@ -96,6 +96,8 @@ def _tell(reason):
         launcher = os.environ.get("POSTHOG_AUTOINSTRUMENT_LAUNCHER", "")
         if not launcher or set(started) & set(RUNNERS):
             return
+        if os.name == "posix" and launched != str(os.getpid()) and _is_said(os, label):
+            return
         line = "no call is captured: %s, which runs the program, %s; posthog-instrument belongs to %s. " % (
             sys.executable,
             reason,
@@ -117,6 +119,35 @@ def _tell(reason):
     stream = sys.__stderr__
     if line and stream is not None:
         os.write(stream.fileno(), ("posthog-autoinstrument: " + line + "\n").encode("utf-8", "replace"))
+
+
+def _is_said(os, label):
+    """Whether another Python below the same shell script has said that it has no agent; the next one finds that this
+    one has. A mark as those of `process_tree`, which is not installed here."""
+    parts = label.split(":")
+    name = "".join(one for one in "-".join(parts[:2]) if one.isalnum() or one == "-")[:60]
+    for base in [os.environ.get(one, "") for one in ("XDG_RUNTIME_DIR", "TMPDIR")] + ["/tmp", "/var/tmp"]:
+        if not base.startswith("/"):
+            continue
+        folder = os.path.join(base, "posthog-autoinstrument-%d" % os.geteuid())
+        try:
+            try:
+                os.mkdir(folder, 0o700)
+            except OSError:
+                pass
+            seen = os.lstat(folder)
+            if seen.st_uid != os.geteuid() or (seen.st_mode & 0o170077) != 0o040000:
+                continue
+        except OSError:
+            continue
+        path = os.path.join(folder, name + ".no_agent")
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            return False
+        except OSError:
+            if os.path.lexists(path):
+                return True
+    return False
 
 
 def _is_first(os):

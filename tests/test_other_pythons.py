@@ -71,6 +71,8 @@ def test_the_python_of_another_environment(run: Run, other: str, tmp_path: Path)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what the parent is")
 def test_below_a_program_that_is_no_python(run: Run, other: str, tmp_path: Path) -> None:
     check_other(run("sh", "-c", f'{other} -c "{SHOW}"; exit'), other)
+    several = run("sh", "-c", f'{other} -c "{SHOW}"; {other} -c ""; {other} -c ""; exit')
+    check_other(several, other)
     done = run("sh", "-c", f'{sys.executable} -c "{SHOW}"; {sys.executable} -c ""; exit')
     assert done.stdout == "ran True\n"
     assert [line.split(" in ")[0] for line in done.stderr.splitlines()] == ["posthog-autoinstrument: calls are kept"]
