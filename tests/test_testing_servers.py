@@ -455,7 +455,7 @@ def test_posthog_records_events(posthog: PostHogServer) -> None:
     assert first.json()["batch"] == sent[:2]
     assert first.raw_size < len(first.body)
     assert requests.get(posthog.url, timeout=10).status_code == 200
-    assert requests.get(posthog.url + "/flags", timeout=10).status_code == 404
+    assert requests.get(posthog.url + "/nowhere", timeout=10).status_code == 404
 
 
 def test_posthog_takes_other_events_elsewhere(posthog: PostHogServer) -> None:

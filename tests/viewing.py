@@ -99,13 +99,20 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**environ, "PYTHONUNBUFFERED": "1", **extra}
 
 
+def run_demo(path: Path) -> None:
+    """The real demo, its calls in the store at `path`. It has a store of its own, beside the one that is set."""
+    command = [sys.executable, "-m", "posthog_autoinstrument", "--local", "demo"]
+    environ = clean_environment(POSTHOG_AUTOINSTRUMENT_DB=str(path))
+    subprocess.run(command, env=environ, cwd=path.parent, capture_output=True, timeout=60, check=True)
+    for file in path.parent.glob("demo.db*"):
+        file.rename(path.parent / file.name.replace("demo.db", path.name))
+
+
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store that the real demo leaves."""
     path = tmp_path_factory.mktemp("demo") / "events.db"
-    command = [sys.executable, "-m", "posthog_autoinstrument", "--local", "demo"]
-    environ = clean_environment(POSTHOG_AUTOINSTRUMENT_DB=str(path))
-    subprocess.run(command, env=environ, cwd=path.parent, capture_output=True, timeout=60, check=True)
+    run_demo(path)
     return path
 
 

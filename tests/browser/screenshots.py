@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
 from conftest import wait_until  # noqa: E402
-from stores import CALLS_OF_A_RUN, run_demo, spread  # noqa: E402
-from viewing import end, settled, start  # noqa: E402
+from stores import CALLS_OF_A_RUN, spread  # noqa: E402
+from viewing import end, run_demo, settled, start  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 RUNS = 150

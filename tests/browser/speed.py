@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
 from screenshots import chromium  # noqa: E402
-from stores import CALLS_OF_A_RUN, run_demo, spread  # noqa: E402
-from viewing import Viewer, end, start  # noqa: E402
+from stores import CALLS_OF_A_RUN, spread  # noqa: E402
+from viewing import Viewer, end, run_demo, start  # noqa: E402
 
 PAGES = (
     ("overview, all", "/"),

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
-
-from viewing import clean_environment
 
 from posthog_autoinstrument.facts import summary
 from posthog_autoinstrument.sinks import Event
@@ -19,13 +15,6 @@ from posthog_autoinstrument.store import Store
 
 CALLS_OF_A_RUN = 8
 _NAMES = ("ada", "grace", "edsger", "barbara", "alan", "margaret", "donald", "frances")
-
-
-def run_demo(path: Path) -> None:
-    """The real demo, its calls in the store at `path`."""
-    command = [sys.executable, "-m", "posthog_autoinstrument", "--local", "demo"]
-    environ = clean_environment(POSTHOG_AUTOINSTRUMENT_DB=str(path))
-    subprocess.run(command, env=environ, cwd=path.parent, capture_output=True, timeout=60, check=True)
 
 
 def spread(demo: Path, path: Path, runs: int, hours: float, seed: int = 1, users: int = 8) -> None:

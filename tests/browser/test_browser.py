@@ -98,7 +98,7 @@ def test_the_command_that_the_demo_prints_shows_its_calls_with_costs(tmp_path: P
     demo = subprocess.run(
         ["posthog-instrument", "--local", "demo"], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
-    printed = re.search(r"^ +(\S*posthog-instrument view)$", demo.stdout, re.MULTILINE)
+    printed = re.search(r"^ +(\S*posthog-instrument view( --db \S+)?)$", demo.stdout, re.MULTILINE)
     assert printed is not None, demo.stdout
     viewer = started([*printed[1].split(), "--no-browser", "--port", "0"], environ, tmp_path)
     try:
