@@ -277,6 +277,20 @@ def is_recent(failed_at: float | None) -> bool:
     return failed_at is not None and 0 <= monotonic() - failed_at < RETRY_S
 
 
+def empty(path: Path) -> None:
+    """Take everything out of a file that the program has closed under SQLite's hands. It is there still: SQLite (3.40)
+    remembers the locks that it had by the number of the inode, which the system gives to the next file that is made."""
+    try:
+        os.truncate(path, 0)
+    except OSError:
+        pass
+    for suffix in ("-wal", "-shm"):
+        try:
+            os.unlink(f"{path}{suffix}")
+        except OSError:
+            pass
+
+
 def delete(path: Path) -> None:
     """Delete a file and what SQLite puts beside it. Nobody may have it open."""
     for suffix in ("", "-wal", "-shm"):

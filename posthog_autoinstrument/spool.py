@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any
 
 from . import descriptors, guard, ownership, threads
-from .outbox import Kept, Outbox, delete, is_recent
+from .outbox import Kept, Outbox, delete, empty, is_recent
 from .store import StoreError
 
 PREFIX = "outbox-"
@@ -148,6 +148,8 @@ class Spool:
         self.orphan: Orphan | None = None
         self._refused: set[Path] = set()
         """Outboxes that this process cannot deliver."""
+        self._emptied: list[Path] = []
+        """What is left of outboxes that the program has closed; deleted at exit."""
         self._spills: deque[int] = deque()
         self._spilled = 0
 
@@ -261,8 +263,9 @@ class Spool:
             lost.abandon()
             self._refused.add(lost.path)
             if not self.spilled:
-                delete(lost.path)
-            self._forget(lost, gone=not self.spilled)
+                empty(lost.path)
+                self._emptied.append(lost.path)
+            self._forget(lost, gone=False)
 
     def _forget(self, outbox: Outbox, gone: bool) -> None:
         self._last = outbox.last  # its rows are in memory still: their numbers must not be given again
@@ -401,6 +404,10 @@ class Spool:
             if self._claim is not None:
                 self._claim.release(gone)
         self._claim = None
+        for path in self._emptied:
+            delete(path)
+            guard.quietly(os.unlink, lock_path(path))
+        self._emptied.clear()
         return left
 
     def before_fork(self) -> None:

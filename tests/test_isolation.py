@@ -291,6 +291,7 @@ for number, file in enumerate(files):
     for number in range(20):
         assert (tmp_path / f"{number}.txt").read_text() == f"first {number}\nwritten\nat the end"
     assert [event["properties"]["$ai_span_name"] for event in ran.events] == ["first", "second"]
+    assert not spool or list((tmp_path / "spool").iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
