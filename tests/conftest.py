@@ -67,6 +67,8 @@ for _name in [name for name in os.environ if name.startswith(("POSTHOG_", "OPENA
 # A shell that starts the tests in the background leaves SIGINT ignored; the programs they start would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # `nohup` does the same
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.update(
     {
         "POSTHOG_PROJECT_TOKEN": TOKEN,

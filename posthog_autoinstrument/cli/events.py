@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ WIDE = 150
 _KINDS = {"generation": "gen", "embedding": "emb", "feedback": "fback"}
 _GAP = "  "
 _MIN_TEXT = 20
+_STATUS = re.compile(r"^\w+: Error code: \d+ - ")
+"""What the SDK's exceptions begin with: class and status."""
 
 
 def main(
@@ -181,7 +184,9 @@ class _Row:
         self.input = clean("(private)" if self.private else summary.input_text or "")
         private_output = self.private and summary.kind == "generation"
         self.output = clean(summary.output_text or ("(private)" if private_output and not summary.is_error else ""))
-        self.error = clean(f"error: {summary.error or 'no message'}") if summary.is_error else ""
+        # Class and status say the same, and the status has a column: there is room for what the server said.
+        said = _STATUS.sub("", summary.error or "no message", count=1)
+        self.error = clean(f"error: {said}") if summary.is_error else ""
 
     def lines(self, room: int) -> list[str]:
         """The indented lines below the row: first words of input and output, then the error."""
