@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import Ran, environment
 
+from posthog_autoinstrument.store import Store, StoreError
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
 OTHER_UID = 54321
@@ -26,8 +27,6 @@ root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reaso
 
 def a_store(path: Path) -> Path:
     """A sound database, as an earlier run would have made it."""
-    from posthog_autoinstrument.store import Store
-
     Store(path).close()
     return path
 
@@ -165,8 +164,6 @@ def test_a_process_without_privileges_uses_no_store_that_root_has_opened_to_all(
             try:
                 os.setgid(OTHER_UID)
                 os.setuid(OTHER_UID)
-                from posthog_autoinstrument.store import Store, StoreError
-
                 try:
                     Store(path)
                     os.write(writer, b"used")
