@@ -42,7 +42,8 @@ _SLICE = 500_000
 _MEDIA_BYTES = 192
 """What `bounded` keeps of a picture: enough to see that it is one."""
 _MAX_QUOTES = 50_000
-"""In a body of 300 MB they are counted in 20 ms; to look at so many by themselves takes 30."""
+"""To look at more of them by themselves would hold up the thread that ends the call. To count them in a body of 300 MB
+takes 80 ms (CPython 3.10 to 3.13)."""
 
 
 def shortened(body: bytes) -> bytes:
