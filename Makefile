@@ -28,7 +28,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 TESTS = mkdir -p build/testrun && cd build/testrun && TESTS_OF=wheel ../../$(1)/bin/python -m pytest \
 	-c ../../pyproject.toml --rootdir=../.. ../../tests $(2) $(PYTEST_ARGS)
 
-.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak web browser screenshots view-speed packages elsewhere beside frameworks steps sessions memory sdk-suite matrix matrix-ci ci readme format clean
+.PHONY: help demo test lint promises fuzz faults canary audit backpressure bench bench-peers soak web browser screenshots view-speed packages elsewhere beside frameworks steps sessions memory sdk-suite matrix matrix-ci ci docs readme format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -129,6 +129,10 @@ format: .venv-test/.installed ## rewrite the source as ruff wants it
 	@.venv-test/bin/python -m ruff check --fix .
 	@.venv-test/bin/python -m ruff format .
 
+docs: .venv-test/.docs ## build the site, build/site/index.html; a link or an anchor that leads nowhere fails it
+	@rm -rf build/site
+	@.venv-test/bin/python -m sphinx -q -W --keep-going -E -d build/site-cache -c docs . build/site
+
 readme: .venv-test/.wheel ## write the tables of settings and calls into README.md
 	@cd build && ../.venv-test/bin/python ../tests/test_docs.py
 
@@ -167,4 +171,9 @@ $(WHEEL): .venv/.made $(SOURCES)
 .venv-test/.browser: %/.browser: %/.wheel
 	@echo "installing playwright into $*"
 	@$*/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[browser]"
+	@touch $@
+
+.venv-test/.docs: %/.docs: %/.installed
+	@echo "installing Sphinx into $*"
+	@$*/bin/python $(PIP) install "$$(echo build/wheel/*.whl)[docs]"
 	@touch $@

@@ -22,8 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROVIDER_GUIDE = ROOT / "docs" / "adding-a-provider.md"
-CONTEXT = ROOT / "docs" / "context.md"
-DOCUMENTS = (README, ARCHITECTURE, PROVIDER_GUIDE, CONTEXT, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
+DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 CALLS_BEGIN, CALLS_END = "<!-- calls: written by `make readme` -->\n", "<!-- end of calls -->\n"
 BEGIN, END = "<!-- settings: written by `make readme` -->\n", "<!-- end of settings -->\n"
 
@@ -102,9 +101,20 @@ def test_variables_exist(document: Path) -> None:
 
 @each_document
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", document.read_text()):
         if "://" not in target:
-            assert (document.parent / target).exists(), target
+            path = document.parent / target if target else document
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+def anchors(document: Path) -> set[str]:
+    """Those of a document's headings, as the repository's web view and the site make them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = (
+        re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
+    )
+    return {heading.replace(" ", "-") for heading in headings}
 
 
 @each_document
