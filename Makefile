@@ -133,8 +133,8 @@ docs: .venv-test/.docs ## build the site, build/site/index.html; a link or an an
 	@rm -rf build/site
 	@.venv-test/bin/python -m sphinx -q -W --keep-going -E -d build/site-cache -c docs . build/site
 
-readme: .venv-test/.wheel ## write the tables of settings and calls into README.md
-	@cd build && ../.venv-test/bin/python ../tests/test_docs.py
+readme: .venv-test/.wheel ## write the generated tables and examples into README.md and docs/
+	@cd build && ../.venv-test/bin/python ../docs/generate
 
 clean: ## remove the environments and everything built
 	rm -rf .venv .venv-test build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,8 +15,8 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PAGES = {
-    "Start": ("README", "docs/install", "docs/troubleshooting"),
+PAGES: dict[str, tuple[str, ...]] = {
+    "Start": ("README", "docs/install", "docs/upgrade", "docs/troubleshooting"),
     "Use": (
         "docs/context",
         "docs/web",
@@ -31,7 +31,8 @@ PAGES = {
     "Operate": ("docs/delivery", "docs/performance"),
     "Develop": ("docs/architecture", "docs/adding-a-provider", "docs/decisions", "CONTRIBUTING", "CHANGELOG"),
 }
-"""The navigation, by section. A page of this folder that is missing here fails the build."""
+"""The navigation, by section. A page of this folder that is not named stands below MORE."""
+MORE = "More"
 
 
 def _version() -> str:
@@ -71,8 +72,12 @@ pygments_dark_style = "monokai"
 def _add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
     if page != root_doc:
         return
-    for section, pages in PAGES.items():
+    named = {name for pages in PAGES.values() for name in pages} | {root_doc}
+    others = {f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")} - named
+    for section, pages in {**PAGES, MORE: tuple(sorted(others))}.items():
         there = [f"/{name}" for name in pages if (ROOT / f"{name}.md").exists()]
+        if not there:
+            continue
         source[0] += "\n".join(["\n", "```{toctree}", ":hidden:", f":caption: {section}", "", *there, "```", ""])
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import undocumented
 from features import supported
 
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
@@ -92,6 +93,12 @@ def wait_until(predicate: Callable[[], Any], message: str, timeout_s: float = 15
     raise AssertionError(message)
 
 
+def check_documented(events: Sequence[dict[str, Any]]) -> None:
+    """Each property of these events is in docs/events.md, with this type, for this kind of event."""
+    problems = {problem: None for event in events for problem in undocumented(event)}
+    assert not problems, f"docs/events.md: {'; '.join(problems)}"
+
+
 @pytest.fixture
 def posthog_events() -> Callable[[], list[dict[str, Any]]]:
     """Everything that PostHog got from the test process so far, asked again at each call."""
@@ -116,9 +123,10 @@ def openai_server() -> Iterator[OpenAIServer]:
 
 @pytest.fixture
 def posthog_server() -> Iterator[PostHogServer]:
-    """A recording server of this test's own, for programs it starts."""
+    """A recording server of this test's own, for programs it starts. What it has recorded must be documented."""
     with PostHogServer() as server:
         yield server
+        check_documented(server.events)
 
 
 @pytest.fixture
@@ -139,6 +147,7 @@ def captured(trace: str) -> Callable[..., list[dict[str, Any]]]:
     def read(count: int | None = None, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         assert posthog_autoinstrument.flush(timeout_s), "the flusher did not finish"
         found = [event for event in _posthog.events if event["properties"].get("$ai_trace_id") == trace]
+        check_documented(found)
         if count is not None:
             assert len(found) == count, [event["event"] for event in found]
         return found

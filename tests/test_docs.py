@@ -1,95 +1,102 @@
-"""What the documents say is true: tables, file lists, links, commands, and the worked example.
-
-`make readme` (this file as a program) writes the table of settings into README.md.
-"""
+"""What the documents say is true: generated tables and examples, links, commands, and the worked example."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import documented
 import pytest
 
 import posthog_autoinstrument
 from posthog_autoinstrument import cli, config
+from posthog_autoinstrument.privacy import reduce
 from posthog_autoinstrument.providers import load_providers
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from generate import DOCUMENTS, all_regions, generated, names  # noqa: E402 - the documents' own code
+from generate.events import captured as example_events  # noqa: E402
+
 README = ROOT / "README.md"
-ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROVIDER_GUIDE = ROOT / "docs" / "adding-a-provider.md"
-DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
-CALLS_BEGIN, CALLS_END = "<!-- calls: written by `make readme` -->\n", "<!-- end of calls -->\n"
-BEGIN, END = "<!-- settings: written by `make readme` -->\n", "<!-- end of settings -->\n"
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-
-
-def settings_table() -> str:
-    """The rows of `config.SETTINGS` as a table."""
-    lines = ["| Variable | Accepts | Default | Meaning |", "|---|---|---|---|"]
-    for setting in config.SETTINGS:
-        names = "<br>or ".join(f"`{name}`" for name in (setting.variable, *setting.aliases))
-        lines.append(f"| {names} | {setting.accepts} | {_default(setting.default)} | {setting.help} |")
-    return "\n".join(lines) + "\n"
-
-
-def calls_table() -> str:
-    """What is captured, from the tables of the providers: methods with a call site, paths, events."""
-    lines = ["| Call | Path | Event |", "|---|---|---|"]
-    events = {"generation": "`$ai_generation`", "embedding": "`$ai_embedding`", "span": "`$ai_span`"}
-    for provider in load_providers():
-        for endpoint in provider.endpoints:
-            methods: dict[str, None] = {}
-            for site in provider.sites:
-                if site.endpoint == endpoint.name and not site.is_async:
-                    resource = resource_of(site.module, provider.package)
-                    methods.update(dict.fromkeys(f"`{resource}.{name}`" for name in (*site.methods, *site.streams)))
-            path = endpoint.path if endpoint.method == "POST" else f"{endpoint.method} {endpoint.path}"
-            names = ", ".join([*methods, *(f"`{name}`" for name in endpoint.wire_only)])
-            event = events.get(endpoint.kind, "none of its own: the outcome of a call in the background")
-            lines.append(f"| {names} | `{path}` | {event} |")
-        sockets: dict[str, None] = {}
-        for socket in provider.sockets:
-            sockets[f"`{resource_of(socket.module, provider.package)}.connect`"] = None
-        if sockets:
-            lines.append(f"| {', '.join(sockets)} | WebSocket | {events['generation']} for each response |")
-    return "\n".join(lines) + "\n"
-
-
-def resource_of(module: str, package: str) -> str:
-    """Where a module's class hangs below the client: `chat.completions`."""
-    return ".".join(dict.fromkeys(module.removeprefix(f"{package}.resources.").split(".")))
-
-
-def _default(value: Any) -> str:
-    if value is None or value == {} or value == frozenset():
-        return ""
-    return f"`{int(value) if isinstance(value, bool) else value}`"
-
-
-def with_tables(text: str) -> str:
-    """The README's text with its tables as they should be."""
-    for begin, end, table in ((BEGIN, END, settings_table()), (CALLS_BEGIN, CALLS_END, calls_table())):
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = before + begin + table + end + after
-    return text
 
 
 def blocks(document: Path, language: str) -> Iterator[str]:
     yield from re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def test_the_tables_are_those_of_the_code() -> None:
-    text = README.read_text()
-    for mark in (BEGIN, END, CALLS_BEGIN, CALLS_END):
-        assert text.count(mark) == 1
-    assert text == with_tables(text), "run: make readme"
+@each_document
+def test_what_is_generated_is_up_to_date(document: Path) -> None:
+    text = document.read_text()
+    assert text.count("written by `make readme` -->") == len(names(text)), "a region without its end"
+    assert text == generated(text, all_regions()), "run: make readme (python docs/generate)"
+
+
+def test_all_that_can_be_generated_is_on_a_page() -> None:
+    assert set(all_regions()) <= {name for document in DOCUMENTS for name in names(document.read_text())}
+
+
+def test_example_events_are_documented() -> None:
+    assert {event["event"] for event in example_events()} == {
+        kind for row in documented.properties().values() for kind in row.events
+    }
+    assert [problem for event in example_events() for problem in documented.undocumented(event)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("$ai_invented", 1),
+        ("posthog_autoinstrument_invented", 1),
+        ("$ai_input_tokens", "7"),
+        ("$ai_stream", 1),
+        ("$ai_metric_name", "of another kind of event"),
+    ],
+)
+def test_an_undocumented_property_is_found(name: str, value: Any) -> None:
+    (event, *_) = (event for event in example_events() if event["event"] == "$ai_generation")
+    assert documented.undocumented({**event, "properties": {**event["properties"], name: value}})
+
+
+SAMPLES: dict[str, Any] = {
+    "text": "Some words.",
+    "integer": 3,
+    "number": 0.5,
+    "boolean": True,
+    "list": ["Some words.", {"count": 1}],
+    "object": {"count": 1, "text": "Some words."},
+    "JSON": "Some words.",
+}
+
+
+@pytest.mark.parametrize("row", documented.properties().values(), ids=lambda row: row.name)
+def test_what_is_left_in_privacy_mode(row: documented.Property) -> None:
+    value = SAMPLES[row.type]
+    expected = {
+        "as it is": {row.name: value},
+        "null": {row.name: None},
+        "left out": {},
+        "known words": {},
+        "numbers, known words": {row.name: {"count": 1}},
+    }[row.private]
+    assert reduce({row.name: value}) == expected
+    if row.private == "known words":
+        assert reduce({row.name: "stop"}) == {row.name: "stop"}
+
+
+def test_documented_properties_are_written_somewhere() -> None:
+    package = ROOT / "posthog_autoinstrument"
+    source = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    for name in documented.properties():
+        assert f'"{name}"' in source or f'"{name.removeprefix("$ai_")}"' in source, f"nothing writes {name}"
 
 
 @each_document
@@ -147,16 +154,6 @@ def test_commands_are_in_the_readme_and_in_the_help() -> None:
         assert re.search(rf"^  {word} ", cli.HELP, re.MULTILINE)
 
 
-def test_the_architecture_names_every_file() -> None:
-    table = ARCHITECTURE.read_text()
-    package = ROOT / "posthog_autoinstrument"
-    files = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
-    named = {name for name in re.findall(r"`([\w/-]+\.py)`", table) if (package / name).exists()}
-    assert files - named == set(), "not in docs/architecture.md"
-    gone = set(re.findall(r"^\| `([\w/-]+\.py)`", table, re.MULTILINE)) - files
-    assert gone == set(), "in docs/architecture.md, but there is no such file"
-
-
 def test_the_worked_example_is_a_provider_that_keeps_the_contract() -> None:
     from providers.contract import Exchange, check_provider
 
@@ -174,7 +171,3 @@ def test_the_worked_example_is_a_provider_that_keeps_the_contract() -> None:
 def test_what_is_tested_is_the_installed_package() -> None:
     assert "site-packages" in Path(posthog_autoinstrument.__file__).parts
     assert ROOT not in Path.cwd().resolve().parents or Path.cwd().name == "testrun"
-
-
-if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text()))
