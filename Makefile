@@ -63,7 +63,7 @@ audit: .venv-test/.wheel ## known weaknesses of what we depend on, where the adv
 backpressure: .venv-test/.wheel ## what a program notices of a slow PostHog: latency and memory, as ratios
 	@cd build && ../.venv-test/bin/python ../benchmarks/backpressure.py
 
-bench: $(WHEEL) ## what the agent costs, against bare: README.md, benchmarks/results; BENCH=quick; ONLY=growth
+bench: $(WHEEL) ## what the agent costs, against bare: docs/performance.md, benchmarks/results; BENCH=quick; ONLY=growth
 	@BENCH=$(BENCH) .venv/bin/python benchmarks/bench.py $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds $(ROUNDS) --write)
 
 bench-peers: $(WHEEL) ## what other tools cost, each in an environment of its own, beside the agent; BENCH=quick; ONLY=chat

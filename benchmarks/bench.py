@@ -1,6 +1,6 @@
 """What the agent costs: ours against bare, the same program in fresh processes, in turn.
 
-    make bench                             # everything; writes benchmarks/results/ and README.md
+    make bench                             # everything; writes benchmarks/results/ and docs/performance.md
     make bench BENCH=quick                 # a sanity check; writes nothing
     make bench ONLY=growth                 # one part, or the scenarios with that word in their name; writes nothing
     python benchmarks/bench.py --only chat --python .venv-edit/bin/python    # of an environment of yours
@@ -30,7 +30,7 @@ from environments import python_of
 from harness import BARE, BUILD, OURS, Bench, said
 from scenarios import measure
 
-IN_README = ("Growth", "Durable mode", "Instructions a call")
+ON_THE_PAGE = ("Growth", "Durable mode", "Instructions a call")
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def writes(options: argparse.Namespace) -> bool:
-    """Whether the run is whole and its results may be kept: one part would take the place of all in the README."""
+    """Whether the run is whole and its results may be kept: one part would take the place of all on the page."""
     return not options.only and (options.write or not (options.quick or options.python or options.rounds))
 
 
@@ -101,8 +101,8 @@ def main(arguments: Sequence[str]) -> int:
     if writes(options):
         report.keep("bench", results, tables, [])
         if not failed:  # a table that is missing would not show there
-            chosen = [(title, rows) for title, rows in tables if title in IN_README]
-            report.write_readme("bench", report.document(results, chosen))
+            chosen = [(title, rows) for title, rows in tables if title in ON_THE_PAGE]
+            report.write_page("bench", report.document(results, chosen))
     return 1 if failed else 0
 
 

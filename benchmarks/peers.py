@@ -1,6 +1,6 @@
 """What other tools cost: each in an environment of its own, beside bare and ours in the same turns.
 
-    make bench-peers                       # all; writes benchmarks/results/peers.json and README.md
+    make bench-peers                       # all; writes benchmarks/results/peers.json and docs/performance.md
     make bench-peers BENCH=quick           # a sanity check; writes nothing
     python benchmarks/peers.py --peer sentry --peer langfuse
 
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
         Path(options.json).write_text(json.dumps(results))
     if writes(options) and not options.peer:
         report.keep("peers", results, tables, said_of)
-        report.write_readme("peers", report.document(results, [("", rows), *counts], said_of))
+        report.write_page("peers", report.document(results, [("", rows), *counts], said_of))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Figures as tables: on standard output, in README.md between marks, and as JSON."""
+"""Figures as tables: on standard output, in docs/performance.md between marks, and as JSON."""
 
 from __future__ import annotations
 
@@ -203,12 +203,12 @@ def last(name: str) -> dict[str, Any]:
     return found
 
 
-def write_readme(name: str, text: str) -> None:
-    """Put `text` into README.md between the marks of `name`."""
-    readme = ROOT / "README.md"
+def write_page(name: str, text: str) -> None:
+    """Put `text` into docs/performance.md between the marks of `name`."""
+    page = ROOT / "docs" / "performance.md"
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, found, rest = readme.read_text().partition(begin)
+    before, found, rest = page.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"README.md has no {begin} ... {end}")
-    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        raise SystemExit(f"{page.name} has no {begin} ... {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")

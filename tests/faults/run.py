@@ -2,7 +2,7 @@
 
     make faults                        # all rows; about five minutes
     python tests/faults/run.py 401 hang # the rows whose names contain one of these words
-    python tests/faults/run.py --write  # also write the table into README.md
+    python tests/faults/run.py --write  # also write the table into docs/delivery.md
 
 A row is a program under the launcher that makes 30 calls while its PostHog, or its own end, misbehaves. With a spool,
 the program is followed by `posthog-instrument send`, as by a next process. Counted are the events that PostHog took:
@@ -191,7 +191,7 @@ class Result:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("words", nargs="*", help="only rows whose names contain one of these")
-    parser.add_argument("--write", action="store_true", help="write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/delivery.md")
     parser.add_argument("--slow", action="store_true", help="also the outage of a minute")
     parser.add_argument("--jobs", type=int, default=4)
     options = parser.parse_args(arguments)
@@ -205,10 +205,9 @@ def main(arguments: Sequence[str]) -> int:
         if result.wrong:
             print(f"\nWRONG: {result.row.name}\n{result.said}")
     if options.write and not options.words:
-        readme = ROOT / "README.md"
-        text = readme.read_text()
-        before, _, rest = text.partition(BEGIN)
-        readme.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{rest.partition(END)[2]}")
+        page = ROOT / "docs" / "delivery.md"
+        before, _, rest = page.read_text().partition(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{rest.partition(END)[2]}")
     return int(any(result.wrong for result in results))
 
 
