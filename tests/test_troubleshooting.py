@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,12 @@ def messages() -> list[str]:
     return re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)
 
 
-def literals() -> Iterator[str]:
+@functools.cache
+def literals() -> tuple[str, ...]:
+    return tuple(_literals())
+
+
+def _literals() -> Iterator[str]:
     """The texts of the package's code; what an f-string puts in is a space."""
     for path in Path(posthog_autoinstrument.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
