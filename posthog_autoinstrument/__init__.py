@@ -8,8 +8,6 @@ The folder reads as the way of a call: `wake` (start-up) -> `agent` -> `hooks` -
 Names are imported when they are first used: every Python process under the launcher imports this package.
 """
 
-__version__ = "0.1.0"
-
 __all__ = [
     "__version__",
     "capture_feedback",
@@ -24,6 +22,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "__version__": "_version",
     "capture_feedback": "remarks",
     "capture_metric": "remarks",
     "configure": "agent",
@@ -37,6 +36,7 @@ _HOMES = {
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._version import __version__
     from .agent import configure, flush, instrument
     from .context import current_trace_id, posthog_context, set_session
     from .remarks import capture_feedback, capture_metric

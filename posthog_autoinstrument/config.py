@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import guard, hookloader, process_tree
+from . import guard, hookloader, package, process_tree
 from .context import HANDED_DOWN as HANDED_DOWN
 from .wake import LAUNCHED as LAUNCHED
 from .wake import flag, is_main_process
@@ -807,7 +807,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _use_scrub(config: Config) -> None:
-    if config.scrub != "1" or f"{__package__}.secretnames" in sys.modules:
+    if config.scrub != "1" or package.loaded("secretnames"):
         from . import secretnames  # not before something else needs it: `import openai` would wait for it
 
         secretnames.use(config.scrub)

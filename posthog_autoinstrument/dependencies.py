@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+from . import package
+
 _SITES = ("site-packages", "dist-packages")
 
 
@@ -41,7 +43,7 @@ def find(name: str) -> ModuleSpec | None:
     first, rest = _folders()
     if name.rpartition(".")[2] in sys.stdlib_module_names:
         return PathFinder.find_spec(name, rest) or PathFinder.find_spec(name)  # PyInstaller 6: in several places
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    here = os.path.dirname(package.FOLDER)
     sites = [entry for entry in first if os.path.basename(entry.rstrip("/\\")) in _SITES]
     found = PathFinder.find_spec(name, [here, *sites, *rest])
     if found is None:  # PYTHONPATH names folders that are called otherwise; the program's own is the first

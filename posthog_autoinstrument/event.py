@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import __version__, guard, mend, privacy, reading, redact, scrubber, thoughts
+from . import guard, mend, privacy, reading, redact, scrubber, thoughts
+from ._version import __version__
 from .generation import Failure, Generation, Usage
 from .providers import Provider
 from .records import Call, Error, Identity, Record, Remark, Span

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
+from . import package
 from .process_tree import ProcessTree
 
 P = ParamSpec("P")
@@ -34,7 +35,7 @@ failures: dict[str, int] = {}
 """How often each step failed in this process."""
 
 _said: set[str] = set()
-_HERE = os.path.dirname(__file__) + os.sep
+_HERE = package.FOLDER + os.sep
 _CO_VARARGS = 0x04
 """`inspect.CO_VARARGS`: a function that takes `*args`."""
 
@@ -80,7 +81,7 @@ def _write(line: str) -> None:
     stream = sys.__stderr__
     # What texts of the program's it quotes came by way of this module: nothing is imported here. Another thread may be
     # in the middle of loading it.
-    secrettexts = sys.modules.get(f"{__package__}.secrettexts")
+    secrettexts = package.loaded("secrettexts")
     try:
         if secrettexts is not None and not getattr(secrettexts.__spec__, "_initializing", False):
             line = secrettexts.scrub_text(line, True)

@@ -20,9 +20,9 @@ from importlib.util import module_from_spec
 from types import ModuleType
 from typing import Any
 
-from . import forks
+from . import forks, package
 
-PREFIX = f"{__package__}.private."
+PREFIX = f"{package.NAME}.private."
 """Before the names of the copies. While a copy is executed it is in `sys.modules` under that name: `enum` and
 `dataclasses` look up the module of a class there (CPython 3.10 to 3.13, `enum._convert_`)."""
 

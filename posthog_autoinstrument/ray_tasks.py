@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from . import guard
+from . import guard, package
 
 MODULE = "ray._private.function_manager"
 MARK = "_posthog_autoinstrument_ray"
@@ -91,13 +91,13 @@ async def _after_async_generator(generator: AsyncGeneratorType[Any, Any]) -> Any
 
 
 def _deliver() -> None:
-    agent = sys.modules.get(f"{__package__}.agent")
+    agent = package.loaded("agent")
     if agent is not None:
         guard.attempt("deliver before a result of Ray", agent.deliver_for_task)
 
 
 async def _deliver_async() -> None:
-    agent = sys.modules.get(f"{__package__}.agent")
+    agent = package.loaded("agent")
     is_waiting = guard.attempt("deliver before a result of Ray", agent.begin_delivery) if agent is not None else None
     if is_waiting is None:
         return

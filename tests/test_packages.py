@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(source: Path) -> Path:
     call(sys.executable, "-m", "build", "--outdir", source / "dist", source, cwd=source)
     return source / "dist"
+
+
+@pytest.mark.packages
+@pytest.mark.timeout(900)
+def test_the_wheel_holds_every_file_of_the_package(source, built):
+    held = set(zipfile.ZipFile(next(built.glob("*.whl"))).namelist())
+    for folder in ("posthog_autoinstrument", "sitecustomize_template"):
+        for path in (source / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert path.relative_to(source).as_posix() in held
 
 
 def launcher_in(environment: Path, *what: str | Path) -> Path:

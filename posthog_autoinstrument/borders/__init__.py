@@ -6,13 +6,12 @@ and must be idempotent. `install` begins it, where a context may be open: not by
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .. import config, guard
+from .. import config, guard, package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +98,7 @@ def patch(name: str) -> None:
 
 
 def _patch(module: ModuleType, file: str) -> None:
-    importlib.import_module(f"{__name__}.{file}").patch(module)
+    package.load(f"borders.{file}").patch(module)
 
 
 def replace(owner: type | ModuleType | None, name: str, make: Callable[[F], F]) -> None:

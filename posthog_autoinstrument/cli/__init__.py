@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .. import __version__, guard
+from .. import guard
+from .._version import __version__
 
 USAGE = """\
 usage: posthog-instrument [OPTION ...] [run | --] COMMAND [ARG ...]

@@ -23,7 +23,8 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import __version__, agent, elsewhere, frameworks, guard, hooks, libraries, ownership, redact, scrubber, wake
+from .. import agent, elsewhere, frameworks, guard, hooks, libraries, ownership, redact, scrubber, wake
+from .._version import __version__
 from ..config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
 from ..destination import why_refused
 from ..hooks import Point

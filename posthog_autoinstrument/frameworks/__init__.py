@@ -11,12 +11,11 @@ A framework's file is imported when one of its modules has loaded, so the names 
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import guard
+from .. import guard, package
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -106,7 +105,7 @@ def _hook(file: str, settings: Config, name: str) -> None:
     from .request import Web
 
     borders.install(settings)  # from now on contexts are opened
-    hooks = importlib.import_module(f"{__name__}.{file}").HOOKS
+    hooks = package.load(f"frameworks.{file}").HOOKS
     before = _in_place
     hooks[name](sys.modules[name], Web(settings.tracing_headers, settings.user, settings.trust_baggage))
     hooked[name] = _in_place > before

@@ -9,12 +9,11 @@ time.
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .. import guard
+from .. import guard, package
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -55,7 +54,7 @@ def _loaded(file: str, settings: Config, name: str) -> None:
 def _hook(file: str, settings: Config, name: str) -> bool:
     from .. import borders
 
-    hooks: Mapping[str, Hook] = importlib.import_module(f"{__name__}.{file}").HOOKS
+    hooks: Mapping[str, Hook] = package.load(f"libraries.{file}").HOOKS
     if not hooks[name](sys.modules[name]):
         return False
     borders.install(settings)  # from now on contexts are opened

@@ -6,13 +6,12 @@ Adding one is adding a file; `docs/adding-a-provider.md` walks through it and `t
 from __future__ import annotations
 
 import functools
-import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import forks
+from .. import forks, package
 
 if TYPE_CHECKING:
     from ..generation import Generation
@@ -34,8 +33,9 @@ def gap(size: int) -> str:
     return f"\n...{size} left out...\n"
 
 
-def deferred(package: str, module: str, name: str) -> Callable[..., Any]:
-    """The function `name` of a module of a provider's, imported when it is first called: by the flusher's thread.
+def deferred(path: str, name: str) -> Callable[..., Any]:
+    """The function `name` of the module at `path` below our package, imported when it is first called, on the flusher's
+    thread.
 
     `import openai` waits for what a provider's own file imports.
     """
@@ -44,7 +44,7 @@ def deferred(package: str, module: str, name: str) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         if not found:
             with forks.IMPORTS:
-                found.append(getattr(importlib.import_module(f"{package}.{module}"), name))
+                found.append(getattr(package.load(path), name))
         return found[0](*args)
 
     return call
@@ -151,4 +151,4 @@ class Provider:
 def load_providers() -> tuple[Provider, ...]:
     """Every provider found in this package, by file name order. Each file defines `PROVIDER`."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(importlib.import_module(f"{__name__}.{name}").PROVIDER for name in names)
+    return tuple(package.load(f"providers.{name}").PROVIDER for name in names)

@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .. import __version__, config
+from .. import config
+from .._version import __version__
 from ..guard import guarded, quietly
 from . import Event, Outcome, http_session
 

@@ -12,7 +12,6 @@ This module holds what both are made of: `Request`, `Answer` and the HTTP/1.1 lo
 
 from __future__ import annotations
 
-import importlib
 import json
 import socket
 import struct
@@ -22,6 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from .. import package
 
 if TYPE_CHECKING:
     from .openai_server import OpenAIServer
@@ -44,7 +45,7 @@ _CLOSE_TIMEOUT_S = 5.0
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return getattr(package.load(f"testing.{_LAZY[name]}"), name)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from .. import __version__
+from .._version import __version__
 from ..config import Config
 from ..store import StoreError
 from . import exporting, rendering, views

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from .. import Endpoint, Provider, Site, Socket, Wire, deferred
 
-read_chat = deferred(__name__, "chat", "read_chat")
-read_completions = deferred(__name__, "chat", "read_completions")
-read_responses = deferred(__name__, "responses", "read_responses")
-read_embeddings = deferred(__name__, "embeddings", "read_embeddings")
-read_images = deferred(__name__, "images", "read_images")
-read_speech = deferred(__name__, "audio", "read_speech")
-read_transcription = deferred(__name__, "audio", "read_transcription")
-read_moderations = deferred(__name__, "moderations", "read_moderations")
-read_decisions = deferred(__name__, "moderations", "read_decisions")
-read_runs = deferred(__name__, "runs", "read_runs")
-read_responses_socket = deferred(__name__, "sockets", "read_responses_socket")
-read_realtime = deferred(__name__, "sockets", "read_realtime")
+read_chat = deferred("providers.openai.chat", "read_chat")
+read_completions = deferred("providers.openai.chat", "read_completions")
+read_responses = deferred("providers.openai.responses", "read_responses")
+read_embeddings = deferred("providers.openai.embeddings", "read_embeddings")
+read_images = deferred("providers.openai.images", "read_images")
+read_speech = deferred("providers.openai.audio", "read_speech")
+read_transcription = deferred("providers.openai.audio", "read_transcription")
+read_moderations = deferred("providers.openai.moderations", "read_moderations")
+read_decisions = deferred("providers.openai.moderations", "read_decisions")
+read_runs = deferred("providers.openai.runs", "read_runs")
+read_responses_socket = deferred("providers.openai.sockets", "read_responses_socket")
+read_realtime = deferred("providers.openai.sockets", "read_realtime")
 
 HEADERS = (
     "x-litellm-call-id",
@@ -147,7 +147,7 @@ PROVIDER = Provider(
     WIRE,
     SITES,
     ENDPOINTS,
-    deferred(__name__, "names", "provider_of"),
+    deferred("providers.openai.names", "provider_of"),
     headers=HEADERS,
     sockets=SOCKETS,
     usage_hosts=frozenset(("api.openai.com", "eu.api.openai.com", "us.api.openai.com")),
