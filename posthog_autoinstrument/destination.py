@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from . import __version__, event, facts, forks, guard, mend, project, quickjson, redact
+from . import __version__, event, forks, guard, mend, project, quickjson, redact
 from .config import Config
 from .sinks import Event, Outcome, Sink
 from .sinks.posthog import PostHogSink
+from .store import columns as facts
 
 
 class NoSink:

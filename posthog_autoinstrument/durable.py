@@ -20,7 +20,7 @@ from .records import Call, Identity, Record, Sealable, Sealed, Span, record_from
 from .secretnames import is_secret
 from .sinks import Event
 from .spool import Orphan, Spool, fingerprint
-from .store import StoreError
+from .store.database import StoreError
 
 
 class Durable:

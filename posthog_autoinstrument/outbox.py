@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dependencies, descriptors, forks, threads
-from .store import StoreError, explain, prepare
+from .store.database import StoreError, explain, prepare
 
 if TYPE_CHECKING:
     import sqlite3

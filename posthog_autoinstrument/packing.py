@@ -21,7 +21,10 @@ def pack(fields: Fields) -> str:
     """The text: ASCII, without control characters, and without credentials: whoever may read the other process's
     environment or the queue reads it. What is too long is left out, properties and groups first, but never that content
     is private."""
-    from . import scrubber, secrettexts  # who only unpacks needs none
+    from . import (
+        scrubber,  # who only unpacks needs none
+        secrettexts,  # who only unpacks needs none
+    )
 
     said: dict[str, Any] = {PRIVACY: True} if fields.privacy_mode else {}
     for name in TEXTS:

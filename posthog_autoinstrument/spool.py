@@ -17,9 +17,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from . import descriptors, guard, ownership, threads
+from . import descriptors, guard, threads
 from .outbox import Kept, Outbox, delete, empty, is_recent
-from .store import StoreError
+from .store import ownership
+from .store.database import StoreError
 
 PREFIX = "outbox-"
 FORK_WAIT_S = 0.5

@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from posthog_autoinstrument import facts
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
+from posthog_autoinstrument.store import columns as facts
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
 

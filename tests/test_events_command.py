@@ -24,9 +24,9 @@ from posthog_autoinstrument.cli import terminal
 from posthog_autoinstrument.cli.events import print_table
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
-from posthog_autoinstrument.store import Store
-from posthog_autoinstrument.summary import Summary
-from posthog_autoinstrument.viewer.ledger import Ledger
+from posthog_autoinstrument.store.database import Store
+from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.summary import Summary
 
 NOW = datetime.now(timezone.utc)
 CALL = Summary(
@@ -250,7 +250,7 @@ def test_a_reader_that_leaves_early_ends_it_quietly(path: Path) -> None:
     program = """
 import sys
 from posthog_autoinstrument.cli import events
-from posthog_autoinstrument.summary import Summary
+from posthog_autoinstrument.store.summary import Summary
 summarise = lambda event: Summary(event["timestamp"], "generation", input_text="x" * 1000, output_text="")
 sys.exit(events.main(sys.argv[2:], path=sys.argv[1], summarise=summarise, stdout=sys.stdout))
 """

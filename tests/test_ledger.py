@@ -17,16 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from stored import NOON, call, span, write
 
-from posthog_autoinstrument import facts, schema
-from posthog_autoinstrument import store as store_module
-from posthog_autoinstrument.retention import prune
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
-from posthog_autoinstrument.store import WORDS_BLOCK, Row, Store
-from posthog_autoinstrument.viewer.ledger import Ledger
-from posthog_autoinstrument.viewer.prices import Prices
-from posthog_autoinstrument.viewer.selection import Selection
-from posthog_autoinstrument.viewer.shapes import Totals
+from posthog_autoinstrument.store import columns as facts
+from posthog_autoinstrument.store import database as store_module
+from posthog_autoinstrument.store import schema
+from posthog_autoinstrument.store.database import WORDS_BLOCK, Row, Store
+from posthog_autoinstrument.store.prices import Prices
+from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.results import Totals
+from posthog_autoinstrument.store.retention import prune
+from posthog_autoinstrument.store.selection import Selection
 
 EVERYTHING = Selection()
 
@@ -378,7 +379,7 @@ def test_what_no_index_of_words_has_is_looked_for_in_the_events(path: Path, type
 
 
 def test_without_fts5_the_events_are_looked_through(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from posthog_autoinstrument.viewer import words
+    from posthog_autoinstrument.store import search as words
 
     write(path, said("The quick brown fox", "slow"))
     monkeypatch.setattr(words, "has_fts5", lambda store: False)
@@ -387,7 +388,7 @@ def test_without_fts5_the_events_are_looked_through(path: Path, monkeypatch: pyt
 
 
 def test_search_goes_over_many_blocks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from posthog_autoinstrument.viewer import words
+    from posthog_autoinstrument.store import search as words
 
     monkeypatch.setattr(words, "WORDS_BLOCK", 16)
     write(path, said(*(f"word{number} common" for number in range(50))))
@@ -504,7 +505,7 @@ def test_a_file_of_an_earlier_version_gets_its_columns_from_the_reader(path: Pat
 def test_two_readers_make_the_columns_of_an_earlier_version_once(path: Path) -> None:
     store_of_version_2(path, [call(NOON + number, input=f"only once {number}") for number in range(450)])
     program = (
-        "import sys\nfrom posthog_autoinstrument.viewer.ledger import Ledger\n"
+        "import sys\nfrom posthog_autoinstrument.store.queries import Ledger\n"
         "while True:\n    with Ledger(sys.argv[1]) as ledger:\n        if not ledger.refresh(0.01): break\n"
     )
     readers = [start(program, str(path)) for _ in range(3)]
@@ -526,7 +527,8 @@ def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
 WRITER = """
 import json, sys, uuid, time
 from datetime import datetime, timezone
-from posthog_autoinstrument import facts, schema
+from posthog_autoinstrument.store import columns as facts
+from posthog_autoinstrument.store import schema
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
 sink = LocalSink(sys.argv[1], facts.summary, max_bytes=1_500_000)
@@ -543,7 +545,7 @@ while time.monotonic() < until:
 """
 READER = """
 import sys, time
-from posthog_autoinstrument.viewer.ledger import Ledger, Selection
+from posthog_autoinstrument.store.queries import Ledger, Selection
 until = time.monotonic() + 4
 while time.monotonic() < until:
     with Ledger(sys.argv[1]) as ledger:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import Ran, environment
 
-from posthog_autoinstrument.store import Store, StoreError
+from posthog_autoinstrument.store.database import Store, StoreError
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
 OTHER_UID = 54321

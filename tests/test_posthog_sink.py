@@ -33,12 +33,7 @@ from posthog_autoinstrument.config import ingestion_host
 from posthog_autoinstrument.mend import dumps
 from posthog_autoinstrument.sinks import Event, http_session
 from posthog_autoinstrument.sinks import posthog as module
-from posthog_autoinstrument.sinks.posthog import (
-    AI_PATH,
-    ANALYTICS_MAX_EVENT_BYTES,
-    ANALYTICS_PATH,
-    PostHogSink,
-)
+from posthog_autoinstrument.sinks.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogSink
 from posthog_autoinstrument.testing import PostHogServer
 from posthog_autoinstrument.testing.posthog_server import Fault
 

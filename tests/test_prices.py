@@ -14,10 +14,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 from stored import NOON, call, write
 
+from posthog_autoinstrument.store.prices import Prices, PricesError
+from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.selection import Selection
 from posthog_autoinstrument.testing import OpenAIServer
-from posthog_autoinstrument.viewer.ledger import Ledger
-from posthog_autoinstrument.viewer.prices import Prices, PricesError
-from posthog_autoinstrument.viewer.selection import Selection
 
 genai_prices = pytest.importorskip("genai_prices")
 
@@ -302,7 +302,7 @@ def test_no_file_and_an_empty_one_are_no_prices(tmp_path: Path) -> None:
 
 
 def test_without_the_package_own_and_reported_costs_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from posthog_autoinstrument.viewer import prices as module
+    from posthog_autoinstrument.store import prices as module
 
     monkeypatch.setitem(sys.modules, "genai_prices", None)
     module._find.cache_clear()

@@ -21,9 +21,9 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from viewing import Viewer, end, settled, start
 
-from posthog_autoinstrument.store import Store
+from posthog_autoinstrument.store.database import Store
 from posthog_autoinstrument.viewer import server
-from posthog_autoinstrument.viewer.receiver import Gate, Receiver
+from posthog_autoinstrument.viewer.ingest import Gate, Receiver
 
 View = Callable[..., Viewer]
 TOKEN = "phc_any"

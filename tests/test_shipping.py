@@ -15,12 +15,12 @@ from stored import NOON, call, write
 
 from posthog_autoinstrument import config
 from posthog_autoinstrument.cli import send
-from posthog_autoinstrument.store import StoreError
+from posthog_autoinstrument.store.database import StoreError
+from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.selection import Selection
 from posthog_autoinstrument.testing import PostHogServer
 from posthog_autoinstrument.testing.posthog_server import Fault
-from posthog_autoinstrument.viewer.ledger import Ledger
-from posthog_autoinstrument.viewer.selection import Selection
-from posthog_autoinstrument.viewer.shipping import NoProjectError, Progress, Shipment, Shipped
+from posthog_autoinstrument.viewer.upload import NoProjectError, Progress, Shipment, Shipped
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from posthog_autoinstrument.cli import send
 from posthog_autoinstrument.outbox import EVENT, RECORD, Outbox
 from posthog_autoinstrument.records import record_from_bytes
 from posthog_autoinstrument.spool import Orphan, Spool
-from posthog_autoinstrument.store import StoreError
+from posthog_autoinstrument.store.database import StoreError
 from posthog_autoinstrument.testing import Answer, Fault
 
 NOWHERE = {"POSTHOG_HOST": "http://127.0.0.1:9"}

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument import store as store_module
 from posthog_autoinstrument.config import default_path
-from posthog_autoinstrument.retention import prune
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
-from posthog_autoinstrument.store import Row, Store, StoreError
-from posthog_autoinstrument.summary import Summary
+from posthog_autoinstrument.store import database as store_module
+from posthog_autoinstrument.store.database import Row, Store, StoreError
+from posthog_autoinstrument.store.retention import prune
+from posthog_autoinstrument.store.summary import Summary
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -165,7 +165,7 @@ def test_the_file_stays_bounded_and_loses_its_oldest_rows(path: Path) -> None:
 def test_several_processes_write_at_once(path: Path) -> None:
     program = """
 import sys
-from posthog_autoinstrument.store import Row, Store
+from posthog_autoinstrument.store.database import Row, Store
 path, name = sys.argv[1:]
 for n in range(25):
     with Store(path, 60) as store:

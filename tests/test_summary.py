@@ -15,9 +15,9 @@ from conftest import Ran, environment, wait_until
 from stored import NOON, call, span
 
 from posthog_autoinstrument import guard
+from posthog_autoinstrument.export import posthog_links as links
 from posthog_autoinstrument.tally import Tally
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
-from posthog_autoinstrument.viewer import links
 
 ASK = {"POSTHOG_AUTOINSTRUMENT_SUMMARY": "1"}
 PROGRAM = """

@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
 
-from posthog_autoinstrument.viewer import conversation, exporting, plots, text, tree
-from posthog_autoinstrument.viewer.figures import Figures
-from posthog_autoinstrument.viewer.ledger import Ledger
-from posthog_autoinstrument.viewer.prices import Prices
-from posthog_autoinstrument.viewer.selection import Selection
-from posthog_autoinstrument.viewer.shapes import Entry, Point, Series, Totals
+from posthog_autoinstrument.store.overview import Figures
+from posthog_autoinstrument.store.prices import Prices
+from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.results import Entry, Point, Series, Totals
+from posthog_autoinstrument.store.selection import Selection
+from posthog_autoinstrument.viewer import charts as plots
+from posthog_autoinstrument.viewer import conversation
+from posthog_autoinstrument.viewer import downloads as exporting
+from posthog_autoinstrument.viewer import formatting as text
+from posthog_autoinstrument.viewer import trace_tree as tree
 
 WEATHER = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}}
 

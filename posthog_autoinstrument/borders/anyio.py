@@ -11,8 +11,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from ..borders import replace
 from ..context import CONTEXT, Context
-from . import replace
 
 
 def patch(module: ModuleType) -> None:

@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
+from ..borders import install
 from ..context import CONTEXT, handed_on, leaving
-from . import install
 from .crossing import unpacked
 
 HEADER = "posthog_autoinstrument"

@@ -10,8 +10,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from ..borders import replace
 from ..context import carried, leaving
-from . import replace
 from .crossing import InProcess, InThread, Outside
 
 

@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard
+from ..borders import replace
 from ..context import carried
-from . import replace
 from .crossing import InThread, Outside, to_greenlet
 
 

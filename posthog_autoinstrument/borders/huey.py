@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
+from ..borders import MARK, install, replace
 from ..context import CONTEXT, handed_on, leaving
-from . import MARK, install, replace
 from .crossing import unpacked
 
 LABEL = b"\x00posthog_autoinstrument:"

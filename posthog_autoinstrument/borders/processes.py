@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
+from ..borders import MARK, install, replace
 from ..context import CONTEXT, Context, handed_on, leaving, started_in
-from . import MARK, install, replace
 from .crossing import unpacked
 
 

@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import config, guard, packing
+from ..borders import replace
 from ..context import PRIVATE, handed_on, leaving
-from . import replace
 from .subprocesses import environment_with
 
 ENV = 2

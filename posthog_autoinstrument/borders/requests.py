@@ -9,7 +9,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from . import outgoing, replace
+from ..borders import replace
+from . import outgoing
 
 
 def patch(module: ModuleType) -> None:

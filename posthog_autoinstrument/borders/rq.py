@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard, packing
+from ..borders import install, replace
 from ..context import CONTEXT, handed_on, leaving
-from . import install, replace
 from .crossing import unpacked
 
 ENTRY = "posthog_autoinstrument"

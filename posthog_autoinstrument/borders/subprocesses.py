@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import config, guard, packing
+from ..borders import replace
 from ..context import Context, handed_on, leaving
-from . import replace
 
 ENV = 10
 """The position of `env` among the arguments after `self`."""

@@ -13,8 +13,8 @@ from contextvars import Context as Run
 from types import ModuleType
 from typing import Any
 
+from ..borders import MARK, replace
 from ..context import CONTEXT, carried
-from . import MARK, replace
 
 
 def patch(module: ModuleType) -> None:

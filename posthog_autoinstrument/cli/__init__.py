@@ -122,7 +122,8 @@ def _with_output(command: Callable[[], int]) -> int:
 
 
 def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
-    from .. import config, facts
+    from .. import config
+    from ..store import columns as facts
 
     environ = dict(os.environ)
     if local:

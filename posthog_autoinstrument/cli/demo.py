@@ -20,12 +20,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .. import facts, guard
+from .. import guard
 from ..config import EU_HOST, Config
-from ..store import Store, StoreError, is_there
-from ..summary import Summary
+from ..export.posthog_links import traces_url
+from ..store import columns as facts
+from ..store.database import Store, StoreError, is_there
+from ..store.summary import Summary
 from ..testing import OpenAIServer
-from ..viewer.links import traces_url
 from .events import print_table
 from .terminal import clean
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import openai
 
-from posthog_autoinstrument import posthog_context
+from .. import posthog_context
 
 WEATHER_TOOL = {
     "type": "function",

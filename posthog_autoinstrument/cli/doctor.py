@@ -23,15 +23,16 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import agent, elsewhere, frameworks, guard, hooks, libraries, ownership, redact, scrubber, wake
+from .. import agent, elsewhere, frameworks, guard, hooks, libraries, redact, scrubber, wake
 from .._version import __version__
 from ..config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
 from ..destination import why_refused
 from ..hooks import Point
 from ..sinks.posthog import answers
 from ..sinks.token_check import check_token
-from ..store import Store, StoreError
-from ..viewer.prices import Prices, PricesError
+from ..store import ownership
+from ..store.database import Store, StoreError
+from ..store.prices import Prices, PricesError
 from . import hook_check, launcher, program_check
 from .terminal import clean
 

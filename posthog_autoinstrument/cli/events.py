@@ -13,9 +13,9 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..store import Store, StoreError, is_there
-from ..summary import Summary
-from . import following
+from ..store.database import Store, StoreError, is_there
+from ..store.summary import Summary
+from . import follow as following
 from .terminal import clean, cut, detach, pad, width, write
 
 DEFAULT_LAST = 20

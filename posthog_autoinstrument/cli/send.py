@@ -17,8 +17,8 @@ from .. import agent as agents
 from .. import durable
 from ..config import Config
 from ..spool import PREFIX, Orphan
-from ..store import StoreError, is_there
-from ..viewer.shipping import Progress, Shipment, shipper
+from ..store.database import StoreError, is_there
+from ..viewer.upload import Progress, Shipment, shipper
 
 if TYPE_CHECKING:
     from ..flusher import Orphaned

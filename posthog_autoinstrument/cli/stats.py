@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TextIO, get_args
 
 from ..config import Config
-from ..store import StoreError, is_there
-from ..viewer.ledger import By, Ledger
-from ..viewer.prices import Prices, PricesError
-from ..viewer.selection import Selection, parse_time
-from ..viewer.shapes import Group, Series, Totals
-from ..viewer.text import count, money, seconds, stretch
+from ..store.database import StoreError, is_there
+from ..store.prices import Prices, PricesError
+from ..store.queries import By, Ledger
+from ..store.results import Group, Series, Totals
+from ..store.selection import Selection, parse_time
+from ..viewer.formatting import count, money, seconds, stretch
 from .terminal import clean, cut, detach, pad, width, write
 
 _BAR = 12

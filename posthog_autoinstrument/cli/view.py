@@ -42,11 +42,12 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
     if missing:
         guard.say(f'the page needs {", ".join(missing)}: pip install "posthog-autoinstrument[viewer]"')
         return 1
-    from ..store import StoreError
-    from ..viewer import prices, server
+    from ..store import prices
+    from ..store.database import StoreError
+    from ..store.queries import Ledger
+    from ..viewer import server
     from ..viewer.app import Pages
-    from ..viewer.ledger import Ledger
-    from ..viewer.receiver import Receiver
+    from ..viewer.ingest import Receiver
 
     path = options.db or settings.db_path
     try:

@@ -15,7 +15,8 @@ from typing import Any
 
 from .. import guard
 from ..context import Context
-from . import MARK, asgi, patch, turns
+from ..frameworks import MARK, patch
+from . import asgi, turns
 from .request import Web
 
 

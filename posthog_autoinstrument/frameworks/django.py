@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard
-from . import asgi, patch, wsgi
+from ..frameworks import patch
+from . import asgi, wsgi
 from .request import Web, current
 
 

@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard
-from . import patch, wsgi
+from ..frameworks import patch
+from . import wsgi
 from .request import Web, current
 
 

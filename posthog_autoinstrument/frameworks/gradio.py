@@ -15,7 +15,8 @@ from typing import Any
 
 from .. import guard
 from ..context import CONTEXT, NOTHING, Context
-from . import patch, starlette
+from ..frameworks import patch
+from . import starlette
 from .asgi import Scope
 from .request import Request, Web, opened
 from .turns import Turn

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from .. import guard
-from . import asgi, patch
+from ..frameworks import patch
+from . import asgi
 from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
 
 

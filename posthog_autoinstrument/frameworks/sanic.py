@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard
-from . import patch
+from ..frameworks import patch
 from .native import Native, patch_answer, scheme_of
 from .request import Request, Web
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from .. import guard
 from ..context import CONTEXT, carried
-from . import asgi, patch
+from ..frameworks import patch
+from . import asgi
 from .request import Request, Web, current
 
 BLOCK = "_posthog_autoinstrument_block"

@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import guard
-from . import patch, turns
+from ..frameworks import patch
+from . import turns
 from .request import Web
 
 NOBODY = "test@example.com"

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import guard
 from ..context import CONTEXT, Context
-from . import patch
+from ..frameworks import patch
 from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
 
 

@@ -8,12 +8,12 @@ from os import PathLike
 from typing import Any
 
 from .. import quickjson
-from ..facts import CALLS
 from ..guard import attempt, guarded
-from ..retention import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, prune
-from ..store import Row, Store, StoreError
-from ..summary import Summary
-from . import Event, Outcome
+from ..sinks import Event, Outcome
+from ..store.columns import CALLS
+from ..store.database import Row, Store, StoreError
+from ..store.retention import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, prune
+from ..store.summary import Summary
 
 _PRUNE_EVERY_SENDS = 200
 _LOCKED_S = 2.0

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from .. import config
 from .._version import __version__
 from ..guard import guarded, quietly
-from . import Event, Outcome, http_session
+from ..sinks import Event, Outcome
+from . import http_session
 
 if TYPE_CHECKING:  # tools that bundle programs look for imports; it is `http_session` that loads a copy
     import requests  # noqa: F401

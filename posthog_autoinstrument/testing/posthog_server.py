@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from .. import capture
-from . import Answer, LoopbackServer, Request
+from ..testing import Answer, LoopbackServer, Request
+from . import capture_protocol as capture
 
 
 @dataclass(frozen=True)

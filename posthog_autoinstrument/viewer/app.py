@@ -26,13 +26,14 @@ from starlette.types import ASGIApp
 
 from .._version import __version__
 from ..config import Config
-from ..store import StoreError
-from . import exporting, rendering, views
-from .fence import Fence
-from .ledger import Ledger
-from .selection import Selection
-from .sending import Sending
-from .shapes import Pricing
+from ..store.database import StoreError
+from ..store.queries import Ledger
+from ..store.results import Pricing
+from ..store.selection import Selection
+from . import downloads as exporting
+from . import rendering, views
+from .access import Fence
+from .upload_job import Sending
 
 REFRESH_EVERY_S = 1.0
 _REFRESH_S = 0.1

@@ -15,7 +15,7 @@ from typing import TextIO
 import uvicorn
 
 from .app import Pages
-from .receiver import Gate, Receiver
+from .ingest import Gate, Receiver
 
 DEFAULT_PORT = 8742
 _TRIED = 20

@@ -9,11 +9,14 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from .. import facts
-from . import conversation, figures, plots, tree
-from .ledger import By, Ledger
-from .selection import Selection
-from .shapes import Entry, Full
+from ..store import columns as facts
+from ..store import overview as figures
+from ..store.queries import By, Ledger
+from ..store.results import Entry, Full
+from ..store.selection import Selection
+from . import charts as plots
+from . import conversation
+from . import trace_tree as tree
 
 PAGE = 50
 """Rows of a list. More are on the next page."""

@@ -8,10 +8,10 @@ import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from posthog_autoinstrument.facts import summary
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
-from posthog_autoinstrument.store import Store
+from posthog_autoinstrument.store.columns import summary
+from posthog_autoinstrument.store.database import Store
 
 CALLS_OF_A_RUN = 8
 _NAMES = ("ada", "grace", "edsger", "barbara", "alan", "margaret", "donald", "frances")

@@ -10,7 +10,7 @@ import pytest
 
 import posthog_autoinstrument
 from posthog_autoinstrument import posthog_context
-from posthog_autoinstrument.facts import consumed, summary
+from posthog_autoinstrument.store.columns import consumed, summary
 from posthog_autoinstrument.testing import Answer, OpenAIServer
 
 from .test_openai_readers import chunk, delta, read

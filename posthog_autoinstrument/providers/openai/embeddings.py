@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...generation import Generation
+from ...providers import EDGE_BYTES
 from ...reading import as_amount, as_dict, as_text, find_member, parse, read_failure, read_failure_text
-from .. import EDGE_BYTES
 from .shared import read_usage
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .plots import nice_step
-from .shapes import Entry
+from ..store.results import Entry
+from .charts import nice_step
 
 MAX_DEPTH = 12
 """Deeper rows are not indented further."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .store import WORDS_BLOCK, Store, StoreError
+from .database import WORDS_BLOCK, Store, StoreError
 
 DEFAULT_MAX_BYTES = 512 * 1_000_000
 DEFAULT_MAX_AGE_DAYS = 30

@@ -29,12 +29,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .. import capture, facts
-from ..capture import Refused
 from ..ids import new_ids
-from ..retention import DEFAULT_MAX_BYTES
 from ..sinks import Event
 from ..sinks.local import LocalSink
+from ..store import columns as facts
+from ..store.retention import DEFAULT_MAX_BYTES
+from ..testing import capture_protocol as capture
+from ..testing.capture_protocol import Refused
 
 BODY_TIMEOUT_S = 30.0
 """For each piece of a request's body."""

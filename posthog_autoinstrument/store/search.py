@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import quickjson
-from ..facts import words_to_search
-from ..store import WORDS_BLOCK, Store
+from .columns import words_to_search
+from .database import WORDS_BLOCK, Store
 
 _CHUNK = 100
 """Events that one transaction indexes: others wait that long for the file, at most some 0.1 s."""

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from ..facts import consumed
-from ..summary import Consumed
-from .ownprices import OwnPrice, read_file
-from .ownprices import PricesError as PricesError
-from .shapes import Cost, Part
+from .columns import consumed
+from .custom_prices import OwnPrice, read_file
+from .custom_prices import PricesError as PricesError
+from .results import Cost, Part
+from .summary import Consumed
 
 _RULES = "2"
 """Of the arithmetic below; another one makes costs anew."""

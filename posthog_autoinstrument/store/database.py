@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import dependencies, descriptors, forks, ownership
+from .. import dependencies, descriptors, forks
+from . import ownership
 from .schema import ADD_EVENT, ADD_FACTS, APPLICATION_ID, MIGRATIONS, facts_of
 from .schema import WORDS_BLOCK as WORDS_BLOCK
 from .schema import Row as Row

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..store import Store, StoreError, is_there
+from ..store.database import Store, StoreError, is_there
 from .terminal import clean
 
 POLL_S = 0.25

@@ -9,12 +9,12 @@ import time
 from typing import Any
 
 from .. import quickjson
-from ..facts import CALLS, summary
 from ..sinks import Event
 from ..sinks.local import make_row
-from ..store import Row, Store, StoreError
-from . import words
-from .shapes import Pricing
+from . import search as words
+from .columns import CALLS, summary
+from .database import Row, Store, StoreError
+from .results import Pricing
 
 _CHUNK = 200
 """Rows that one transaction writes."""

@@ -13,7 +13,7 @@ from .. import agent as agents
 from ..config import Config
 from ..sinks import Event
 from ..spool import fingerprint
-from ..store import Store
+from ..store.database import Store
 
 
 class NoProjectError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..facts import CALLS
+from .columns import CALLS
 
 
 @dataclass(frozen=True)

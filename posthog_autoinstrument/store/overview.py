@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .ledger import CALL_FIELDS, Ledger, percentile, steps
+from .queries import CALL_FIELDS, Ledger, percentile, steps
+from .results import Group, Point, Series, Totals
 from .selection import Selection
-from .shapes import Group, Point, Series, Totals
 
 Row = tuple[Any, ...]
 _PLACE = {name: place for place, name in enumerate(CALL_FIELDS)}

@@ -15,13 +15,13 @@ from functools import wraps
 from os import PathLike
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from ..facts import CALLS
-from ..retention import delete_all
-from ..store import Store
-from . import words
-from .catchup import catch_up, parsed
+from . import search as words
+from .backfill import catch_up, parsed
+from .columns import CALLS
+from .database import Store
+from .results import Entry, EventPage, Full, Group, GroupPage, Point, Pricing, Series, Totals, TracePage, TraceRow
+from .retention import delete_all
 from .selection import Selection, condition
-from .shapes import Entry, EventPage, Full, Group, GroupPage, Point, Pricing, Series, Totals, TracePage, TraceRow
 
 By = Literal["model", "user", "endpoint", "trace", "provider", "session"]
 _COLUMN = {

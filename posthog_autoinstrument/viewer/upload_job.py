@@ -6,9 +6,9 @@ import threading
 from os import PathLike
 
 from ..config import Config, mask
-from ..store import StoreError
-from . import links
-from .shipping import Progress, Shipment, Shipped
+from ..export import posthog_links as links
+from ..store.database import StoreError
+from .upload import Progress, Shipment, Shipped
 
 
 class Sending:
