@@ -26,19 +26,19 @@ _HOMES = {
     "capture_feedback": "remarks",
     "capture_metric": "remarks",
     "configure": "agent",
-    "current_trace_id": "context",
+    "current_trace_id": "context.scope",
     "flush": "agent",
     "instrument": "agent",
-    "posthog_context": "context",
+    "posthog_context": "context.scope",
     "posthog_span": "spans",
-    "set_session": "context",
+    "set_session": "context.scope",
 }
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._version import __version__
     from .agent import configure, flush, instrument
-    from .context import current_trace_id, posthog_context, set_session
+    from .context.scope import current_trace_id, posthog_context, set_session
     from .remarks import capture_feedback, capture_metric
     from .spans import posthog_span
 
@@ -49,7 +49,7 @@ def __getattr__(name):  # type: ignore[no-untyped-def]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if home in ("remarks", "spans"):
         __import__(f"{__name__}.agent")  # which they start, where the launcher is
-    if home in ("context", "spans"):
+    if home in ("context.scope", "spans"):
         _install_borders()  # type: ignore[no-untyped-call]
     value = getattr(__import__(f"{__name__}.{home}", fromlist=[name]), name)
     globals()[name] = value

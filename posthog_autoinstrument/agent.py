@@ -16,34 +16,31 @@ from typing import TYPE_CHECKING
 from . import (
     aws_lambda,
     calls,
-    config,
-    context,
     elsewhere,
     exits,
     firstrun,
-    forks,
     frameworks,
-    guard,
     hooks,
     libraries,
-    posthogclients,
     project,
     providers,
     recording,
     signals,
-    threads,
     usage,
     wake,
 )
+from .context import posthog_clients as posthogclients
+from .context import scope as context
+from .core import config, forks, guard, threads
 from .courier import Courier
 from .flusher import Flusher
 from .queue import Queue
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
-    from .config import Config
+    from .core.config import Config
+    from .core.records import Sealable
     from .durable import Durable
     from .maker import BeforeSend, Maker
-    from .records import Sealable
     from .sinks import Event, Sink
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import guard
+from .core import guard
 
 MODULE = "awslambdaric.lambda_runtime_client"
 METHODS = ("post_invocation_result", "post_invocation_error")

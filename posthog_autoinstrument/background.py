@@ -14,10 +14,10 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from . import keptevents, redact
+from .core.records import Call
 from .generation import Generation
 from .keptevents import KeptEvent, Key, State
 from .providers import Endpoint
-from .records import Call
 
 WAIT_S = 600.0
 MAX_CALLS = 1_000

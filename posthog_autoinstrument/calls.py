@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from . import context, elsewhere, guard
+from . import elsewhere
+from .context import scope as context
+from .core import guard
 from .providers import EDGE_BYTES, Endpoint, Provider, gap
 
 if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported here
-    from .config import Config
-    from .records import Call, End
+    from .core.config import Config
+    from .core.records import Call, End
 
 MARK = "_posthog_autoinstrument"
 """Set on every function of ours that stands in an SDK class."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from . import guard
+from .core import guard
 from .sleeper import Sleeper
 
 if TYPE_CHECKING:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from . import __version__, event, forks, guard, mend, project, quickjson, redact
-from .config import Config
+from . import __version__, event, mend, project, redact
+from .core import fastjson as quickjson
+from .core import forks, guard
+from .core.config import Config
 from .sinks import Event, Outcome, Sink
 from .sinks.posthog import PostHogSink
 from .store import columns as facts

@@ -9,15 +9,19 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import guard, mend, quickjson, scrubber, secrettexts
+from . import mend
 from .background import Background
-from .config import Config
-from .hookloader import NotYetError
+from .core import fastjson as quickjson
+from .core import guard
+from .core.config import Config
+from .core.hook_loader import NotYetError
+from .core.records import Call, Identity, Record, Sealable, Sealed, Span, record_from_bytes
 from .maker import Maker, drop
 from .marks import Marks
 from .outbox import EVENT, RECORD, Kept
-from .records import Call, Identity, Record, Sealable, Sealed, Span, record_from_bytes
-from .secretnames import is_secret
+from .scrubbing import texts as secrettexts
+from .scrubbing import values as scrubber
+from .scrubbing.names import is_secret
 from .sinks import Event
 from .spool import Orphan, Spool, fingerprint
 from .store.database import StoreError

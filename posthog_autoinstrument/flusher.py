@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from . import context, forks, guard, threads
+from .context import scope as context
+from .core import forks, guard, threads
 from .courier import RETRY_BUDGET_S, SEND_TIMEOUT_S, Courier
 from .ownedlock import OwnedLock
 from .queue import Marker, Queue
@@ -20,9 +21,9 @@ from .queue import Marker, Queue
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from .core.records import Sealable, Sealed
     from .courier import Ledger
     from .outbox import Kept
-    from .records import Sealable, Sealed
     from .sinks import Event
     from .spool import Spool
 

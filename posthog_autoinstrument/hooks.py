@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from . import guard, sites, wire
+from . import sites, wire
 from .calls import Calls
+from .core import guard
 from .providers import Provider
 from .usage import StreamUsage
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import Any
 
-from . import calls, event, forks, guard, hookloader, keptevents, mend, tally
+from . import calls, event, keptevents, mend, tally
 from .background import Background, Waiting, state_of
-from .config import NOT_ACCEPTED, Config
+from .core import forks, guard
+from .core import hook_loader as hookloader
+from .core.config import NOT_ACCEPTED, Config
+from .core.records import Call, Record, Remark, Sealable, Span
 from .generation import Generation
 from .providers import Provider
-from .records import Call, Record, Remark, Sealable, Span
 from .sampling import Sampling
 from .sinks import Event
 from .tools import Tools

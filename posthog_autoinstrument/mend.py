@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from . import quickjson
-from .guard import guarded
+from .core import fastjson as quickjson
+from .core.guard import guarded
 from .reading import cut_level
 
 MAX_DEPTH = 96

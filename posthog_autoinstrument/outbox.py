@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import dependencies, descriptors, forks, threads
+from .core import dependencies, descriptors, forks, threads
 from .store.database import StoreError, explain, prepare
 
 if TYPE_CHECKING:

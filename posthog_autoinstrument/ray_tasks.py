@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from . import guard, package
+from .core import guard, package
 
 MODULE = "ray._private.function_manager"
 MARK = "_posthog_autoinstrument_ray"

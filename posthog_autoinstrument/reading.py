@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from . import quickjson
+from .core import fastjson as quickjson
 from .generation import Failure
 from .providers import EDGE_BYTES
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import context, guard
+from .context import scope as context
+from .core import guard
 
 
 class Recorder:

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from . import secrettexts
-from .guard import guarded
+from .core.guard import guarded
 from .mend import rewrite
-from .secretnames import REDACTED
+from .scrubbing import texts as secrettexts
+from .scrubbing.names import REDACTED
 
 # --- media ---
 

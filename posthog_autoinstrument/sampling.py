@@ -13,12 +13,12 @@ from fnmatch import translate
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from . import quickjson
-from .config import NOT_ACCEPTED
-from .records import Call, Record, Span
+from .core import fastjson as quickjson
+from .core.config import NOT_ACCEPTED
+from .core.records import Call, Record, Span
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .core.config import Config
     from .generation import Generation
     from .providers import Endpoint
 

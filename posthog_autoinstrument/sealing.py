@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import context, elsewhere, guard, ids, sse
+from . import elsewhere, sse
 from .calls import Intent, OpenCall
+from .context import scope as context
+from .core import guard, ids
+from .core.records import Call, Error, Identity
 from .providers import EDGE_BYTES, gap
-from .records import Call, Error, Identity
 
 
 def seal(call: OpenCall) -> Call | None:

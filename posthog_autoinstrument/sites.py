@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from . import dependencies, guard
 from .calls import CARRIED, CLAIM, MARK, SUPPRESSED, Calls, Intent, OpenCall
-from .context import OVERRIDES
+from .context.scope import OVERRIDES
+from .core import dependencies, guard
 from .providers import Endpoint, Site
 from .wire import reset
 

@@ -17,9 +17,10 @@ from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from . import guard, wire
+from . import wire
 from .calls import CANCELLATIONS, Calls
 from .conversations import Conversation
+from .core import guard
 from .providers import Socket
 
 Known = WeakKeyDictionary[Any, Conversation]

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from . import descriptors, guard, threads
+from .core import descriptors, guard, threads
 from .outbox import Kept, Outbox, delete, empty, is_recent
 from .store import ownership
 from .store.database import StoreError

@@ -14,8 +14,8 @@ from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from . import guard
 from .calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
+from .core import guard
 from .providers import EDGE_BYTES, gap
 from .usage import Unasked, hidden
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from . import guard
+from .core import guard
 from .store.columns import CALLS, consumed, host_of_chat_stream, summary
 from .store.summary import Consumed
 

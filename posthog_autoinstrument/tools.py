@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+from .core.ids import new_ids
+from .core.records import Call, Span
 from .generation import Generation
-from .ids import new_ids
 from .reading import as_dict, as_list, as_text, parse
-from .records import Call, Span
 
 T = TypeVar("T")
 

@@ -174,13 +174,13 @@ def _sum_up() -> None:
 
 def _client_loaded(name: str) -> None:
     try:
-        from . import posthogclients
+        from .context import posthog_clients as posthogclients
 
         posthogclients.loaded(name)
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from . import guard
+        from .core import guard
 
         guard.report("watch the clients of posthog", error)
 
@@ -193,7 +193,7 @@ def _session_loaded(name: str) -> None:
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from . import guard
+        from .core import guard
 
         guard.report("hook a session", error)
 
@@ -206,7 +206,7 @@ def _ray_loaded(name: str) -> None:
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from . import guard
+        from .core import guard
 
         guard.report("hook Ray", error)
 
@@ -219,7 +219,7 @@ def _border_loaded(name: str) -> None:
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from . import guard
+        from .core import guard
 
         guard.report("install the borders", error)
 
@@ -236,6 +236,6 @@ def load_agent(name: str) -> None:
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from . import guard
+        from .core import guard
 
         guard.report("start", error)

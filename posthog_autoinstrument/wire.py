@@ -17,8 +17,9 @@ from contextvars import ContextVar, Token
 from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
-from . import guard, streams
+from . import streams
 from .calls import CURRENT, MARK, Calls, OpenCall
+from .core import guard
 from .usage import StreamUsage
 
 CLIENT_METHODS = ("request", "_build_request", "_process_response")

@@ -110,7 +110,7 @@ def _tell(reason):
     else:
         line = os.environ.get("POSTHOG_AUTOINSTRUMENT_KEPT", "")
         if line and launched != str(os.getpid()):  # a shell script may start many
-            from posthog_autoinstrument import process_tree
+            from posthog_autoinstrument.core import process_tree
 
             if not process_tree.ProcessTree(label, process_tree.folders(os.environ)).claim("kept"):
                 line = ""

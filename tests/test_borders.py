@@ -23,8 +23,9 @@ import pytest
 from conftest import wait_until
 
 import posthog_autoinstrument
-from posthog_autoinstrument import current_trace_id, packing, posthog_context, posthog_span, set_session
-from posthog_autoinstrument.context import CONTEXT, Fields
+from posthog_autoinstrument import current_trace_id, posthog_context, posthog_span, set_session
+from posthog_autoinstrument.context import serialization as packing
+from posthog_autoinstrument.context.scope import CONTEXT, Fields
 
 SAID = [{"role": "user", "content": "Hi"}]
 

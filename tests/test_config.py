@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from posthog_autoinstrument import config, guard
+from posthog_autoinstrument.core import config, guard
 
 
 @pytest.fixture(autouse=True)

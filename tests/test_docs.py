@@ -14,7 +14,8 @@ import documented
 import pytest
 
 import posthog_autoinstrument
-from posthog_autoinstrument import cli, config
+from posthog_autoinstrument import cli
+from posthog_autoinstrument.core import config
 from posthog_autoinstrument.privacy import reduce
 from posthog_autoinstrument.providers import load_providers
 

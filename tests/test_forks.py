@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from posthog_autoinstrument.forks import Gate
+from posthog_autoinstrument.core.forks import Gate
 
 
 def test_forks_wait_for_another_thread_but_not_for_ever():

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from posthog_autoinstrument import ids
+from posthog_autoinstrument.core import ids
 
 
 def drawn(count: int) -> list[str]:

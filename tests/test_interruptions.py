@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from posthog_autoinstrument import guard
+from posthog_autoinstrument.core import guard
 
 PROGRAM = """
 import asyncio, gc, itertools, os, signal, sys

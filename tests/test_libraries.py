@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument import jsonsafe, records
+from posthog_autoinstrument.core import records
+from posthog_autoinstrument.core import safejson as jsonsafe
 
 AGENTS = '''
 """As much of openai-agents as its tracing interface is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from posthog_autoinstrument import config, guard
+from posthog_autoinstrument.core import config, guard
 
 
 @pytest.fixture(autouse=True)

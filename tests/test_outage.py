@@ -12,9 +12,9 @@ import pytest
 
 from posthog_autoinstrument import courier
 from posthog_autoinstrument import flusher as flushers
+from posthog_autoinstrument.core.records import Call, Identity, Sealed
 from posthog_autoinstrument.outbox import RECORD, Kept
 from posthog_autoinstrument.queue import Queue
-from posthog_autoinstrument.records import Call, Identity, Sealed
 from posthog_autoinstrument.sinks import Event, Outcome
 from posthog_autoinstrument.sleeper import Sleeper
 from posthog_autoinstrument.spool import Spool

@@ -28,8 +28,9 @@ import trustme
 import truststore
 from ports import free_port
 
-from posthog_autoinstrument import __version__, config
-from posthog_autoinstrument.config import ingestion_host
+from posthog_autoinstrument import __version__
+from posthog_autoinstrument.core import config
+from posthog_autoinstrument.core.config import ingestion_host
 from posthog_autoinstrument.mend import dumps
 from posthog_autoinstrument.sinks import Event, http_session
 from posthog_autoinstrument.sinks import posthog as module

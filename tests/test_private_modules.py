@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import wait_until
 
-from posthog_autoinstrument.private_modules import PREFIX, PrivateModules, stand_in
+from posthog_autoinstrument.core.private_modules import PREFIX, PrivateModules, stand_in
 
 FILES = {
     "planet/__init__.py": """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Ran, environment
 
-from posthog_autoinstrument import guard
+from posthog_autoinstrument.core import guard
 from posthog_autoinstrument.testing import Answer, LoopbackServer, OpenAIServer
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")

@@ -13,7 +13,7 @@ import pytest
 from conftest import Ran, environment
 
 import sitecustomize_template
-from posthog_autoinstrument import guard
+from posthog_autoinstrument.core import guard
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
 Run = Callable[..., Ran]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument import mend, quickjson, reading
+from posthog_autoinstrument import mend, reading
+from posthog_autoinstrument.core import fastjson as quickjson
 
 core = pytest.importorskip("pydantic_core", reason="openai with pydantic 1")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthog_autoinstrument import event, providers
-from posthog_autoinstrument.records import Call, Error, Identity, record_from_bytes
+from posthog_autoinstrument.core.records import Call, Error, Identity, record_from_bytes
 
 text = st.text(max_size=30)
 maybe_text = st.none() | text

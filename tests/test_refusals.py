@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from conftest import wait_until
 
-from posthog_autoinstrument import guard
+from posthog_autoinstrument.core import guard
+from posthog_autoinstrument.core.records import Call, Identity, Sealed
 from posthog_autoinstrument.courier import Courier
 from posthog_autoinstrument.flusher import Flusher
 from posthog_autoinstrument.queue import Queue
-from posthog_autoinstrument.records import Call, Identity, Sealed
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.posthog import PostHogSink
 from posthog_autoinstrument.sleeper import Sleeper

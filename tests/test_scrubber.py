@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from conftest import Ran
 
-from posthog_autoinstrument import posthog_context, posthog_span, secrettexts
-from posthog_autoinstrument.scrubber import scrub, scrub_path, scrub_properties
-from posthog_autoinstrument.secrettexts import scrub_text
+from posthog_autoinstrument import posthog_context, posthog_span
+from posthog_autoinstrument.scrubbing import texts as secrettexts
+from posthog_autoinstrument.scrubbing.texts import scrub_text
+from posthog_autoinstrument.scrubbing.values import scrub, scrub_path, scrub_properties
 
 HIDDEN = "[REDACTED]"
 SECRET = "hunter2hunter"

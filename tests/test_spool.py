@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 from conftest import TOKEN, environment
 
-from posthog_autoinstrument import config
 from posthog_autoinstrument.cli import send
+from posthog_autoinstrument.core import config
+from posthog_autoinstrument.core.records import record_from_bytes
 from posthog_autoinstrument.outbox import EVENT, RECORD, Outbox
-from posthog_autoinstrument.records import record_from_bytes
 from posthog_autoinstrument.spool import Orphan, Spool
 from posthog_autoinstrument.store.database import StoreError
 from posthog_autoinstrument.testing import Answer, Fault

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument.config import default_path
+from posthog_autoinstrument.core.config import default_path
 from posthog_autoinstrument.sinks import Event
 from posthog_autoinstrument.sinks.local import LocalSink
 from posthog_autoinstrument.store import database as store_module
@@ -285,7 +285,8 @@ def test_the_default_place(state_home: str | None, platform: str, expected: str)
 
 
 def test_the_size_of_the_store_is_a_setting(path: Path) -> None:
-    from posthog_autoinstrument import config, destination
+    from posthog_autoinstrument import destination
+    from posthog_autoinstrument.core import config
 
     settings = config.Config(local=True, db=str(path), store_max_mb=1)
     sink = destination.choose(settings)
@@ -307,6 +308,6 @@ def test_the_size_of_the_store_is_a_setting(path: Path) -> None:
 )
 @posix
 def test_the_default_place_of_prices(config_home: str | None, platform: str, expected: str) -> None:
-    from posthog_autoinstrument.config import default_prices_path
+    from posthog_autoinstrument.core.config import default_prices_path
 
     assert str(default_prices_path(config_home, "/home/me", platform)) == expected

@@ -14,7 +14,7 @@ import pytest
 from conftest import Ran, environment, wait_until
 from stored import NOON, call, span
 
-from posthog_autoinstrument import guard
+from posthog_autoinstrument.core import guard
 from posthog_autoinstrument.export import posthog_links as links
 from posthog_autoinstrument.tally import Tally
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer

@@ -19,7 +19,7 @@ APP = (
 import sys
 from flask import Flask
 from posthog_autoinstrument import current_trace_id, posthog_context
-from posthog_autoinstrument.context import CONTEXT
+from posthog_autoinstrument.context.scope import CONTEXT
 
 app = Flask("app")
 web = app.test_client()
@@ -408,7 +408,7 @@ print(web.get("/otel/inside").text)
     ("value", "wanted"), [("1", "1"), ("on", "1"), ("0", "0"), ("no", "0"), ("Anonymous", "anonymous"), ("2", "1")]
 )
 def test_the_setting(value: str, wanted: str) -> None:
-    from posthog_autoinstrument import config, guard
+    from posthog_autoinstrument.core import config, guard
 
     before = guard.loud, guard.debug, guard.owner
     try:

@@ -23,7 +23,7 @@ import io, os, threading
 from flask import Blueprint, Flask, Response, request, send_file, session, stream_with_context
 from flask_login import LoginManager, UserMixin, login_required, login_user, logout_user
 from posthog_autoinstrument import posthog_context, posthog_span
-from posthog_autoinstrument.context import CONTEXT
+from posthog_autoinstrument.context.scope import CONTEXT
 
 app = Flask("app")
 app.secret_key = "not one"

@@ -28,7 +28,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Route
 from posthog_autoinstrument import current_trace_id, posthog_context, posthog_span
-from posthog_autoinstrument.context import CONTEXT
+from posthog_autoinstrument.context.scope import CONTEXT
 
 client_async = openai.AsyncOpenAI()
 rest = set()

@@ -14,7 +14,7 @@ import pytest
 import web
 from conftest import environment, wait_until
 
-from posthog_autoinstrument import guard
+from posthog_autoinstrument.core import guard
 from posthog_autoinstrument.testing import Answer, LoopbackServer, OpenAIServer
 
 pytestmark = [

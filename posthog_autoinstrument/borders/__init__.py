@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .. import config, guard, package
+from ..core import config, guard, package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from ..config import Config
+    from ..core.config import Config
 
     F = TypeVar("F", bound=Callable[..., Any])
 

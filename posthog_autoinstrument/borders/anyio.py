@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ..borders import replace
-from ..context import CONTEXT, Context
+from ..context.scope import CONTEXT, Context
 
 
 def patch(module: ModuleType) -> None:

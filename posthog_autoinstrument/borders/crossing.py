@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextvars import Token
 from typing import Any
 
-from .. import packing
-from ..context import CONTEXT, Context, Fields, carried, handed_on
-from ..lifetime import Moment
+from ..context import serialization as packing
+from ..context.request_lifetime import Moment
+from ..context.scope import CONTEXT, Context, Fields, carried, handed_on
 
 
 class InThread:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from .. import guard
 from ..borders import replace
-from ..context import carried
+from ..context.scope import carried
+from ..core import guard
 from .crossing import InThread, Outside, to_greenlet
 
 

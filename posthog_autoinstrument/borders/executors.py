@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..borders import replace
-from ..context import carried, leaving
+from ..context.scope import carried, leaving
 from .crossing import InProcess, InThread, Outside
 
 

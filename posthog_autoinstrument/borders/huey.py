@@ -12,9 +12,10 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from .. import guard, packing
 from ..borders import MARK, install, replace
-from ..context import CONTEXT, handed_on, leaving
+from ..context import serialization as packing
+from ..context.scope import CONTEXT, handed_on, leaving
+from ..core import guard
 from .crossing import unpacked
 
 LABEL = b"\x00posthog_autoinstrument:"

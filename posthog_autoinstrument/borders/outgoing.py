@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from .. import borders, guard
-from ..context import handed_on, leaving
-from . import carrier
+from .. import borders
+from ..context import headers as carrier
+from ..context.scope import handed_on, leaving
+from ..core import guard
 
 
 def told(url: Any, headers: Any) -> Any:

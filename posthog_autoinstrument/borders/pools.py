@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ..borders import replace
-from ..context import CONTEXT, carried, leaving
+from ..context.scope import CONTEXT, carried, leaving
 from .crossing import InProcess, Outside
 
 TASKS = ("apply_async", "_map_async", "imap", "imap_unordered")

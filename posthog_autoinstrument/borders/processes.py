@@ -10,9 +10,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from .. import guard, packing
 from ..borders import MARK, install, replace
-from ..context import CONTEXT, Context, handed_on, leaving, started_in
+from ..context import serialization as packing
+from ..context.scope import CONTEXT, Context, handed_on, leaving, started_in
+from ..core import guard
 from .crossing import unpacked
 
 

@@ -11,9 +11,10 @@ import shlex
 from types import ModuleType
 from typing import Any
 
-from .. import config, guard, packing
 from ..borders import replace
-from ..context import PRIVATE, handed_on, leaving
+from ..context import serialization as packing
+from ..context.scope import PRIVATE, handed_on, leaving
+from ..core import config, guard
 from .subprocesses import environment_with
 
 ENV = 2

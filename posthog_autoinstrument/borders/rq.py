@@ -9,9 +9,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from .. import guard, packing
 from ..borders import install, replace
-from ..context import CONTEXT, handed_on, leaving
+from ..context import serialization as packing
+from ..context.scope import CONTEXT, handed_on, leaving
+from ..core import guard
 from .crossing import unpacked
 
 ENTRY = "posthog_autoinstrument"

@@ -10,9 +10,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from .. import config, guard, packing
 from ..borders import replace
-from ..context import Context, handed_on, leaving
+from ..context import serialization as packing
+from ..context.scope import Context, handed_on, leaving
+from ..core import config, guard
 
 ENV = 10
 """The position of `env` among the arguments after `self`."""

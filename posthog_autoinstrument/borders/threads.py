@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ..borders import MARK, replace
-from ..context import CONTEXT, carried
+from ..context.scope import CONTEXT, carried
 
 
 def patch(module: ModuleType) -> None:

@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .. import guard
 from .._version import __version__
+from ..core import guard
 
 USAGE = """\
 usage: posthog-instrument [OPTION ...] [run | --] COMMAND [ARG ...]
@@ -122,7 +122,7 @@ def _with_output(command: Callable[[], int]) -> int:
 
 
 def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
-    from .. import config
+    from ..core import config
     from ..store import columns as facts
 
     environ = dict(os.environ)

@@ -20,8 +20,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .. import guard
-from ..config import EU_HOST, Config
+from ..core import guard
+from ..core.config import EU_HOST, Config
 from ..export.posthog_links import traces_url
 from ..store import columns as facts
 from ..store.database import Store, StoreError, is_there

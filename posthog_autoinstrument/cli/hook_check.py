@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator, Sequence
 
-from .. import hookloader
+from ..core import hook_loader as hookloader
 
 
 def check(text: str, folders: Sequence[str]) -> tuple[str | None, str]:

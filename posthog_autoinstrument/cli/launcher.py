@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import sitecustomize_template
 
-from .. import config, guard, process_tree
+from ..core import config, guard, process_tree
 from . import interpreter
 
 NOT_FOUND = 127

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from .. import agent as agents
 from .. import durable
-from ..config import Config
+from ..core.config import Config
 from ..spool import PREFIX, Orphan
 from ..store.database import StoreError, is_there
 from ..viewer.upload import Progress, Shipment, shipper

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
-from ..config import Config
+from ..core.config import Config
 from ..store.database import StoreError, is_there
 from ..store.prices import Prices, PricesError
 from ..store.queries import By, Ledger

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from .. import config, guard
-from ..config import Config
+from ..core import config, guard
+from ..core.config import Config
 from .terminal import clean
 
 NEEDED = ("starlette", "uvicorn", "jinja2")

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import guard, package
+from ..core import guard, package
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ..config import Config
+    from ..core.config import Config
     from .request import Web
 
     Hook = Callable[[ModuleType, Web], None]
@@ -87,7 +87,7 @@ def install(watch: Callable[[str, Callable[[str], None]], None], settings: Confi
 
 def loaded(name: str) -> None:
     """One of the modules has loaded, in a program that has loaded no SDK yet."""
-    from .. import config
+    from ..core import config
 
     settings = config.load()
     if not settings.disabled:

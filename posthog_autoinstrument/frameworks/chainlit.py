@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .. import guard
-from ..context import Context
+from ..context.scope import Context
+from ..core import guard
 from ..frameworks import MARK, patch
 from . import asgi, turns
 from .request import Web

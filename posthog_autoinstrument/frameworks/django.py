@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .. import guard
+from ..core import guard
 from ..frameworks import patch
 from . import asgi, wsgi
 from .request import Web, current

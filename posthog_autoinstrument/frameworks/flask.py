@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .. import guard
+from ..core import guard
 from ..frameworks import patch
 from . import wsgi
 from .request import Web, current

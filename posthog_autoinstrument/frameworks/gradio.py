@@ -13,8 +13,8 @@ from copy import copy
 from types import ModuleType
 from typing import Any
 
-from .. import guard
-from ..context import CONTEXT, NOTHING, Context
+from ..context.scope import CONTEXT, NOTHING, Context
+from ..core import guard
 from ..frameworks import patch
 from . import starlette
 from .asgi import Scope

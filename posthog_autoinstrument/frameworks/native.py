@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from .. import guard
+from ..core import guard
 from ..frameworks import patch
 from . import asgi
 from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened

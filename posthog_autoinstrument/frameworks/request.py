@@ -12,9 +12,13 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from .. import context, guard, hookloader, ids, jsonsafe, lifetime
-from ..borders import carrier
-from ..context import CONTEXT, NOTHING, Context, Fields
+from ..context import headers as carrier
+from ..context import request_lifetime as lifetime
+from ..context import scope as context
+from ..context.scope import CONTEXT, NOTHING, Context, Fields
+from ..core import guard, ids
+from ..core import hook_loader as hookloader
+from ..core import safejson as jsonsafe
 
 MAX_DISTINCT_ID_CHARS = 200
 MAX_HEADER_CHARS = 1_000

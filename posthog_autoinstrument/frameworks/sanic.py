@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .. import guard
+from ..core import guard
 from ..frameworks import patch
 from .native import Native, patch_answer, scheme_of
 from .request import Request, Web

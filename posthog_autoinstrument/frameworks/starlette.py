@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from .. import guard
-from ..context import CONTEXT, carried
+from ..context.scope import CONTEXT, carried
+from ..core import guard
 from ..frameworks import patch
 from . import asgi
 from .request import Request, Web, current

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import guard
-from ..context import CONTEXT, Context, Fields
+from ..context.scope import CONTEXT, Context, Fields
+from ..core import guard
 from .request import Asked, Request, Web, current, opened
 
 

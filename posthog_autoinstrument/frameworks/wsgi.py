@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-from .. import guard
-from ..context import CONTEXT, Context
+from ..context.scope import CONTEXT, Context
+from ..core import guard
 from ..frameworks import patch
 from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
 

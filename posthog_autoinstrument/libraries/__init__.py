@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .. import guard, package
+from ..core import guard, package
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ..config import Config
+    from ..core.config import Config
 
     Hook = Callable[[ModuleType], bool]
 

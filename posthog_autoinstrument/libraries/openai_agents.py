@@ -16,7 +16,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from .. import context, elsewhere, guard
+from .. import elsewhere
+from ..context import scope as context
+from ..core import guard
 from .steps import Open, Step
 
 FRAMEWORK = "openai-agents"

@@ -10,7 +10,10 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
-from .. import context, guard, jsonsafe, reading
+from .. import reading
+from ..context import scope as context
+from ..core import guard
+from ..core import safejson as jsonsafe
 from ..recording import recording
 from ..spans import Span
 

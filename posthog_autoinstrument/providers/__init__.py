@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import forks, package
+from ..core import forks, package
 
 if TYPE_CHECKING:
     from ..generation import Generation

@@ -16,9 +16,9 @@ import warnings
 from types import ModuleType
 from typing import Any
 
-from .. import dependencies, descriptors, forks, threads
-from ..guard import quietly
-from ..private_modules import PrivateModules, stand_in
+from ..core import dependencies, descriptors, forks, threads
+from ..core.guard import quietly
+from ..core.private_modules import PrivateModules, stand_in
 
 _WAITING = ("socket", "ssl", "select", "time")
 _COPIED = ("http", *_WAITING)

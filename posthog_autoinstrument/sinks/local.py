@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from os import PathLike
 from typing import Any
 
-from .. import quickjson
-from ..guard import attempt, guarded
+from ..core import fastjson as quickjson
+from ..core.guard import attempt, guarded
 from ..sinks import Event, Outcome
 from ..store.columns import CALLS
 from ..store.database import Row, Store, StoreError

@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .. import config
 from .._version import __version__
-from ..guard import guarded, quietly
+from ..core import config
+from ..core.guard import guarded, quietly
 from ..sinks import Event, Outcome
 from . import http_session
 

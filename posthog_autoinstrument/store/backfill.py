@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .. import quickjson
+from ..core import fastjson as quickjson
 from ..sinks import Event
 from ..sinks.local import make_row
 from . import search as words

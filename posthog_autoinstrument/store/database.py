@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import dependencies, descriptors, forks
+from ..core import dependencies, descriptors, forks
 from . import ownership
 from .schema import ADD_EVENT, ADD_FACTS, APPLICATION_ID, MIGRATIONS, facts_of
 from .schema import WORDS_BLOCK as WORDS_BLOCK

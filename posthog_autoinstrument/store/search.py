@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from .. import quickjson
+from ..core import fastjson as quickjson
 from .columns import words_to_search
 from .database import WORDS_BLOCK, Store
 

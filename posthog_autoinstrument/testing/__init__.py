@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .. import package
+from ..core import package
 
 if TYPE_CHECKING:
     from .openai_server import OpenAIServer

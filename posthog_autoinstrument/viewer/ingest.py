@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..ids import new_ids
+from ..core.ids import new_ids
 from ..sinks import Event
 from ..sinks.local import LocalSink
 from ..store import columns as facts

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 
 from .. import agent as agents
-from ..config import Config
+from ..core.config import Config
 from ..sinks import Event
 from ..spool import fingerprint
 from ..store.database import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from os import PathLike
 
-from ..config import Config, mask
+from ..core.config import Config, mask
 from ..export import posthog_links as links
 from ..store.database import StoreError
 from .upload import Progress, Shipment, Shipped

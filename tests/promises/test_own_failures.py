@@ -17,7 +17,7 @@ pytestmark = pytest.mark.promise
 
 SABOTAGE = """
 # Before anything of the agent is loaded: every guarded step fails, inside its guard, while its name is in `broken`.
-from posthog_autoinstrument import guard
+from posthog_autoinstrument.core import guard
 
 broken = set()
 reached = set()

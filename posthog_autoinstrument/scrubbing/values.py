@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import secretnames
-from .secretnames import REDACTED, is_secret
-from .secrettexts import scrub_text
+from . import names as secretnames
+from .names import REDACTED, is_secret
+from .texts import scrub_text
 
 _MAX_DEPTH = 100
 _TOO_DEEP = "[nested too deeply]"

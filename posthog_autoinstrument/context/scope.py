@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import guard, ids, lifetime, posthogclients
-from .wake import is_on
+from ..core import guard, ids
+from ..wake import is_on
+from . import posthog_clients as posthogclients
+from . import request_lifetime as lifetime
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -190,7 +192,7 @@ def _handed_down() -> Context | None:
     text = os.environ.get(HANDED_DOWN)
     if not text or not is_on(os.environ, "POSTHOG_AUTOINSTRUMENT_PROPAGATE", True):
         return None
-    from . import packing
+    from . import serialization as packing
 
     found = guard.quietly(packing.unpack, text)
     if not found:
@@ -259,7 +261,7 @@ def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
     """A mapping of the user's as key -> JSON text. A value that cannot be serialised becomes its repr."""
     if not values:
         return {}
-    from . import jsonsafe  # not before there are any: `import openai` would wait for it
+    from ..core import safejson as jsonsafe  # not before there are any: `import openai` would wait for it
 
     # A list first: another thread may change the mapping meanwhile.
     items = guard.attempt("read properties", lambda: list(values.items())) or []
@@ -381,7 +383,7 @@ class posthog_context:
 
     def __call__(self, function: F) -> F:
         """Decorate `function`: each call of it runs inside a block of its own."""
-        from .blocks import Block, decorate  # where something is decorated only: `import openai` would wait for it
+        from .decorators import Block, decorate  # where something is decorated only: `import openai` would wait for it
 
         return decorate(function, lambda args, kwargs: Block(self._opened()))
 

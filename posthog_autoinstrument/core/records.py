@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from . import quickjson
+from . import fastjson as quickjson
 
 End = Literal["complete", "closed", "abandoned", "failed", "cancelled"]
 """complete: the answer ended. closed: the program closed the stream early. abandoned: it dropped it. failed: an

@@ -19,8 +19,8 @@ from itertools import islice
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
+from ..scrubbing.names import REDACTED, is_secret
 from .guard import describe, quietly
-from .secretnames import REDACTED, is_secret
 
 MAX_CHARS = 262_144
 """Of one value. Context is for ids, flags and small documents; prompts travel by another way (256 Ki characters)."""

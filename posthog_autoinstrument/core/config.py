@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import guard, hookloader, package, process_tree
-from .context import HANDED_DOWN as HANDED_DOWN
-from .wake import LAUNCHED as LAUNCHED
-from .wake import flag, is_main_process
+from ..context.scope import HANDED_DOWN as HANDED_DOWN
+from ..wake import LAUNCHED as LAUNCHED
+from ..wake import flag, is_main_process
+from . import guard, package, process_tree
+from . import hook_loader as hookloader
 
 US_HOST = "https://us.i.posthog.com"
 EU_HOST = "https://eu.i.posthog.com"
@@ -807,8 +808,10 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _use_scrub(config: Config) -> None:
-    if config.scrub != "1" or package.loaded("secretnames"):
-        from . import secretnames  # not before something else needs it: `import openai` would wait for it
+    if config.scrub != "1" or package.loaded("scrubbing.names"):
+        from ..scrubbing import (
+            names as secretnames,  # not before something else needs it: `import openai` would wait for it
+        )
 
         secretnames.use(config.scrub)
 

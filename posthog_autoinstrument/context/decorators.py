@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from .context import CONTEXT, Context, close
+from .scope import CONTEXT, Context, close
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .context import Fields
+    from .scope import Fields
 
 MAX_CHARS = 16 * 1024
 """Of a text. Linux takes 128 KiB for one variable; brokers set their limits lower."""
@@ -21,10 +21,8 @@ def pack(fields: Fields) -> str:
     """The text: ASCII, without control characters, and without credentials: whoever may read the other process's
     environment or the queue reads it. What is too long is left out, properties and groups first, but never that content
     is private."""
-    from . import (
-        scrubber,  # who only unpacks needs none
-        secrettexts,  # who only unpacks needs none
-    )
+    from ..scrubbing import texts as secrettexts
+    from ..scrubbing import values as scrubber
 
     said: dict[str, Any] = {PRIVACY: True} if fields.privacy_mode else {}
     for name in TEXTS:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from ..context import Fields
-from ..scrubber import scrub_id
+from ..scrubbing.values import scrub_id
+from .scope import Fields
 
 TRACEPARENT = "traceparent"
 BAGGAGE = "baggage"

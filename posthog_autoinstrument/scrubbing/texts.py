@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from . import secretnames
-from .secretnames import REDACTED, is_secret
+from . import names as secretnames
+from .names import REDACTED, is_secret
 
 _SLICE = 32_768
 """Characters that are looked through at once: 0.2 ms."""

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 
 NAME = __name__.partition(".")[0]
-FOLDER = os.path.dirname(os.path.abspath(__file__))
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The folder of the package. Frames of our own functions are told from the program's by it."""
 
 
