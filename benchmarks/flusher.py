@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from posthog_autoinstrument import agent, destination, event
-from posthog_autoinstrument.calls import OpenCall
+from posthog_autoinstrument.capture.calls import OpenCall
 from posthog_autoinstrument.sinks import Event, Outcome
 from posthog_autoinstrument.sinks.posthog import PostHogSink
 from posthog_autoinstrument.testing import OpenAIServer

@@ -23,14 +23,14 @@ __all__ = [
 
 _HOMES = {
     "__version__": "_version",
-    "capture_feedback": "remarks",
-    "capture_metric": "remarks",
+    "capture_feedback": "capture.feedback",
+    "capture_metric": "capture.feedback",
     "configure": "agent",
     "current_trace_id": "context.scope",
     "flush": "agent",
     "instrument": "agent",
     "posthog_context": "context.scope",
-    "posthog_span": "spans",
+    "posthog_span": "capture.spans",
     "set_session": "context.scope",
 }
 
@@ -38,18 +38,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._version import __version__
     from .agent import configure, flush, instrument
+    from .capture.feedback import capture_feedback, capture_metric
+    from .capture.spans import posthog_span
     from .context.scope import current_trace_id, posthog_context, set_session
-    from .remarks import capture_feedback, capture_metric
-    from .spans import posthog_span
 
 
 def __getattr__(name):  # type: ignore[no-untyped-def]
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if home in ("remarks", "spans"):
+    if home in ("capture.feedback", "capture.spans"):
         __import__(f"{__name__}.agent")  # which they start, where the launcher is
-    if home in ("context.scope", "spans"):
+    if home in ("context.scope", "capture.spans"):
         _install_borders()  # type: ignore[no-untyped-call]
     value = getattr(__import__(f"{__name__}.{home}", fromlist=[name]), name)
     globals()[name] = value

@@ -13,27 +13,17 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import (
-    aws_lambda,
-    calls,
-    elsewhere,
-    exits,
-    firstrun,
-    frameworks,
-    hooks,
-    libraries,
-    project,
-    providers,
-    recording,
-    signals,
-    usage,
-    wake,
-)
+from . import aws_lambda, exits, firstrun, frameworks, libraries, project, providers, signals, wake
+from .capture import calls
+from .capture import span_recorder as recording
 from .context import posthog_clients as posthogclients
 from .context import scope as context
 from .core import config, forks, guard, threads
 from .courier import Courier
 from .flusher import Flusher
+from .instrumentation import deduplication as elsewhere
+from .instrumentation import patcher as hooks
+from .instrumentation import stream_usage as usage
 from .queue import Queue
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
@@ -246,7 +236,7 @@ class Agent:
         """What makes events. Loaded for the first one: a program's `import openai` does not wait for it."""
         if self._maker is None:
             with forks.IMPORTS:
-                from . import sealing  # noqa: F401  used next
+                from .capture import finalize as sealing  # noqa: F401  used next
                 from .maker import Maker
 
                 if self._maker is None:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from . import keptevents, redact
 from .core.records import Call
-from .generation import Generation
 from .keptevents import KeptEvent, Key, State
 from .providers import Endpoint
+from .providers.generation import Generation
 
 WAIT_S = 600.0
 MAX_CALLS = 1_000

@@ -13,12 +13,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import mend, privacy, reading, redact, thoughts
+from . import mend, privacy, redact, thoughts
 from ._version import __version__
 from .core import guard
 from .core.records import Call, Error, Identity, Record, Remark, Span
-from .generation import Failure, Generation, Usage
 from .providers import Provider
+from .providers import parsing as reading
+from .providers.generation import Failure, Generation, Usage
 from .scrubbing import values as scrubber
 
 LIBRARY = "posthog-autoinstrument"

@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import Any
 
-from . import calls, event, keptevents, mend, tally
+from . import event, keptevents, mend, tally
 from .background import Background, Waiting, state_of
+from .capture import calls
 from .core import forks, guard
 from .core import hook_loader as hookloader
 from .core.config import NOT_ACCEPTED, Config
 from .core.records import Call, Record, Remark, Sealable, Span
-from .generation import Generation
 from .providers import Provider
+from .providers.generation import Generation
 from .sampling import Sampling
 from .sinks import Event
 from .tools import Tools

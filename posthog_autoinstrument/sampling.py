@@ -19,8 +19,8 @@ from .core.records import Call, Record, Span
 
 if TYPE_CHECKING:
     from .core.config import Config
-    from .generation import Generation
     from .providers import Endpoint
+    from .providers.generation import Generation
 
 
 class Patterns:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from .core.ids import new_ids
 from .core.records import Call, Span
-from .generation import Generation
-from .reading import as_dict, as_list, as_text, parse
+from .providers.generation import Generation
+from .providers.parsing import as_dict, as_list, as_text, parse
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import pytest
 from features import httpx, needs
 from pydantic import BaseModel
 
-from posthog_autoinstrument import wire
+from posthog_autoinstrument.instrumentation import transport as wire
 from posthog_autoinstrument.testing import Answer, sse
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument import mend, reading, redact
+from posthog_autoinstrument import mend, redact
+from posthog_autoinstrument.providers import parsing as reading
 from posthog_autoinstrument.testing import Answer, LoopbackServer, Request
 
 SIZE = 9 * 1024 * 1024

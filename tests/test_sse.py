@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument import sse
+from posthog_autoinstrument.providers import event_stream as sse
 
 
 @pytest.mark.parametrize(

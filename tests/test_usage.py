@@ -302,7 +302,7 @@ class TestRefused:
 def test_what_is_hidden(data: str, shown: str | None) -> None:
     from openai._streaming import ServerSentEvent
 
-    from posthog_autoinstrument.usage import hidden
+    from posthog_autoinstrument.instrumentation.stream_usage import hidden
 
     event = hidden(ServerSentEvent(event="message", data=data, id="7", retry=5))
     assert (event.data if event is not None else None) == shown
@@ -324,7 +324,7 @@ def test_what_is_hidden(data: str, shown: str | None) -> None:
     ],
 )
 def test_what_is_hidden_of_a_body_in_any_pieces(body: bytes, shown: bytes) -> None:
-    from posthog_autoinstrument.usage import Unasked
+    from posthog_autoinstrument.instrumentation.stream_usage import Unasked
 
     for size in (1, 2, 3, 7, 1000):
         filtered = Unasked()

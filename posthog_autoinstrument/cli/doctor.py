@@ -23,12 +23,14 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import agent, elsewhere, frameworks, hooks, libraries, redact, wake
+from .. import agent, frameworks, libraries, redact, wake
 from .._version import __version__
 from ..core import guard
 from ..core.config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
 from ..destination import why_refused
-from ..hooks import Point
+from ..instrumentation import deduplication as elsewhere
+from ..instrumentation import patcher as hooks
+from ..instrumentation.patcher import Point
 from ..scrubbing import values as scrubber
 from ..sinks.posthog import answers
 from ..sinks.token_check import check_token

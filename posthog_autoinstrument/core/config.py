@@ -809,9 +809,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 def _use_scrub(config: Config) -> None:
     if config.scrub != "1" or package.loaded("scrubbing.names"):
-        from ..scrubbing import (
-            names as secretnames,  # not before something else needs it: `import openai` would wait for it
-        )
+        from ..scrubbing import names as secretnames
 
         secretnames.use(config.scrub)
 

@@ -18,10 +18,10 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from .. import elsewhere
 from ..context import scope as context
 from ..core import guard
 from ..core import safejson as jsonsafe
+from ..instrumentation import deduplication as elsewhere
 from .steps import Open, Step
 
 FRAMEWORK = "langchain"

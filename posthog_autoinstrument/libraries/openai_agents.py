@@ -16,9 +16,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from .. import elsewhere
 from ..context import scope as context
 from ..core import guard
+from ..instrumentation import deduplication as elsewhere
 from .steps import Open, Step
 
 FRAMEWORK = "openai-agents"

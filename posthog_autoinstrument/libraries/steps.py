@@ -10,12 +10,12 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
-from .. import reading
+from ..capture.span_recorder import recording
+from ..capture.spans import Span
 from ..context import scope as context
 from ..core import guard
 from ..core import safejson as jsonsafe
-from ..recording import recording
-from ..spans import Span
+from ..providers import parsing as reading
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..core import forks, package
 
 if TYPE_CHECKING:
-    from ..generation import Generation
+    from .generation import Generation
 
 Reader = Callable[["bytes | None", "bytes | None", "Sequence[str] | None"], "Generation"]
 """`(request body, response body, texts of the SSE events) -> Generation`. Pure; runs on the flusher's thread.
@@ -150,5 +150,5 @@ class Provider:
 
 def load_providers() -> tuple[Provider, ...]:
     """Every provider found in this package, by file name order. Each file defines `PROVIDER`."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
     return tuple(package.load(f"providers.{name}").PROVIDER for name in names)

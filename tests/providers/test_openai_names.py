@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument.generation import Generation
+from posthog_autoinstrument.providers.generation import Generation
 from posthog_autoinstrument.providers.openai import PROVIDER
-from posthog_autoinstrument.providers.openai.names import provider_of
+from posthog_autoinstrument.providers.openai.vendor import provider_of
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posthog_autoinstrument.generation import Failure, Generation, Usage
+from posthog_autoinstrument.providers.generation import Failure, Generation, Usage
 from posthog_autoinstrument.providers.openai import PROVIDER
 
 from .contract import Exchange, named

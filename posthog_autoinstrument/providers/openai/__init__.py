@@ -19,9 +19,9 @@ read_speech = deferred("providers.openai.audio", "read_speech")
 read_transcription = deferred("providers.openai.audio", "read_transcription")
 read_moderations = deferred("providers.openai.moderations", "read_moderations")
 read_decisions = deferred("providers.openai.moderations", "read_decisions")
-read_runs = deferred("providers.openai.runs", "read_runs")
-read_responses_socket = deferred("providers.openai.sockets", "read_responses_socket")
-read_realtime = deferred("providers.openai.sockets", "read_realtime")
+read_runs = deferred("providers.openai.assistants", "read_runs")
+read_responses_socket = deferred("providers.openai.websockets", "read_responses_socket")
+read_realtime = deferred("providers.openai.websockets", "read_realtime")
 
 HEADERS = (
     "x-litellm-call-id",
@@ -147,7 +147,7 @@ PROVIDER = Provider(
     WIRE,
     SITES,
     ENDPOINTS,
-    deferred("providers.openai.names", "provider_of"),
+    deferred("providers.openai.vendor", "provider_of"),
     headers=HEADERS,
     sockets=SOCKETS,
     usage_hosts=frozenset(("api.openai.com", "eu.api.openai.com", "us.api.openai.com")),

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from ...deltas import Choice
-from ...generation import Failure, Generation
-from ...reading import as_amount, as_dict, as_index, as_list, as_text, in_words, read_failure
-from .names import server_of
-from .shared import Message, count_web_searches, only_usage, read_answer, read_request, read_usage
+from ..generation import Failure, Generation
+from ..parsing import as_amount, as_dict, as_index, as_list, as_text, in_words, read_failure
+from .common import Message, count_web_searches, only_usage, read_answer, read_request, read_usage
+from .deltas import Choice
+from .vendor import server_of
 
 
 def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Generation:

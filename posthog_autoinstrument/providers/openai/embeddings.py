@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...generation import Generation
 from ...providers import EDGE_BYTES
-from ...reading import as_amount, as_dict, as_text, find_member, parse, read_failure, read_failure_text
-from .shared import read_usage
+from ..generation import Generation
+from ..parsing import as_amount, as_dict, as_text, find_member, parse, read_failure, read_failure_text
+from .common import read_usage
 
 
 def read_embeddings(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:

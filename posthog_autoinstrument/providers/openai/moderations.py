@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...generation import Generation
-from ...reading import as_dict, as_list, as_text, in_words, parse, read_failure, read_failure_text
+from ..generation import Generation
+from ..parsing import as_dict, as_list, as_text, in_words, parse, read_failure, read_failure_text
+from .common import read_usage
 from .responses import input_messages
-from .shared import read_usage
 
 
 def read_moderations(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:

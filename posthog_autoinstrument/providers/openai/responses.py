@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...deltas import Items
-from ...generation import Failure, Generation
-from ...reading import as_amount, as_dict, as_list, as_text, failure_of, in_words, read_failure, without_nulls
-from .shared import Message, count_web_searches, read_answer, read_request, read_usage
+from ..generation import Failure, Generation
+from ..parsing import as_amount, as_dict, as_list, as_text, failure_of, in_words, read_failure, without_nulls
+from .common import Message, count_web_searches, read_answer, read_request, read_usage
+from .deltas import Items
 
 _TERMINAL_STATUSES = ("completed", "failed", "cancelled", "incomplete")
 

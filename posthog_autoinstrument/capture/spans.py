@@ -16,15 +16,15 @@ from time import perf_counter, time
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..context import decorators as blocks
+from ..context import scope as context
+from ..core import guard, ids
+from ..core import safejson as jsonsafe
 from .calls import CANCELLATIONS, MAX_ERROR_CHARS, Intent
-from .context import decorators as blocks
-from .context import scope as context
-from .core import guard, ids
-from .core import safejson as jsonsafe
-from .recording import Recorder, recording
+from .span_recorder import Recorder, recording
 
 if TYPE_CHECKING:
-    from .core.records import Identity, Record
+    from ..core.records import Identity, Record
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,8 +60,8 @@ class Finished:
 @functools.cache
 def _late() -> tuple[ModuleType, ModuleType]:
     """What the flusher's thread needs, loaded there, and once."""
-    from . import sealing
-    from .core import records
+    from ..core import records
+    from . import finalize as sealing
 
     return records, sealing
 

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .core import guard
+from ..core import guard
 
 MAX_FRAMES = 40
 """Frames looked at above a call. LangChain's nearest is 6 to 10 away; a model of the program's own may have more."""

@@ -17,10 +17,10 @@ from contextvars import ContextVar, Token
 from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
+from ..capture.calls import CURRENT, MARK, Calls, OpenCall
+from ..core import guard
 from . import streams
-from .calls import CURRENT, MARK, Calls, OpenCall
-from .core import guard
-from .usage import StreamUsage
+from .stream_usage import StreamUsage
 
 CLIENT_METHODS = ("request", "_build_request", "_process_response")
 

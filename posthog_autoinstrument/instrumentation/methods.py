@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from .calls import CARRIED, CLAIM, MARK, SUPPRESSED, Calls, Intent, OpenCall
-from .context.scope import OVERRIDES
-from .core import dependencies, guard
-from .providers import Endpoint, Site
-from .wire import reset
+from ..capture.calls import CARRIED, CLAIM, MARK, SUPPRESSED, Calls, Intent, OpenCall
+from ..context.scope import OVERRIDES
+from ..core import dependencies, guard
+from ..providers import Endpoint, Site
+from .transport import reset
 
 if TYPE_CHECKING:
     import wrapt

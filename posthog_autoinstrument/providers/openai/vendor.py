@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...generation import Generation
+from ..generation import Generation
 
 HOSTS = {
     # learn.microsoft.com/azure/ai-foundry/openai/latest, .../foundry-models/concepts/endpoints

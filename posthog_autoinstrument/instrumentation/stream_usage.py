@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, AnyStr
 from urllib.parse import urlsplit
 
-from .calls import MARK, OpenCall
-from .core import guard
+from ..capture.calls import MARK, OpenCall
+from ..core import guard
 
 _RAW_RESPONSE = "x-stainless-raw-response"
 """The header by which the SDK (1.0 to 3.54) marks a call whose answer the program reads itself."""

@@ -14,10 +14,10 @@ from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from .calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
-from .core import guard
-from .providers import EDGE_BYTES, gap
-from .usage import Unasked, hidden
+from ..capture.calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
+from ..core import guard
+from ..providers import EDGE_BYTES, gap
+from .stream_usage import Unasked, hidden
 
 SHORT = 32
 """Characters that the text of an event which ends a stream does not reach."""

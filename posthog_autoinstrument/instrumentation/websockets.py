@@ -17,11 +17,11 @@ from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from . import wire
-from .calls import CANCELLATIONS, Calls
-from .conversations import Conversation
-from .core import guard
-from .providers import Socket
+from ..capture.calls import CANCELLATIONS, Calls
+from ..core import guard
+from ..providers import Socket
+from . import transport as wire
+from .websocket_session import Conversation
 
 Known = WeakKeyDictionary[Any, Conversation]
 

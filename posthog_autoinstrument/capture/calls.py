@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from . import elsewhere
-from .context import scope as context
-from .core import guard
-from .providers import EDGE_BYTES, Endpoint, Provider, gap
+from ..context import scope as context
+from ..core import guard
+from ..instrumentation import deduplication as elsewhere
+from ..providers import EDGE_BYTES, Endpoint, Provider, gap
 
 if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported here
-    from .core.config import Config
-    from .core.records import Call, End
+    from ..core.config import Config
+    from ..core.records import Call, End
 
 MARK = "_posthog_autoinstrument"
 """Set on every function of ours that stands in an SDK class."""
@@ -428,7 +428,7 @@ class Calls:
     def _seal_first(self, call: OpenCall) -> Call | None:
         # Not before there is a call: `import openai` would wait for it. And once: what tests of the host do to
         # `sys.modules` would make a second module of it.
-        from .sealing import seal
+        from .finalize import seal
 
         self.seal = seal
         return seal(call)
@@ -551,6 +551,6 @@ SUPPRESSED = _Suppressed()
 
 @guard.guarded("shorten a large body", None)
 def _bounded(body: bytes) -> bytes | None:
-    from . import reading  # only for what is as large as this
+    from ..providers import parsing as reading  # only for what is as large as this
 
     return reading.bounded(body)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...deltas import Items
-from ...generation import Failure, Generation
-from ...reading import as_dict, as_index, as_list, as_text, failure_of, parse, read_events
+from ..generation import Failure, Generation
+from ..parsing import as_dict, as_index, as_list, as_text, failure_of, parse, read_events
+from .common import PARAMETERS, Message, read_usage
+from .deltas import Items
 from .responses import input_messages, output_messages, read_responses, with_instructions
-from .shared import PARAMETERS, Message, read_usage
 
 _BETA_NAMES = {
     "response.text": "response.output_text",

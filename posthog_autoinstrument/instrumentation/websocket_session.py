@@ -15,12 +15,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import ReferenceType, ref
 
-from .calls import TEXT_LIMIT, Calls, Intent, OpenCall
-from .context import scope as context
-from .core import guard
-from .core.records import Call
-from .providers import Socket
-from .reading import as_dict, as_text, parse
+from ..capture.calls import TEXT_LIMIT, Calls, Intent, OpenCall
+from ..context import scope as context
+from ..core import guard
+from ..core.records import Call
+from ..providers import Socket
+from ..providers.parsing import as_dict, as_text, parse
 
 HISTORY_LIMIT = 4 * 1024 * 1024
 """Bytes kept of a conversation, the newest: every response in it is recorded with what was said before."""

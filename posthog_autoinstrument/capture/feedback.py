@@ -7,15 +7,15 @@ from dataclasses import replace
 from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any
 
+from ..context import scope as context
+from ..core import guard, ids
+from ..core import safejson as jsonsafe
 from .calls import Intent
-from .context import scope as context
-from .core import guard, ids
-from .core import safejson as jsonsafe
-from .recording import Recorder, is_recorder_made, recording
+from .span_recorder import Recorder, is_recorder_made, recording
 from .spans import Finished
 
 if TYPE_CHECKING:
-    from .core.records import Identity, Record
+    from ..core.records import Identity, Record
 
 
 class FinishedRemark(Finished):

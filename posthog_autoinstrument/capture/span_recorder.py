@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .context import scope as context
-from .core import guard
+from ..context import scope as context
+from ..core import guard
 
 
 class Recorder:

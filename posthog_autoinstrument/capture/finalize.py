@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import elsewhere, sse
+from ..context import scope as context
+from ..core import guard, ids
+from ..core.records import Call, Error, Identity
+from ..instrumentation import deduplication as elsewhere
+from ..providers import EDGE_BYTES, gap
+from ..providers import event_stream as sse
 from .calls import Intent, OpenCall
-from .context import scope as context
-from .core import guard, ids
-from .core.records import Call, Error, Identity
-from .providers import EDGE_BYTES, gap
 
 
 def seal(call: OpenCall) -> Call | None:

@@ -9,8 +9,8 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .reading import as_dict, as_index, as_list, as_text, joined, put_together
-from .toolcalls import ToolCall, ToolCalls
+from ..parsing import as_dict, as_index, as_list, as_text, joined, put_together
+from .tool_calls import ToolCall, ToolCalls
 
 
 @dataclass

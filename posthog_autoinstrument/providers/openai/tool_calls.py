@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .reading import as_dict, as_text, joined, parse
+from ..parsing import as_dict, as_text, joined, parse
 
 _SIGNS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from ...generation import Failure, Generation, Usage
-from ...reading import (
+from ..generation import Failure, Generation, Usage
+from ..parsing import (
     as_count,
     as_dict,
     as_list,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...generation import Failure, Generation
-from ...reading import as_dict, as_list, as_text, parse, read_failure, read_failure_text
-from .shared import Message, read_answer, read_request, read_usage
+from ..generation import Failure, Generation
+from ..parsing import as_dict, as_list, as_text, parse, read_failure, read_failure_text
+from .common import Message, read_answer, read_request, read_usage
 
 _UNFINISHED = ("queued", "in_progress", "requires_action", "cancelling")
 

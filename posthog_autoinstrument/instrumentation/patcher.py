@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from . import sites, wire
-from .calls import Calls
-from .core import guard
-from .providers import Provider
-from .usage import StreamUsage
+from ..capture.calls import Calls
+from ..core import guard
+from ..providers import Provider
+from . import methods as sites
+from . import transport as wire
+from .stream_usage import StreamUsage
 
 SOCKET_METHODS = ("__init__", "recv_bytes", "close", "_flush_send_queue")
 """What is patched of a connection class. The last, in 2.54 and later, sends first through a connection made anew."""
@@ -74,7 +75,7 @@ class Hooks:
                 yield site.cls, lambda found, site=site: sites.patch_site(found, site, self.calls)  # type: ignore[misc]
         for socket in self.provider.sockets:
             if socket.module == name:
-                from . import sockets  # most programs open no WebSocket
+                from . import websockets as sockets  # most programs open no WebSocket
 
                 yield socket.cls, functools.partial(sockets.patch_socket, socket=socket, calls=self.calls)
 

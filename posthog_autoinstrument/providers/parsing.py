@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from .core import fastjson as quickjson
+from ..core import fastjson as quickjson
+from ..providers import EDGE_BYTES
 from .generation import Failure
-from .providers import EDGE_BYTES
 
 MAX_ERROR_CHARS = 4096
 """How much of an answer that is not JSON (a proxy's HTML page) is kept as the message of the error."""
