@@ -61,7 +61,7 @@ def _install_borders():  # type: ignore[no-untyped-def]
     import sys
 
     if getattr(sys, "_posthog_autoinstrument_finder", None) is not None:
-        __import__(f"{__name__}.borders", fromlist=["install"]).install()
+        __import__(f"{__name__}.propagation", fromlist=["install"]).install()
 
 
 def __dir__():  # type: ignore[no-untyped-def]

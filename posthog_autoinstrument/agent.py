@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import aws_lambda, exits, firstrun, frameworks, libraries, project, providers, signals, wake
+from . import exits, firstrun, project, providers, signals, wake
 from .capture import calls
 from .capture import span_recorder as recording
 from .context import posthog_clients as posthogclients
@@ -24,6 +24,9 @@ from .flusher import Flusher
 from .instrumentation import deduplication as elsewhere
 from .instrumentation import patcher as hooks
 from .instrumentation import stream_usage as usage
+from .integrations import agents as libraries
+from .integrations import web as frameworks
+from .integrations.workers import aws_lambda
 from .queue import Queue
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
@@ -509,7 +512,7 @@ def start(explicit: bool = False) -> Agent:
             _agent = made
             # `import openai` alone opens none; the public names that do install them as well.
             if explicit or context.CONTEXT.get() is not None:
-                from . import borders
+                from . import propagation as borders
 
                 borders.install(settings)
             recording.recorder = made.recorder

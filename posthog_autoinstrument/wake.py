@@ -187,7 +187,7 @@ def _client_loaded(name: str) -> None:
 
 def _session_loaded(name: str) -> None:
     try:
-        from . import frameworks
+        from .integrations import web as frameworks
 
         frameworks.loaded(name)
     except BaseException as error:
@@ -200,7 +200,7 @@ def _session_loaded(name: str) -> None:
 
 def _ray_loaded(name: str) -> None:
     try:
-        from . import ray_tasks
+        from .integrations.workers import ray as ray_tasks
 
         ray_tasks.patch()
     except BaseException as error:
@@ -213,7 +213,7 @@ def _ray_loaded(name: str) -> None:
 
 def _border_loaded(name: str) -> None:
     try:
-        from . import borders
+        from . import propagation as borders
 
         borders.install()
     except BaseException as error:

@@ -438,7 +438,7 @@ class TestProcesses:
         """A program that opens no context pays for no border."""
         ran = run_program(
             "import sys, openai, threading\n"
-            "found = [name for name in sys.modules if '.borders' in name]\n"
+            "found = [name for name in sys.modules if '.propagation' in name]\n"
             "print(found, hasattr(threading.Thread.start, '__wrapped__'))"
         )
         assert ran.stdout == "[] False\n"

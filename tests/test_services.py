@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument.borders import outgoing
 from posthog_autoinstrument.context import headers as carrier
 from posthog_autoinstrument.context.scope import Fields
+from posthog_autoinstrument.propagation import http_headers as outgoing
 from posthog_autoinstrument.testing import Answer, LoopbackServer, Request
 
 UUID = "0af76519-16cd-43dd-8448-eb211c80319c"

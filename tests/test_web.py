@@ -11,7 +11,7 @@ import pytest
 from conftest import Ran
 from web import ASK, asked
 
-from posthog_autoinstrument import frameworks
+from posthog_autoinstrument.integrations import web as frameworks
 
 APP = (
     ASK
@@ -39,7 +39,7 @@ def by_text(ran: Ran) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("file", frameworks.MODULES)
 def test_the_table_says_what_the_files_hook(file: str) -> None:
-    hooks = importlib.import_module(f"posthog_autoinstrument.frameworks.{file}").HOOKS
+    hooks = importlib.import_module(f"posthog_autoinstrument.integrations.{file}").HOOKS
     assert set(frameworks.MODULES[file]) == set(hooks)
 
 
@@ -307,15 +307,15 @@ def test_nothing_of_a_framework_is_loaded_that_is_not_used(run_program: Callable
         """
 import sys
 import openai
-ours = sorted(name for name in sys.modules if name.startswith("posthog_autoinstrument.frameworks"))
+ours = sorted(name for name in sys.modules if name.startswith("posthog_autoinstrument.integrations.web"))
 print(ours, [name for name in ("flask", "django", "starlette", "uvicorn", "gunicorn") if name in sys.modules])
 import flask
-print(sorted(name for name in sys.modules if name.startswith("posthog_autoinstrument.frameworks.")))
+print(sorted(name for name in sys.modules if name.startswith("posthog_autoinstrument.integrations.web.")))
 """
     )
     first, second = ran.stdout.splitlines()
-    assert first == "['posthog_autoinstrument.frameworks'] []"
-    assert "posthog_autoinstrument.frameworks.flask" in second
+    assert first == "['posthog_autoinstrument.integrations.web'] []"
+    assert "posthog_autoinstrument.integrations.web.flask" in second
     assert "django" not in second
 
 
@@ -359,7 +359,7 @@ def test_huge_headers_are_read_once_only(run_program: Callable[..., Ran]) -> Non
     ran = run_program(
         APP
         + """
-from posthog_autoinstrument.frameworks import asgi, request
+from posthog_autoinstrument.integrations.web import asgi, request
 web.get("/huge", headers={"X-POSTHOG-DISTINCT-ID": "u" * 1_000_000, "X-POSTHOG-SESSION-ID": "s" * 1_000_000})
 
 class Counted(list):

@@ -23,7 +23,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import agent, frameworks, libraries, redact, wake
+from .. import agent, redact, wake
 from .._version import __version__
 from ..core import guard
 from ..core.config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
@@ -31,6 +31,8 @@ from ..destination import why_refused
 from ..instrumentation import deduplication as elsewhere
 from ..instrumentation import patcher as hooks
 from ..instrumentation.patcher import Point
+from ..integrations import agents as libraries
+from ..integrations import web as frameworks
 from ..scrubbing import values as scrubber
 from ..sinks.posthog import answers
 from ..sinks.token_check import check_token
@@ -409,7 +411,7 @@ def _hooks(report: Report, settings: Config) -> None:
         name
         for file, names in frameworks.MODULES.items()
         for name in names
-        if file not in frameworks.TURNS and not name.startswith("wsgiref")
+        if not file.startswith("sessions.") and not name.startswith("wsgiref")
     ]
     rows: dict[str, tuple[list[str], str]] = {}
     for name in modules:

@@ -1,0 +1,75 @@
+"""Chainlit: each message, start of a chat, action or other callback is a turn of its session.
+
+Chainlit 2.0 to 2.12: `wrap_user_function` makes the coroutine function that is called for a callback, kept in
+`config.code`; `context_var` then has the session, whose `thread_id` is the conversation and whose `user` has logged in.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ...context.scope import Context
+from ...core import guard
+from ..web import MARK, asgi, patch
+from ..web.request import Web
+from . import turns
+
+
+def user_of(host: Any) -> str | None:
+    """Who has logged in."""
+    found = getattr(getattr(host, "user", None), "identifier", None)
+    return found if isinstance(found, str) else None
+
+
+def _session() -> Any:
+    """The session that is talked with here, if any."""
+    module = sys.modules.get("chainlit.context")
+    chat = module.context_var.get(None) if module is not None else None
+    return getattr(chat, "session", None)
+
+
+def _begun(web: Web) -> Context | None:
+    session = _session()
+    return turns.begun(web, session, user_of, getattr(session, "thread_id", None)) if session is not None else None
+
+
+def _in_turn(web: Web, callback: Any) -> Any:
+    if hasattr(callback, MARK):
+        return callback
+
+    @functools.wraps(callback)
+    async def in_turn(*args: Any, **kwargs: Any) -> Any:
+        return await asgi.run(guard.attempt("open a turn", _begun, web), callback, *args, **kwargs)
+
+    setattr(in_turn, MARK, True)
+    return in_turn
+
+
+def _hook(module: ModuleType, web: Web) -> None:
+    def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
+        def wrap_user_function(*args: Any, **kwargs: Any) -> Any:
+            return _in_turn(web, make(*args, **kwargs))
+
+        return wrap_user_function
+
+    patch(module, "wrap_user_function", wrap)
+
+
+def _callbacks(module: ModuleType, web: Web) -> None:
+    _hook(module, web)
+    config = getattr(sys.modules.get("chainlit.config"), "config", None)
+    code = getattr(config, "code", None)
+    for name, callback in list(vars(code).items()) if code is not None else ():
+        if inspect.iscoroutinefunction(callback):  # one that the program has given before
+            setattr(code, name, _in_turn(web, callback))
+    session = _session()
+    if session is not None:
+        turns.join(web, session, user_of, getattr(session, "thread_id", None))
+
+
+HOOKS = {"chainlit.utils": _hook, "chainlit.callbacks": _callbacks}

@@ -1,0 +1,46 @@
+"""Streamlit: each run of a script is a turn of its session.
+
+Streamlit 1.30 to 1.67: `ScriptRunner._run_script` runs the script once, or a fragment of it; `_user_info` is what
+`st.user` shows. Before a login it says `is_logged_in` False; Streamlit 1.41 and older had no login of their own and
+told of test@example.com on a developer's machine. The thread of a script that runs has the session as
+`streamlit_script_run_ctx`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from ...core import guard
+from ..web import patch
+from ..web.request import Web
+from . import turns
+
+NOBODY = "test@example.com"
+
+
+def user_of(host: Any) -> str | None:
+    """Who has logged in, by email or the provider's id."""
+    if not isinstance(host, Mapping) or not host.get("is_logged_in", True):
+        return None
+    found = host.get("email") or host.get("sub")
+    return found if isinstance(found, str) and found != NOBODY else None
+
+
+def _runner(module: ModuleType, web: Web) -> None:
+    def wrap(run_script: Callable[..., Any]) -> Callable[..., Any]:
+        def _run_script(self: Any, *args: Any, **kwargs: Any) -> Any:
+            turn = guard.attempt("open a turn", lambda: turns.begun(web, self._user_info, user_of, self._session_id))
+            return turns.run(turn, run_script, self, *args, **kwargs)
+
+        return _run_script
+
+    patch(module.ScriptRunner, "_run_script", wrap)
+    running = getattr(threading.current_thread(), "streamlit_script_run_ctx", None)
+    if running is not None:
+        turns.join(web, running.user_info, user_of, running.session_id)
+
+
+HOOKS = {"streamlit.runtime.scriptrunner.script_runner": _runner}

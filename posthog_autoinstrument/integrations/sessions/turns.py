@@ -1,0 +1,53 @@
+"""Turns of sessions: what a library runs for one user at a time, and no web request says (a message, a rerun)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...context.scope import CONTEXT, Context, Fields
+from ...core import guard
+from ..web.request import Asked, Request, Web, current, opened
+
+
+class Turn(Request):
+    """One turn. `host` is what the library knows of its session, and `user_of` reads whose that is."""
+
+    def __init__(self, web: Web, host: Any, user_of: Callable[[Any], str | None]) -> None:
+        super().__init__(web, None)
+        self.seen(host, user_of, until_end=True)
+
+    def is_of(self, asked: Asked) -> bool:
+        return False
+
+    def fields(self) -> Fields:
+        self._look()
+        return Fields(self._signed_in(), self.trace_id)
+
+
+def begun(web: Web, host: Any, user_of: Callable[[Any], str | None], session: Any) -> Context:
+    """The context of a turn: a trace of its own, and none of a request or turn that happened to start its thread or
+    task. Blocks around the whole process stay in force."""
+    context = opened(Turn(web, host, user_of), at_server=True)
+    if isinstance(session, str) and session:
+        context.fields.session_id = session
+    return context
+
+
+def join(web: Web, host: Any, user_of: Callable[[Any], str | None], session: Any) -> None:
+    """Be in a turn that runs here already, where the program instruments itself in the middle of one."""
+    if not isinstance(current(), Turn):
+        CONTEXT.set(begun(web, host, user_of, session))
+
+
+def run(turn: Context | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call `function` inside the context of its turn, and leave nothing of it in this thread."""
+    if turn is None:
+        return function(*args, **kwargs)
+    before = CONTEXT.get()
+    CONTEXT.set(turn)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        CONTEXT.set(before)
+        guard.attempt("end a turn", turn.scope.end)  # type: ignore[attr-defined]

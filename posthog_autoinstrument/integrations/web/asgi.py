@@ -1,0 +1,201 @@
+"""ASGI: apps of any kind under uvicorn (also as gunicorn's worker), hypercorn, daphne and granian.
+
+uvicorn 0.30 to 0.54: every protocol class runs the app in `run_asgi`, with the scope on the instance; httptools and
+websockets are optional. hypercorn 0.16 to 0.18: `ASGIWrapper.__call__(scope, ...)`. daphne 4:
+`Server.create_application` starts the task of a request. granian 2: `_asgi_call_wrap` and `_wsgi_call_wrap` of its
+servers get the app, and Rust calls what they make of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from ...context.scope import CONTEXT, Context
+from ...core import guard
+from ..web import patch
+from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
+
+KINDS = ("http", "websocket")
+_WANTED = frozenset(name.encode() for name in (DISTINCT_ID, SESSION_ID, WINDOW_ID))
+
+
+class Scope(Asked):
+    """What an ASGI server made of a request."""
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        self.source: Any = scope
+        self.method = scope.get("method")
+        self.path = scope.get("path")
+        self.scheme = scope.get("scheme") or ("http" if scope["type"] == "http" else "ws")
+        self._headers = scope.get("headers") or ()
+        self._server = scope.get("server")
+
+    def headers(self) -> Mapping[str, list[bytes]]:
+        found: dict[str, list[bytes]] = {DISTINCT_ID: [], SESSION_ID: [], WINDOW_ID: []}
+        for name, value in self._headers:
+            if name in _WANTED or name.lower() in _WANTED:
+                found[name.decode().lower()].append(value)
+        return found
+
+    def copies(self, other: Asked) -> bool:
+        if isinstance(other, Scope):
+            # The same list in every copy of a scope. Equal ones are not enough: asyncio may start a request inside the
+            # ContextVars of another one of the same connection, which a proxy shares among its visitors
+            # (github.com/python/cpython/issues/140947).
+            return bool(self._headers) and self._headers is other._headers
+        return super().copies(other)
+
+    def get(self, name: str) -> bytes | str | None:
+        wanted = name.encode()
+        return next((value for known, value in self._headers if known == wanted), None)
+
+    def place(self) -> str | None:
+        for name, value in self._headers:
+            if name == b"host":
+                return str(value.decode("latin-1"))
+        if not self._server or self._server[1] is None:  # a Unix socket has no port
+            return None
+        host, port = self._server
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def run(request: Context | None, app: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Await `app(*args)` inside the context of its request, and leave nothing of it in this task."""
+    if request is None:
+        return await app(*args, **kwargs)
+    before = CONTEXT.get()
+    CONTEXT.set(request)
+    try:
+        return await app(*args, **kwargs)
+    finally:
+        CONTEXT.set(before)
+        guard.attempt("end a request", request.scope.end)  # type: ignore[attr-defined]
+
+
+def at_app(web: Web, scope: Mapping[str, Any]) -> Context | None:
+    """The context to open where a request reaches an app, if any."""
+    return entered(web, Scope(scope)) if scope["type"] in KINDS else None
+
+
+def at_server(web: Web, scope: Mapping[str, Any]) -> Context | None:
+    """The context to open where a request reaches a server, if any."""
+    return opened(Request(web, Scope(scope)), at_server=True) if scope["type"] in KINDS else None
+
+
+def patch_app(cls: type, web: Web, see: Callable[[Request, Any], None] | None = None) -> None:
+    """Have the apps of a class open the context of each request; `see` is then told of it and its scope."""
+
+    def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
+        async def __call__(self: Any, scope: Any, *args: Any, **kwargs: Any) -> Any:
+            request = guard.attempt("open a request", at_app, web, scope)
+            around = request.scope if request is not None else current()
+            if see is not None and isinstance(around, Request):
+                guard.attempt("see a request", see, around, scope)
+            return await run(request, call, self, scope, *args, **kwargs)
+
+        return __call__
+
+    patch(cls, "__call__", wrap)
+
+
+def _uvicorn(module: ModuleType, web: Web) -> None:
+    def wrap(run_asgi: Callable[..., Any]) -> Callable[..., Any]:
+        async def run_with_context(self: Any, *args: Any, **kwargs: Any) -> Any:
+            request = guard.attempt("open a request", lambda: at_server(web, self.scope))
+            return await run(request, run_asgi, self, *args, **kwargs)
+
+        return run_with_context
+
+    for cls in list(vars(module).values()):
+        if isinstance(cls, type) and cls.__module__ == module.__name__:
+            patch(cls, "run_asgi", wrap)
+
+
+def _hypercorn(module: ModuleType, web: Web) -> None:
+    from .wsgi import serve
+
+    def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
+        async def __call__(self: Any, scope: Any, *args: Any, **kwargs: Any) -> Any:
+            request = guard.attempt("open a request", at_server, web, scope)
+            return await run(request, call, self, scope, *args, **kwargs)
+
+        return __call__
+
+    def wrap_wsgi(run_app: Callable[..., Any]) -> Callable[..., Any]:
+        def run_with_context(self: Any, environ: Any, *args: Any, **kwargs: Any) -> Any:
+            return serve(web, environ, run_app, self, environ, *args, **kwargs)
+
+        return run_with_context
+
+    patch(module.ASGIWrapper, "__call__", wrap)
+    patch(module.WSGIWrapper, "run_app", wrap_wsgi)
+
+
+def _daphne(module: ModuleType, web: Web) -> None:
+    def wrap(create: Callable[..., Any]) -> Callable[..., Any]:
+        def create_application(self: Any, protocol: Any, scope: Any, *args: Any, **kwargs: Any) -> Any:
+            request = guard.attempt("open a request", at_server, web, scope)
+            before = CONTEXT.get()
+            if request is not None:
+                CONTEXT.set(request)  # the task that is made in there copies it
+            try:
+                return create(self, protocol, scope, *args, **kwargs)
+            finally:
+                CONTEXT.set(before)
+                if request is not None:
+                    guard.attempt("end a request", _end_with, request.scope, self, protocol)
+
+        return create_application
+
+    patch(module.Server, "create_application", wrap)
+
+
+def _end_with(request: Any, server: Any, protocol: Any) -> None:
+    """End a request when the task that daphne made for it is done."""
+    task = server.connections.get(protocol, {}).get("application_instance")
+    if task is None:
+        request.end()
+    else:
+        task.add_done_callback(lambda _: guard.attempt("end a request", request.end))
+
+
+def _granian(module: ModuleType, web: Web) -> None:
+    from .wsgi import served
+
+    def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
+        def _callback_wrapper(callback: Any, *args: Any, **kwargs: Any) -> Any:
+            async def app(scope: Any, receive: Any, send: Any) -> Any:
+                request = guard.attempt("open a request", at_server, web, scope)
+                return await run(request, callback, scope, receive, send)
+
+            return make(functools.update_wrapper(app, callback, updated=()), *args, **kwargs)
+
+        return _callback_wrapper
+
+    def wrap_wsgi(make: Callable[..., Any]) -> Callable[..., Any]:
+        def _callback_wrapper(callback: Any, *args: Any, **kwargs: Any) -> Any:
+            return make(functools.update_wrapper(served(web, callback), callback, updated=()), *args, **kwargs)
+
+        return _callback_wrapper
+
+    patch(module, "_asgi_call_wrap", wrap)
+    patch(module, "_wsgi_call_wrap", wrap_wsgi)
+
+
+HOOKS = {
+    "uvicorn.protocols.http.h11_impl": _uvicorn,
+    "uvicorn.protocols.http.httptools_impl": _uvicorn,
+    "uvicorn.protocols.http.zttp_impl": _uvicorn,
+    "uvicorn.protocols.http.zttp_h2_impl": _uvicorn,
+    "uvicorn.protocols.websockets.websockets_impl": _uvicorn,
+    "uvicorn.protocols.websockets.websockets_sansio_impl": _uvicorn,
+    "uvicorn.protocols.websockets.wsproto_impl": _uvicorn,
+    "hypercorn.app_wrappers": _hypercorn,
+    "daphne.server": _daphne,
+    "granian.server.mp": _granian,
+    "granian.server.mt": _granian,
+    "granian.server.embed": _granian,
+}

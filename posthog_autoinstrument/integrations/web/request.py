@@ -1,0 +1,300 @@
+"""A web request that is being answered: what it says of the calls that are made meanwhile.
+
+Headers are what a browser sends: analytics context, never proof of who somebody is. No address and no user agent of
+the visitor: PostHog's own middleware has them, but an event of a model call needs neither to find its person, session
+or replay, and both are personal data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from copy import copy
+from typing import Any
+
+from ...context import headers as carrier
+from ...context import request_lifetime as lifetime
+from ...context import scope as context
+from ...context.scope import CONTEXT, NOTHING, Context, Fields
+from ...core import guard, ids
+from ...core import hook_loader as hookloader
+from ...core import safejson as jsonsafe
+
+MAX_DISTINCT_ID_CHARS = 200
+MAX_HEADER_CHARS = 1_000
+MAX_PATH_CHARS = 2_048
+"""The last two as in PostHog's own middleware (posthog 7.91: `integrations/_tracing_headers.py`, `asgi.py`)."""
+DISTINCT_ID, SESSION_ID, WINDOW_ID = "x-posthog-distinct-id", "x-posthog-session-id", "x-posthog-window-id"
+"""What posthog-js sends with `tracing_headers`."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def cleaned(value: bytes | str | None, limit: int) -> str | None:
+    """A text of the network's: no control characters, so long at most; None where it is empty or no UTF-8."""
+    if not value:
+        return None
+    if isinstance(value, bytes):
+        octets = value[: 4 * limit]  # four bytes a character at most
+        try:
+            value = octets.decode()
+        except UnicodeDecodeError as error:
+            if len(octets) == len(value) or error.reason != "unexpected end of data":
+                return None
+            value = octets[: error.start].decode()  # cut off in the middle of a character
+    return _CONTROL.sub("", value[: 2 * limit]).strip()[:limit] or None
+
+
+def header(values: list[bytes], limit: int) -> str | None:
+    """The first of a header's values that can be used."""
+    return next(filter(None, [cleaned(value, limit) for value in values]), None)
+
+
+class Web:
+    """What is set for all requests of a process. `tracing_headers`: 1, 0 or anonymous. `user`: module:function.
+    `trust_baggage`: whoever sends a request may say of which trace, user and session it is, and that it is private."""
+
+    def __init__(self, tracing_headers: str, user: str | None, trust_baggage: bool = False) -> None:
+        self.tracing_headers = tracing_headers
+        self.trust_baggage = trust_baggage
+        self._user = user
+        self._function: Callable[[Any], Any] | None = None
+
+    def names_user(self, host: Any) -> str | None:
+        """The user that the program's own function names. On the thread that answers the request."""
+        if self._user is None or host is None:
+            return None
+        if self._function is None:
+            if not guard.contain("load POSTHOG_AUTOINSTRUMENT_USER", self._load):
+                self._user = None  # what failed would fail again, and run the module again
+            if self._function is None:
+                return None
+        found = guard.attempt("ask POSTHOG_AUTOINSTRUMENT_USER", self._function, host)
+        return None if found is False else ids.text_of(found, "the user by POSTHOG_AUTOINSTRUMENT_USER")
+
+    def _load(self) -> bool:
+        """Load the function; False where there is none to be had."""
+        if self._user is None:
+            return False
+        try:
+            self._function = hookloader.load(self._user)
+        except hookloader.NotYetError:
+            pass
+        except hookloader.HookError as error:
+            guard.warn_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it names nobody")
+            return False
+        return True
+
+
+class Request(context.Ambient):
+    """One request. Made when it comes in, from references alone; read when a call or span starts in it.
+
+    `asked` is what came over the network; `host` the framework's own object for it, and `user_of` and `route_of` read
+    that object. They look at what the program has loaded and never load anything themselves.
+    """
+
+    user_of: Callable[[Any], str | None] | None = None
+    route_of: Callable[[Any], str | None] | None = None
+    ask: Callable[[Any], str | None] | None = None
+
+    def __init__(self, web: Web, asked: Asked | None) -> None:
+        self._presence = lifetime.begin()
+        self.web = web
+        self.trace_id = context.fresh_trace_id()
+        self.carried = NOTHING
+        """What another service of the program's says in the request."""
+        self.asked = asked
+        if asked is not None:
+            self._take_carried(asked)
+        self.host = asked.source if asked is not None else None
+        self._named: str | None = None
+        self._asking = False
+        self._until_end = False
+        self._user: str | None = None
+        self._route: str | None = None
+        self._said: tuple[str | None, str | None, Mapping[str, str]] | None = None
+
+    def fill(self, asked: Asked) -> None:
+        """What came over the network is known now."""
+        self.asked = asked
+        if self.host is None:
+            self.host = asked.source
+        self._take_carried(asked)
+        around = CONTEXT.get()
+        if self.carried is not NOTHING and around is not None and around.scope is self:
+            around.fields.trace_id, around.fields.parent_id = self.trace_id, self.carried.parent_id
+
+    def _take_carried(self, asked: Asked) -> None:
+        """`traceparent` and `baggage`, where another service told its context (`borders.carrier`) and is trusted.
+
+        A visitor could choose another user's trace, and by it whether it is sampled, or switch the content off."""
+        if self.web.trust_baggage:
+            self.carried = carrier.read(asked.get) or NOTHING
+            self.trace_id = self.carried.trace_id or self.trace_id
+            self.is_private = bool(self.carried.privacy_mode)
+        elif carrier.is_told(asked.get):
+            guard.warn_once(
+                "baggage",
+                "a web request has a context of posthog-autoinstrument in its headers, which is not taken: set "
+                "POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE=1 where only services of your own can send one",
+            )
+
+    def is_of(self, asked: Asked) -> bool:
+        """Whether this is the same request, seen by another layer, which may have copied what describes it."""
+        if self.asked is None:
+            self.fill(asked)
+            return True
+        if self.asked.source is None:
+            return False  # that one is over
+        return self.asked.source is asked.source or asked.copies(self.asked)
+
+    def seen(
+        self,
+        host: Any,
+        user_of: Callable[[Any], str | None] | None = None,
+        route_of: Callable[[Any], str | None] | None = None,
+        until_end: bool = False,
+        ask: Callable[[Any], str | None] | None = None,
+    ) -> None:
+        """A framework has made its own object of it. `until_end`: that can be read when the request has ended, too.
+        `ask` finds the user where that takes more than reading: for calls whose user nothing else names."""
+        self.host, self.user_of, self.route_of, self._until_end = host, user_of, route_of, until_end
+        self.ask = ask
+        self._look()  # what is started here may call when the request is over
+
+    def fields(self) -> Fields:
+        """What it says of a call that starts now."""
+        if self.asked is None:
+            return NOTHING
+        if self._said is None:
+            self._said = self._read(self.asked)
+        named, session, properties = self._said
+        named, session = named or self.carried.distinct_id, session or self.carried.replay_session_id
+        mode = self.web.tracing_headers
+        self._look()
+        distinct_id = named if mode == "1" and named else self._signed_in() or named
+        if self._route:
+            properties = {**properties, "$request_route": jsonsafe.dumps(self._route)}
+        return Fields(
+            distinct_id,
+            self.trace_id,
+            session_id=self.carried.session_id,
+            replay_session_id=session,
+            properties=properties,
+            privacy_mode=self.carried.privacy_mode,
+        )
+
+    def _signed_in(self) -> str | None:
+        if self._named is None and not self._asking:
+            self._asking = True  # the function may call a model, too
+            try:
+                self._named = self.web.names_user(self.host)
+            finally:
+                self._asking = False
+        if self._named or self._user or self.ask is None or self.host is None:
+            return self._named or self._user
+        return guard.quietly(self.ask, self.host)
+
+    def _look(self) -> None:
+        """Read the framework's object. Its user may sign in or out meanwhile."""
+        host, user_of, route_of = self.host, self.user_of, self.route_of  # another thread may end the request meanwhile
+        if host is None:
+            return
+        if user_of is not None:
+            self._user = guard.quietly(user_of, host)
+        if route_of is not None:
+            self._route = cleaned(guard.quietly(route_of, host), MAX_PATH_CHARS) or self._route
+
+    def _read(self, asked: Asked) -> tuple[str | None, str | None, Mapping[str, str]]:
+        found: dict[str, str | None] = {}
+        distinct_id = session_id = None
+        if self.web.tracing_headers != "0":
+            headers = asked.headers()
+            distinct_id = header(headers[DISTINCT_ID], MAX_DISTINCT_ID_CHARS)
+            session_id = header(headers[SESSION_ID], MAX_HEADER_CHARS)
+            found["$window_id"] = header(headers[WINDOW_ID], MAX_HEADER_CHARS)
+        path = cleaned(asked.path, MAX_PATH_CHARS)
+        place = cleaned(asked.place(), MAX_HEADER_CHARS)
+        if path and place:
+            # Without the query, and without what stands before the @: both are where secrets are.
+            found["$current_url"] = f"{asked.scheme}://{place.rpartition('@')[2]}{path}"
+        found["$request_method"] = cleaned(asked.method, 32)
+        found["$request_path"] = path
+        return distinct_id, session_id, {name: jsonsafe.dumps(value) for name, value in found.items() if value}
+
+    def end(self) -> None:
+        """It is answered: nothing of the program's is held any longer. What was started in it may still call, and is in
+        its context for as long as `lifetime` says."""
+        if self.ended is None:
+            self.ended = lifetime.end(self._presence)
+        if self._until_end:
+            self._look()
+        self.user_of = self.route_of = self.ask = self.host = None
+        if self.asked is not None:
+            self.asked.end()
+
+
+class Asked:
+    """What came over the network, as references to what the server made of it."""
+
+    source: Any
+    """Its scope or environ."""
+    method: str | None
+    path: str | None
+    scheme: str = ""
+
+    def headers(self) -> Mapping[str, list[bytes]]:
+        """The values of the three headers, as they came."""
+        raise NotImplementedError
+
+    def get(self, name: str) -> bytes | str | None:
+        """A header by its name in lower case."""
+        raise NotImplementedError
+
+    def place(self) -> str | None:
+        """Host and port that were asked."""
+        raise NotImplementedError
+
+    def copies(self, other: Asked) -> bool:
+        """Whether this describes the same request, with what was copied from the other."""
+        return (self.method, self.path, self.headers()) == (other.method, other.path, other.headers())
+
+    def end(self) -> None:
+        """Let go of the server's object."""
+        self.source = None
+
+
+def current() -> Request | None:
+    """The request that is being answered here."""
+    found = CONTEXT.get()
+    while found is not None:
+        if isinstance(found.scope, Request):
+            return found.scope
+        found = found.outer
+    return None
+
+
+def opened(request: Request, at_server: bool) -> Context:
+    """The context in which a request is answered. Blocks that are open around it stay in force, except their trace.
+
+    `at_server`: nothing of another request can be around this one. uvicorn (0.54, `on_response_complete`) starts the
+    next request of a pipelining client in the task of the one before, and with its ContextVars.
+    """
+    outer = CONTEXT.get()
+    if at_server:
+        found = outer
+        while found is not None:
+            if isinstance(found.scope, Request):
+                outer = found.outer
+            found = found.outer
+    fields = copy(outer.fields) if outer is not None else Fields()
+    fields.trace_id, fields.parent_id, fields.span_name = request.trace_id, request.carried.parent_id, None
+    return Context(fields, outer, request)
+
+
+def entered(web: Web, asked: Asked) -> Context | None:
+    """The context to answer a request in, that comes to an app; None where its server or another app has opened it."""
+    around = current()
+    if around is not None and around.is_of(asked):
+        return None
+    return opened(Request(web, asked), at_server=False)

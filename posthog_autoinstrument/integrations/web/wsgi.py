@@ -1,0 +1,240 @@
+"""WSGI: apps of any kind under gunicorn, waitress, werkzeug, wsgiref, hypercorn, cheroot and granian. Frameworks also
+under uWSGI and the rest: see `patch_app`.
+
+A server answers a request in one method, its response included, so the context is open around that; another method
+makes the environ on the way. gunicorn 22 to 27, waitress 3, werkzeug 2 and 3, wsgiref of Python 3.10 to 3.13, cheroot
+10 and 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from ...context.scope import CONTEXT, Context
+from ...core import guard
+from ..web import patch
+from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
+
+
+class Environ(Asked):
+    """What a WSGI server made of a request."""
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self.source: Any = environ
+        get = environ.get
+        self.method = get("REQUEST_METHOD")
+        self.path = _text((get("SCRIPT_NAME") or "") + (get("PATH_INFO") or ""))
+        self.scheme = get("wsgi.url_scheme") or "http"
+        self._host = get("HTTP_HOST")
+        self._carried = {"traceparent": get("HTTP_TRACEPARENT"), "baggage": get("HTTP_BAGGAGE")}
+        self._server = get("SERVER_NAME"), get("SERVER_PORT")
+        self._headers = [
+            (DISTINCT_ID, get("HTTP_X_POSTHOG_DISTINCT_ID")),
+            (SESSION_ID, get("HTTP_X_POSTHOG_SESSION_ID")),
+            (WINDOW_ID, get("HTTP_X_POSTHOG_WINDOW_ID")),
+        ]
+
+    def headers(self) -> Mapping[str, list[bytes]]:
+        return {name: [value.encode("latin-1", "replace")] if value else [] for name, value in self._headers}
+
+    def get(self, name: str) -> bytes | str | None:
+        return self._carried.get(name)
+
+    def place(self) -> str | None:
+        if self._host or not all(self._server):
+            return self._host
+        return f"{self._server[0]}:{self._server[1]}"
+
+
+def _text(value: str) -> str:
+    """A text of an environ, where each byte is a character (PEP 3333)."""
+    return value if value.isascii() else value.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def serve(web: Web, environ: Mapping[str, Any] | None, answer: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call what answers a request, from its arrival to the end of its response, inside a context of its own."""
+    asked = guard.attempt("read a request", Environ, environ) if environ is not None else None
+    request = guard.attempt("open a request", opened, Request(web, asked), True)
+    before = CONTEXT.get()
+    if request is not None:
+        CONTEXT.set(request)
+    try:
+        return answer(*args, **kwargs)
+    finally:
+        CONTEXT.set(before)
+        if request is not None:
+            guard.attempt("end a request", request.scope.end)  # type: ignore[attr-defined]
+
+
+def fill(environ: Any) -> None:
+    """The server has made the environ of the request that it answers here."""
+    request = current()
+    if request is not None and request.asked is None:
+        request.fill(Environ(environ))
+
+
+class Body:
+    """The lazy body of a response, made step by step inside the context of its request. Its consumer is not in it."""
+
+    def __init__(self, body: Any, request: Context) -> None:
+        self._body = body
+        self._context: Context | None = request
+        self._request = request.scope
+        self._items: Iterator[Any] | None = None
+
+    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        before = CONTEXT.get()
+        CONTEXT.set(self._context)
+        try:
+            return step(*args)
+        finally:
+            self._context = CONTEXT.get()  # blocks that the body has open over its `yield`
+            CONTEXT.set(before)
+
+    def __iter__(self) -> Body:
+        self._items = self._step(iter, self._body)
+        return self
+
+    def __next__(self) -> Any:
+        if self._items is None:
+            self.__iter__()
+        return self._step(next, self._items)
+
+    def close(self) -> None:
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                self._step(close)
+        finally:
+            guard.attempt("end a request", self._request.end)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+
+class SizedBody(Body):
+    """A body that says of how many parts it is: servers derive the content length from one."""
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+
+def _is_made(body: Any) -> bool:
+    """Whether nothing is left to be run for a body, or the server wants to see the object itself, to send a file."""
+    return isinstance(body, (list, tuple, bytes)) or hasattr(body, "read") or hasattr(body, "filelike")
+
+
+def patch_app(cls: type, web: Web, is_made: Callable[[Any], bool] = _is_made) -> None:
+    """Have the apps of a class open the context of each request, where no server of ours has: under uWSGI, mod_wsgi, a
+    test client."""
+
+    def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
+        def __call__(self: Any, environ: Any, *args: Any, **kwargs: Any) -> Any:
+            request = guard.attempt("open a request", lambda: entered(web, Environ(environ)))
+            if request is None:
+                return call(self, environ, *args, **kwargs)
+            return _answer(request, is_made, call, self, environ, *args, **kwargs)
+
+        return __call__
+
+    patch(cls, "__call__", wrap)
+
+
+def _answer(
+    request: Context, is_made: Callable[[Any], bool], app: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    before = CONTEXT.get()
+    CONTEXT.set(request)
+    lazy = False
+    try:
+        body = app(*args, **kwargs)
+        lazy = not guard.attempt("look at a response", is_made, body)
+    finally:
+        CONTEXT.set(before)
+        if not lazy:
+            guard.attempt("end a request", request.scope.end)  # type: ignore[attr-defined]
+    if not lazy:
+        return body
+    return (SizedBody if hasattr(body, "__len__") else Body)(body, request)
+
+
+def served(web: Web, app: Callable[..., Any]) -> Callable[..., Any]:
+    """The app, as a server calls it that has no method around the response (granian's is in Rust)."""
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        request = guard.attempt("open a request", lambda: opened(Request(web, Environ(environ)), at_server=True))
+        if request is None:
+            return app(environ, start_response)
+        return _answer(request, _is_made, app, environ, start_response)
+
+    return answer
+
+
+def _answers(cls: type, name: str, web: Web) -> None:
+    """Patch the method of a server in which it answers a request."""
+
+    def wrap(answer: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: serve(web, None, answer, *args, **kwargs)
+
+    patch(cls, name, wrap)
+
+
+def _makes(owner: type | ModuleType, name: str, environ_of: Callable[[Any, Any], Any]) -> None:
+    """Patch the function of a server that makes the environ: `environ_of(first argument, result)`."""
+
+    def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
+        def make_and_tell(*args: Any, **kwargs: Any) -> Any:
+            made = make(*args, **kwargs)
+            guard.attempt("read a request", lambda: fill(environ_of(args[0], made)))
+            return made
+
+        return make_and_tell
+
+    patch(owner, name, wrap)
+
+
+def _gunicorn(module: ModuleType, web: Web) -> None:
+    _makes(module, "create", lambda request, made: made[1])
+
+
+def _gunicorn_worker(module: ModuleType, web: Web) -> None:
+    for cls in list(vars(module).values()):
+        if isinstance(cls, type) and cls.__module__ == module.__name__:
+            _answers(cls, "handle_request", web)
+            _answers(cls, "handle_http2_request", web)
+
+
+def _waitress(module: ModuleType, web: Web) -> None:
+    _answers(module.WSGITask, "execute", web)
+    _makes(module.WSGITask, "get_environment", lambda task, made: made)
+
+
+def _werkzeug(module: ModuleType, web: Web) -> None:
+    _answers(module.WSGIRequestHandler, "run_wsgi", web)
+    _makes(module.WSGIRequestHandler, "make_environ", lambda handler, made: made)
+
+
+def _wsgiref(module: ModuleType, web: Web) -> None:
+    _answers(module.BaseHandler, "run", web)
+    _makes(module.BaseHandler, "setup_environ", lambda handler, made: handler.environ)
+
+
+def _cheroot(module: ModuleType, web: Web) -> None:
+    def wrap(respond: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda self: serve(web, getattr(self, "env", None), respond, self)
+
+    patch(module.Gateway, "respond", wrap)
+
+
+HOOKS = {
+    "gunicorn.http.wsgi": _gunicorn,
+    "gunicorn.workers.sync": _gunicorn_worker,
+    "gunicorn.workers.gthread": _gunicorn_worker,
+    "gunicorn.workers.base_async": _gunicorn_worker,
+    "waitress.task": _waitress,
+    "werkzeug.serving": _werkzeug,
+    "wsgiref.handlers": _wsgiref,
+    "cheroot.wsgi": _cheroot,
+}

@@ -1,0 +1,107 @@
+"""Ray ends its workers by SIGKILL, or lets them find out that their raylet is gone: no exit hook, no signal, no time
+(`ray.shutdown()` gives them 0.1 s). So what a task or a method of an actor has captured is delivered before its result
+is handed over. Within the exit timeout; where PostHog did not answer in that time, no other task waits for it.
+
+Ray (2.9 to 2.60) has workers look up what they execute by `FunctionActorManager.get_execution_info`. A worker may
+import the SDK in its first task only, so this is there before the agent is.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Awaitable, Callable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from ...core import guard, package
+
+MODULE = "ray._private.function_manager"
+MARK = "_posthog_autoinstrument_ray"
+LOOK_S = 0.01
+"""How often a coroutine looks whether its events are delivered: it must not hold up the event loop."""
+
+
+def patch() -> None:
+    """`ray._private.function_manager` has loaded. Idempotent, never raises."""
+    guard.attempt("deliver before results of Ray", _patch)
+
+
+def _patch() -> None:
+    manager = getattr(sys.modules.get(MODULE), "FunctionActorManager", None)
+    original = vars(manager).get("get_execution_info") if manager is not None else None
+    if original is None or hasattr(original, MARK):
+        return
+
+    @functools.wraps(original)
+    def get_execution_info(*args: Any, **kwargs: Any) -> Any:
+        info = original(*args, **kwargs)
+        return guard.attempt("deliver before results of Ray", _delivering_info, info) or info
+
+    setattr(get_execution_info, MARK, True)
+    manager.get_execution_info = get_execution_info  # type: ignore[union-attr]
+
+
+def _delivering_info(info: Any) -> Any:
+    """The same for a function that delivers; None where it does so already. It is asked for once for each function."""
+    return None if hasattr(info.function, MARK) else info._replace(function=_delivering(info.function))
+
+
+def _delivering(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def execute(*args: Any, **kwargs: Any) -> Any:
+        result = None
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            if not isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+                _deliver()
+        # By its very type: what only looks like one is a value to Ray.
+        if type(result) is CoroutineType:
+            return _after_coroutine(result)
+        if type(result) is GeneratorType:
+            return _after_generator(result)
+        return _after_async_generator(result) if type(result) is AsyncGeneratorType else result
+
+    setattr(execute, MARK, True)
+    return execute
+
+
+async def _after_coroutine(coroutine: Awaitable[Any]) -> Any:
+    try:
+        return await coroutine
+    finally:
+        await _deliver_async()
+
+
+def _after_generator(generator: GeneratorType[Any, Any, Any]) -> Any:
+    try:
+        return (yield from generator)
+    finally:
+        _deliver()
+
+
+async def _after_async_generator(generator: AsyncGeneratorType[Any, Any]) -> Any:
+    try:
+        async for item in generator:
+            yield item
+    finally:
+        await generator.aclose()
+        await _deliver_async()
+
+
+def _deliver() -> None:
+    agent = package.loaded("agent")
+    if agent is not None:
+        guard.attempt("deliver before a result of Ray", agent.deliver_for_task)
+
+
+async def _deliver_async() -> None:
+    agent = package.loaded("agent")
+    is_waiting = guard.attempt("deliver before a result of Ray", agent.begin_delivery) if agent is not None else None
+    if is_waiting is None:
+        return
+    import asyncio
+
+    while is_waiting():
+        await asyncio.sleep(LOOK_S)

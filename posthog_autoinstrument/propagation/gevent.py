@@ -1,0 +1,54 @@
+"""gevent: a greenlet runs in the context in which it was started, and a task of a thread pool in that of its `spawn`.
+gevent 24.2 to 26.9.
+
+A greenlet begins with an empty Context (greenlet 3.5, `gr_context`). Greenlets of every class, pools and `spawn_later`
+are told of by gevent's own `Greenlet.add_spawn_callback`, those of `spawn_raw` are not.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from ..context.scope import carried
+from ..core import guard
+from ..propagation import replace
+from .wrappers import InThread, Outside, to_greenlet
+
+
+def patch(module: ModuleType) -> None:
+    """`gevent.greenlet`, `gevent.hub` or `gevent.threadpool` has loaded."""
+    names = vars(module)
+    if "add_spawn_callback" in vars(names.get("Greenlet", object)):
+        names["Greenlet"].add_spawn_callback(_started)  # kept in a set: once is enough
+    replace(names.get("ThreadPool"), "spawn", _spawn)
+    if module.__name__ == "gevent.hub":
+        replace(module, "spawn_raw", _spawn_raw)
+        package = sys.modules.get("gevent")
+        if hasattr(package, "spawn_raw"):
+            package.spawn_raw = module.spawn_raw  # type: ignore[union-attr]
+
+
+def _started(greenlet: Any) -> None:
+    guard.attempt("hand a context to a greenlet", to_greenlet, greenlet)
+
+
+def _spawn_raw(original: Any) -> Any:
+    def spawn_raw(function: Any, *args: Any, **kwargs: Any) -> Any:
+        greenlet = original(function, *args, **kwargs)
+        _started(greenlet)
+        return greenlet
+
+    return spawn_raw
+
+
+def _spawn(original: Any) -> Any:
+    def spawn(self: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
+        context = carried()
+        if context is None:
+            return original(self, func, *args, **kwargs)
+        with Outside():  # it may start workers
+            return original(self, InThread(func, context), *args, **kwargs)
+
+    return spawn
