@@ -38,10 +38,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from posthog_autoinstrument import agent, destination, event
+from posthog_autoinstrument import agent
 from posthog_autoinstrument.capture.calls import OpenCall
-from posthog_autoinstrument.sinks import Event, Outcome
-from posthog_autoinstrument.sinks.posthog import PostHogSink
+from posthog_autoinstrument.export import destination
+from posthog_autoinstrument.export.exporter import Event, Outcome
+from posthog_autoinstrument.export.posthog import PostHogSink
+from posthog_autoinstrument.processing import event
 from posthog_autoinstrument.testing import OpenAIServer
 
 KIB, MIB = 1024, 1024 * 1024

@@ -13,28 +13,32 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import exits, firstrun, project, providers, signals, wake
+from . import providers
+from .bootstrap import startup as wake
 from .capture import calls
 from .capture import span_recorder as recording
 from .context import posthog_clients as posthogclients
 from .context import scope as context
 from .core import config, forks, guard, threads
-from .courier import Courier
-from .flusher import Flusher
+from .export import first_run as firstrun
+from .export import project
+from .export.delivery import Courier
+from .export.flusher import Flusher
+from .export.queue import Queue
 from .instrumentation import deduplication as elsewhere
 from .instrumentation import patcher as hooks
 from .instrumentation import stream_usage as usage
 from .integrations import agents as libraries
 from .integrations import web as frameworks
 from .integrations.workers import aws_lambda
-from .queue import Queue
+from .lifecycle import exits, signals
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
     from .core.config import Config
     from .core.records import Sealable
-    from .durable import Durable
-    from .maker import BeforeSend, Maker
-    from .sinks import Event, Sink
+    from .export.exporter import Event, Sink
+    from .export.spool.writer import Durable
+    from .processing.pipeline import BeforeSend, Maker
 
 
 class Agent:
@@ -240,7 +244,7 @@ class Agent:
         if self._maker is None:
             with forks.IMPORTS:
                 from .capture import finalize as sealing  # noqa: F401  used next
-                from .maker import Maker
+                from .processing.pipeline import Maker
 
                 if self._maker is None:
                     self._maker = Maker(
@@ -263,7 +267,7 @@ class Agent:
     def choose_sink(self) -> Sink:
         """Where this process's events go. Asked at the first flush, when a token set in code is known."""
         with forks.IMPORTS:
-            from . import destination
+            from .export import destination
         self._reread_settings()
         sink = destination.choose(self.config)
         if isinstance(sink, destination.NoProject) and self.durable is None:
@@ -352,7 +356,7 @@ class Agent:
             where = getattr(self._project, "host", "") or "local"
             if not captured or not firstrun.is_first(self.config.state_folder, where):
                 return
-        from .tally import Tally, where_to_look
+        from .export.run_summary import Tally, where_to_look
 
         asked = set(self.config.stream_usage_hosts).union(*(made.provider.usage_hosts for made in self.calls))
         line = (made or Tally()).line(
@@ -474,7 +478,7 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
     """The durable mode; None, with a line that says so, where this Python has no sqlite3."""
     try:
         with forks.IMPORTS:  # only a process with a spool pays for sqlite3
-            from . import durable
+            from .export.spool import writer as durable
     except ImportError as error:
         guard.warn_once("spool", f"this Python has no {error.name}, so there is no spool: calls wait in memory")
         return None
@@ -482,7 +486,7 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
 
 
 def _shrink(built: Event, max_bytes: int) -> Event | None:
-    from . import destination
+    from .export import destination
 
     return destination.shrink(built, max_bytes)
 

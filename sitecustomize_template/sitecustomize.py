@@ -64,9 +64,9 @@ def _wake():
         reason = "is Python %d.%d, older than the 3.10 that it needs" % sys.version_info[:2]
     else:
         try:
-            from posthog_autoinstrument import wake
+            from posthog_autoinstrument.bootstrap import startup
 
-            wake.wake()
+            startup.wake()
         except ImportError:
             reason = "has no posthog-autoinstrument"
         except BaseException:

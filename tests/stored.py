@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from posthog_autoinstrument.sinks import Event
-from posthog_autoinstrument.sinks.local import LocalSink
+from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store import columns as facts
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()

@@ -22,8 +22,8 @@ from viewing import clean_environment
 from posthog_autoinstrument.cli import events as command
 from posthog_autoinstrument.cli import terminal
 from posthog_autoinstrument.cli.events import print_table
-from posthog_autoinstrument.sinks import Event
-from posthog_autoinstrument.sinks.local import LocalSink
+from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store.database import Store
 from posthog_autoinstrument.store.queries import Ledger
 from posthog_autoinstrument.store.summary import Summary

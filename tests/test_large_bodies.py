@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument import mend, redact
+from posthog_autoinstrument.processing import redaction as redact
+from posthog_autoinstrument.processing import sanitize as mend
 from posthog_autoinstrument.providers import parsing as reading
 from posthog_autoinstrument.testing import Answer, LoopbackServer, Request
 

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from stored import NOON, call, span, write
 
-from posthog_autoinstrument.sinks import Event
-from posthog_autoinstrument.sinks.local import LocalSink
+from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store import columns as facts
 from posthog_autoinstrument.store import database as store_module
 from posthog_autoinstrument.store import schema
@@ -529,8 +529,8 @@ import json, sys, uuid, time
 from datetime import datetime, timezone
 from posthog_autoinstrument.store import columns as facts
 from posthog_autoinstrument.store import schema
-from posthog_autoinstrument.sinks import Event
-from posthog_autoinstrument.sinks.local import LocalSink
+from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.export.local import LocalSink
 sink = LocalSink(sys.argv[1], facts.summary, max_bytes=1_500_000)
 until = time.monotonic() + 4
 while time.monotonic() < until:

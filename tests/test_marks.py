@@ -8,10 +8,10 @@ import re
 
 import pytest
 
-from posthog_autoinstrument import redact
 from posthog_autoinstrument.core.records import Call, Identity
-from posthog_autoinstrument.durable import _holds_secrets, _text_holds_secrets
-from posthog_autoinstrument.marks import _SHORT, Marks
+from posthog_autoinstrument.export.spool.byte_search import _SHORT, Marks
+from posthog_autoinstrument.export.spool.writer import _holds_secrets, _text_holds_secrets
+from posthog_autoinstrument.processing import redaction as redact
 
 WORDS = (b"api_key", b'"mcp"', b"-Api-Key", b"uthorization", b"AIza", b"sk-", b"aa_", b"zzz")
 KEYS = re.compile(rb"(?<![a-z])(?:sk-|AIza)[0-9]{3}")

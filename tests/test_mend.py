@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument.mend import MAX_DEPTH, TRUNCATED, clip_id, dumps, mend, shrink
+from posthog_autoinstrument.processing.sanitize import MAX_DEPTH, TRUNCATED, clip_id, dumps, mend, shrink
 
 json_values = st.recursive(
     st.none()

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument import courier
-from posthog_autoinstrument import flusher as flushers
 from posthog_autoinstrument.core.records import Call, Identity, Sealed
-from posthog_autoinstrument.outbox import RECORD, Kept
-from posthog_autoinstrument.queue import Queue
-from posthog_autoinstrument.sinks import Event, Outcome
-from posthog_autoinstrument.sleeper import Sleeper
-from posthog_autoinstrument.spool import Spool
+from posthog_autoinstrument.export import delivery as courier
+from posthog_autoinstrument.export import flusher as flushers
+from posthog_autoinstrument.export.exporter import Event, Outcome
+from posthog_autoinstrument.export.queue import Queue
+from posthog_autoinstrument.export.sleeper import Sleeper
+from posthog_autoinstrument.export.spool.directory import Spool
+from posthog_autoinstrument.export.spool.outbox import RECORD, Kept
 
 OUTAGE_S = 600
 CALLS_A_SECOND = 50

@@ -31,10 +31,11 @@ from ports import free_port
 from posthog_autoinstrument import __version__
 from posthog_autoinstrument.core import config
 from posthog_autoinstrument.core.config import ingestion_host
-from posthog_autoinstrument.mend import dumps
-from posthog_autoinstrument.sinks import Event, http_session
-from posthog_autoinstrument.sinks import posthog as module
-from posthog_autoinstrument.sinks.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogSink
+from posthog_autoinstrument.export import http_session
+from posthog_autoinstrument.export import posthog as module
+from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.export.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogSink
+from posthog_autoinstrument.processing.sanitize import dumps
 from posthog_autoinstrument.testing import PostHogServer
 from posthog_autoinstrument.testing.posthog_server import Fault
 
@@ -539,7 +540,7 @@ def test_a_copy_of_requests_is_loaded_by_the_first_send_and_nothing_is_imported_
 ) -> None:
     program = """
 import sys
-from posthog_autoinstrument.sinks import Event, http_session, posthog
+from posthog_autoinstrument.export.exporter import Event, http_session, posthog
 sink = posthog.PostHogSink("phc_x", sys.argv[1], library="x")
 assert "requests" not in sys.modules and "ssl" not in sys.modules
 http_session.requests()

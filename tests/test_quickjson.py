@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument import mend
 from posthog_autoinstrument.core import fastjson as quickjson
+from posthog_autoinstrument.processing import sanitize as mend
 from posthog_autoinstrument.providers import parsing as reading
 
 core = pytest.importorskip("pydantic_core", reason="openai with pydantic 1")

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument import event, providers
+from posthog_autoinstrument import providers
 from posthog_autoinstrument.core.records import Call, Error, Identity, record_from_bytes
+from posthog_autoinstrument.processing import event
 
 text = st.text(max_size=30)
 maybe_text = st.none() | text

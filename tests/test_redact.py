@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument import redact
-from posthog_autoinstrument.redact import redact_keys, redact_media, redact_tools, redact_url
+from posthog_autoinstrument.processing import redaction as redact
+from posthog_autoinstrument.processing.redaction import redact_keys, redact_media, redact_tools, redact_url
 from posthog_autoinstrument.scrubbing.values import scrub_properties
 
 DATA = base64.b64encode(bytes(range(256))).decode()

@@ -13,12 +13,12 @@ from conftest import wait_until
 
 from posthog_autoinstrument.core import guard
 from posthog_autoinstrument.core.records import Call, Identity, Sealed
-from posthog_autoinstrument.courier import Courier
-from posthog_autoinstrument.flusher import Flusher
-from posthog_autoinstrument.queue import Queue
-from posthog_autoinstrument.sinks import Event
-from posthog_autoinstrument.sinks.posthog import PostHogSink
-from posthog_autoinstrument.sleeper import Sleeper
+from posthog_autoinstrument.export.delivery import Courier
+from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.export.flusher import Flusher
+from posthog_autoinstrument.export.posthog import PostHogSink
+from posthog_autoinstrument.export.queue import Queue
+from posthog_autoinstrument.export.sleeper import Sleeper
 from posthog_autoinstrument.testing import Fault, PostHogServer
 
 CALL = """

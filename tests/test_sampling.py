@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from posthog_autoinstrument.sampling import Patterns, share
+from posthog_autoinstrument.processing.sampling import Patterns, share
 
 PREAMBLE = """
 import os, subprocess, sys

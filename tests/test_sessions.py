@@ -129,7 +129,7 @@ GRADIO = {
                     return scope
 
         async def main():
-            assert "posthog_autoinstrument.event" not in await event("ann", "s1", "ann")
+            assert "posthog_autoinstrument.processing.event" not in await event("ann", "s1", "ann")
             await asyncio.gather(event("bob", "s2", "bob"), event(None, "s3", "nobody"))
             ask("outside")
 

@@ -22,8 +22,8 @@ from conftest import TOKEN, environment
 from posthog_autoinstrument.cli import send
 from posthog_autoinstrument.core import config
 from posthog_autoinstrument.core.records import record_from_bytes
-from posthog_autoinstrument.outbox import EVENT, RECORD, Outbox
-from posthog_autoinstrument.spool import Orphan, Spool
+from posthog_autoinstrument.export.spool.directory import Orphan, Spool
+from posthog_autoinstrument.export.spool.outbox import EVENT, RECORD, Outbox
 from posthog_autoinstrument.store.database import StoreError
 from posthog_autoinstrument.testing import Answer, Fault
 
@@ -240,7 +240,7 @@ class TestInTheMiddleOfACommit:
         ran = run(
             self.lock(
                 """
-                from posthog_autoinstrument.outbox import Outbox
+                from posthog_autoinstrument.export.spool.outbox import Outbox
                 tried = []
                 def count(frame, event, argument):
                     if event == "c_call" and frame.f_code is Outbox.add.__code__ and argument.__name__ == "execute":

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from posthog_autoinstrument.core.config import default_path
-from posthog_autoinstrument.sinks import Event
-from posthog_autoinstrument.sinks.local import LocalSink
+from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store import database as store_module
 from posthog_autoinstrument.store.database import Row, Store, StoreError
 from posthog_autoinstrument.store.retention import prune
@@ -285,8 +285,8 @@ def test_the_default_place(state_home: str | None, platform: str, expected: str)
 
 
 def test_the_size_of_the_store_is_a_setting(path: Path) -> None:
-    from posthog_autoinstrument import destination
     from posthog_autoinstrument.core import config
+    from posthog_autoinstrument.export import destination
 
     settings = config.Config(local=True, db=str(path), store_max_mb=1)
     sink = destination.choose(settings)

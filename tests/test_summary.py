@@ -16,7 +16,7 @@ from stored import NOON, call, span
 
 from posthog_autoinstrument.core import guard
 from posthog_autoinstrument.export import posthog_links as links
-from posthog_autoinstrument.tally import Tally
+from posthog_autoinstrument.export.run_summary import Tally
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
 
 ASK = {"POSTHOG_AUTOINSTRUMENT_SUMMARY": "1"}

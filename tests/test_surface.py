@@ -436,7 +436,7 @@ class TestBackground:
         ran = run_program(
             """
             import openai, posthog_autoinstrument, time
-            from posthog_autoinstrument import background
+            from posthog_autoinstrument.processing import background_responses as background
             background.WAIT_S = 0.0
             client = openai.OpenAI()
             pending = client.responses.create(model="gpt-4o-mini", input="Hello", background=True)

@@ -46,7 +46,7 @@ def find_python(version: str) -> str | None:
 
 PROGRAM = """
 import sys
-print("finders:", sum(type(f).__module__ == "posthog_autoinstrument.wake" for f in sys.meta_path))
+print("finders:", sum(type(f).__module__ == "posthog_autoinstrument.bootstrap.startup" for f in sys.meta_path))
 """
 
 
@@ -170,7 +170,12 @@ class TestStartUp:
         done = run("-X", "importtime", "-c", "import json", path=[TEMPLATE], cwd=tmp_path)
         modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
         ours = {name for name in modules if name.startswith(("posthog", "wrapt", "requests", "sitecustomize"))}
-        assert ours == {"sitecustomize", "posthog_autoinstrument", "posthog_autoinstrument.wake"}
+        assert ours == {
+            "sitecustomize",
+            "posthog_autoinstrument",
+            "posthog_autoinstrument.bootstrap",
+            "posthog_autoinstrument.bootstrap.startup",
+        }
 
     @pytest.mark.parametrize(
         ("text", "asked"),
@@ -209,7 +214,16 @@ class TestStartUp:
         show = "import sys; print(sorted(sys.modules))"
         bare = set(eval(run("-c", show, path=[], cwd=tmp_path).stdout))
         ours = set(eval(run("-c", show, path=[TEMPLATE], cwd=tmp_path).stdout))
-        assert ours - bare == {"sitecustomize", "posthog_autoinstrument", "posthog_autoinstrument.wake"} - bare
+        assert (
+            ours - bare
+            == {
+                "sitecustomize",
+                "posthog_autoinstrument",
+                "posthog_autoinstrument.bootstrap",
+                "posthog_autoinstrument.bootstrap.startup",
+            }
+            - bare
+        )
 
     def test_openai_waits_for_what_captures_only(self, run_program):
         """What makes and sends events is loaded by the first of them, on the flusher's thread."""

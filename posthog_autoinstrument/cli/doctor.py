@@ -23,19 +23,21 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import agent, redact, wake
+from .. import agent
 from .._version import __version__
+from ..bootstrap import startup as wake
 from ..core import guard
 from ..core.config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
-from ..destination import why_refused
+from ..export.destination import why_refused
+from ..export.posthog import answers
+from ..export.token_check import check_token
 from ..instrumentation import deduplication as elsewhere
 from ..instrumentation import patcher as hooks
 from ..instrumentation.patcher import Point
 from ..integrations import agents as libraries
 from ..integrations import web as frameworks
+from ..processing import redaction as redact
 from ..scrubbing import values as scrubber
-from ..sinks.posthog import answers
-from ..sinks.token_check import check_token
 from ..store import ownership
 from ..store.database import Store, StoreError
 from ..store.prices import Prices, PricesError

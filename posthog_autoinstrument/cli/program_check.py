@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..wake import SENTINEL
+from ..bootstrap.startup import SENTINEL
 from . import interpreter
 
 TIMEOUT_S = 60.0

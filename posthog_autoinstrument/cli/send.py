@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from .. import agent as agents
-from .. import durable
 from ..core.config import Config
-from ..spool import PREFIX, Orphan
+from ..export.spool import writer as durable
+from ..export.spool.directory import PREFIX, Orphan
 from ..store.database import StoreError, is_there
 from ..viewer.upload import Progress, Shipment, shipper
 
 if TYPE_CHECKING:
-    from ..flusher import Orphaned
+    from ..export.flusher import Orphaned
 
 
 def main(

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ..bootstrap.startup import is_on
 from ..core import guard, ids
-from ..wake import is_on
 from . import posthog_clients as posthogclients
 from . import request_lifetime as lifetime
 

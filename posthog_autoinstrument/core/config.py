@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..bootstrap.startup import LAUNCHED as LAUNCHED
+from ..bootstrap.startup import flag, is_main_process
 from ..context.scope import HANDED_DOWN as HANDED_DOWN
-from ..wake import LAUNCHED as LAUNCHED
-from ..wake import flag, is_main_process
 from . import guard, package, process_tree
 from . import hook_loader as hookloader
 

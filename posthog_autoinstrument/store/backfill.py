@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from ..core import fastjson as quickjson
-from ..sinks import Event
-from ..sinks.local import make_row
+from ..export.exporter import Event
+from ..export.local import make_row
 from . import search as words
 from .columns import CALLS, summary
 from .database import Row, Store, StoreError

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from .. import thoughts
+from ..processing import reasoning_tokens as thoughts
 from .summary import Consumed, Summary
 
 KINDS = {

@@ -30,8 +30,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..core.ids import new_ids
-from ..sinks import Event
-from ..sinks.local import LocalSink
+from ..export.exporter import Event
+from ..export.local import LocalSink
 from ..store import columns as facts
 from ..store.retention import DEFAULT_MAX_BYTES
 from ..testing import capture_protocol as capture

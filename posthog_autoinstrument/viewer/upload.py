@@ -11,8 +11,8 @@ from os import PathLike
 
 from .. import agent as agents
 from ..core.config import Config
-from ..sinks import Event
-from ..spool import fingerprint
+from ..export.exporter import Event
+from ..export.spool.directory import fingerprint
 from ..store.database import Store
 
 

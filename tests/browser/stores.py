@@ -8,8 +8,8 @@ import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from posthog_autoinstrument.sinks import Event
-from posthog_autoinstrument.sinks.local import LocalSink
+from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store.columns import summary
 from posthog_autoinstrument.store.database import Store
 

@@ -186,11 +186,14 @@ def test_the_agent_breaks_anywhere(tmp_path: Path) -> None:
 import posthog_autoinstrument
 AGENT = "posthog_autoinstrument.agent" in sys.modules  # not in the bare run
 if AGENT:
-    from posthog_autoinstrument import agent, event, flusher, mend
+    from posthog_autoinstrument import agent
+    from posthog_autoinstrument.processing import event
+    from posthog_autoinstrument.export import flusher
+    from posthog_autoinstrument.processing import sanitize as mend
     from posthog_autoinstrument.capture import calls
     from posthog_autoinstrument.capture import finalize as sealing
     from posthog_autoinstrument.instrumentation import streams
-    from posthog_autoinstrument.sinks import posthog as posthog_sink
+    from posthog_autoinstrument.export.exporter import posthog as posthog_sink
 
 def fail(*args, **kwargs):
     raise RuntimeError("sabotage")

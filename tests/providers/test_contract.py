@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from posthog_autoinstrument.bootstrap.startup import TRIGGERS
 from posthog_autoinstrument.providers import Endpoint, Provider, load_providers
 from posthog_autoinstrument.providers.generation import Generation
-from posthog_autoinstrument.wake import TRIGGERS
 
 from .contract import Exchange, check_provider
 

@@ -16,7 +16,7 @@ import pytest
 from openai.types import chat
 from typing_extensions import NotRequired, Required, is_typeddict
 
-from posthog_autoinstrument import redact
+from posthog_autoinstrument.processing import redaction as redact
 
 from .test_openai_readers import chunk, delta, read
 

@@ -20,7 +20,7 @@ from ..web.asgi import Scope
 from ..web.request import Request, Web, opened
 from .turns import Turn
 
-KEY = "posthog_autoinstrument.event"
+KEY = "posthog_autoinstrument.processing.event"
 """In the scope of the web request, between two steps of its event."""
 
 

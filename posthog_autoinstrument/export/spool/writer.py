@@ -9,22 +9,22 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import mend
-from .background import Background
-from .core import fastjson as quickjson
-from .core import guard
-from .core.config import Config
-from .core.hook_loader import NotYetError
-from .core.records import Call, Identity, Record, Sealable, Sealed, Span, record_from_bytes
-from .maker import Maker, drop
-from .marks import Marks
+from ...core import fastjson as quickjson
+from ...core import guard
+from ...core.config import Config
+from ...core.hook_loader import NotYetError
+from ...core.records import Call, Identity, Record, Sealable, Sealed, Span, record_from_bytes
+from ...processing import sanitize as mend
+from ...processing.background_responses import Background
+from ...processing.pipeline import Maker, drop
+from ...scrubbing import texts as secrettexts
+from ...scrubbing import values as scrubber
+from ...scrubbing.names import is_secret
+from ...store.database import StoreError
+from ..exporter import Event
+from .byte_search import Marks
+from .directory import Orphan, Spool, fingerprint
 from .outbox import EVENT, RECORD, Kept
-from .scrubbing import texts as secrettexts
-from .scrubbing import values as scrubber
-from .scrubbing.names import is_secret
-from .sinks import Event
-from .spool import Orphan, Spool, fingerprint
-from .store.database import StoreError
 
 
 class Durable:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .core import guard, threads
+from ..core import guard, threads
 
 if TYPE_CHECKING:
-    from .core.records import Sealable
+    from ..core.records import Sealable
 
 OVERHEAD = 2_000
 """Bytes counted for a record beside its content."""

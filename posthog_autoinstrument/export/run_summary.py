@@ -10,12 +10,12 @@ import shlex
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from .core import guard
-from .store.columns import CALLS, consumed, host_of_chat_stream, summary
-from .store.summary import Consumed
+from ..core import guard
+from ..store.columns import CALLS, consumed, host_of_chat_stream, summary
+from ..store.summary import Consumed
 
 if TYPE_CHECKING:
-    from .sinks import Sink
+    from .exporter import Sink
 
 _MAX_PRICED = 10_000
 """Calls whose cost is looked up at the end; they take some 5 MB until then, and 0.3 s. Of more it is not known."""
@@ -27,7 +27,7 @@ def where_to_look(sink: Sink | None, db: str | None) -> str:
     """Where the events of this process are. `db` is the local store, where it is not the usual one."""
     host = getattr(sink, "host", None)
     if host is not None:
-        from .export.posthog_links import traces_url
+        from .posthog_links import traces_url
 
         return f"see them: {traces_url(host) or 'PostHog'}"
     if getattr(sink, "path", None) is None:
@@ -97,8 +97,8 @@ class Tally:
     def line(self, prices_path: str, where: str, asked_hosts: Collection[str] = (), n_lost: int = 0) -> str:
         """The line. `where` is where to look; costs are by the user's file of prices and by the package, if any.
         `asked_hosts` are asked for the tokens of streams; `n_lost` events were lost."""
-        from .cli.terminal import clean
-        from .viewer.formatting import count, money, seconds
+        from ..cli.terminal import clean
+        from ..viewer.formatting import count, money, seconds
 
         left_out = ""
         if self.left_out:
@@ -129,8 +129,8 @@ class Tally:
         return "; ".join(filter(None, (", ".join(parts), lost, where)))
 
     def _tokens(self, asked_hosts: Collection[str]) -> str:
-        from .cli.terminal import clean
-        from .viewer.formatting import count
+        from ..cli.terminal import clean
+        from ..viewer.formatting import count
 
         counted = f"{count(self.input_tokens)} {'token' if self.input_tokens == 1 else 'tokens'} in"
         counted += f", {count(self.output_tokens)} out"
@@ -167,7 +167,7 @@ class Tally:
         self._unknown += len(waiting)
         if not waiting:
             return
-        from .store.prices import Prices, PricesError, package_version
+        from ..store.prices import Prices, PricesError, package_version
 
         self._is_price_list_there = package_version() is not None
 

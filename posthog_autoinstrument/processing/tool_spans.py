@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from .core.ids import new_ids
-from .core.records import Call, Span
-from .providers.generation import Generation
-from .providers.parsing import as_dict, as_list, as_text, parse
+from ..core.ids import new_ids
+from ..core.records import Call, Span
+from ..providers.generation import Generation
+from ..providers.parsing import as_dict, as_list, as_text, parse
 
 T = TypeVar("T")
 

@@ -13,11 +13,12 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, NamedTuple
 
-from . import keptevents, redact
-from .core.records import Call
-from .keptevents import KeptEvent, Key, State
-from .providers import Endpoint
-from .providers.generation import Generation
+from ..core.records import Call
+from ..providers import Endpoint
+from ..providers.generation import Generation
+from . import kept_events as keptevents
+from . import redaction as redact
+from .kept_events import KeptEvent, Key, State
 
 WAIT_S = 600.0
 MAX_CALLS = 1_000

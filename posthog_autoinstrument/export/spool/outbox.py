@@ -16,8 +16,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .core import dependencies, descriptors, forks, threads
-from .store.database import StoreError, explain, prepare
+from ...core import dependencies, descriptors, forks, threads
+from ...store.database import StoreError, explain, prepare
 
 if TYPE_CHECKING:
     import sqlite3

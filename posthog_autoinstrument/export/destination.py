@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from . import __version__, event, mend, project, redact
-from .core import fastjson as quickjson
-from .core import forks, guard
-from .core.config import Config
-from .sinks import Event, Outcome, Sink
-from .sinks.posthog import PostHogSink
-from .store import columns as facts
+from .. import __version__
+from ..core import fastjson as quickjson
+from ..core import forks, guard
+from ..core.config import Config
+from ..processing import event
+from ..processing import redaction as redact
+from ..processing import sanitize as mend
+from ..store import columns as facts
+from . import project
+from .exporter import Event, Outcome, Sink
+from .posthog import PostHogSink
 
 
 class NoSink:
@@ -52,7 +56,7 @@ def choose(settings: Config) -> Sink:
             guard.say(f"events go to {settings.db_path}")
         try:
             with forks.IMPORTS:  # sqlite3: only a process that writes the store pays for it
-                from .sinks.local import LocalSink
+                from .local import LocalSink
         except ImportError as error:
             return NoSink(f"this Python has no {error.name}, so there is no local store")
         return LocalSink(settings.db_path, facts.summary, settings.store_max_mb * 1_000_000)

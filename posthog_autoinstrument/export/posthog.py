@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from .._version import __version__
 from ..core import config
 from ..core.guard import guarded, quietly
-from ..sinks import Event, Outcome
 from . import http_session
+from .exporter import Event, Outcome
 
 if TYPE_CHECKING:  # tools that bundle programs look for imports; it is `http_session` that loads a copy
     import requests  # noqa: F401

@@ -13,14 +13,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import mend, privacy, redact, thoughts
-from ._version import __version__
-from .core import guard
-from .core.records import Call, Error, Identity, Record, Remark, Span
-from .providers import Provider
-from .providers import parsing as reading
-from .providers.generation import Failure, Generation, Usage
-from .scrubbing import values as scrubber
+from .._version import __version__
+from ..core import guard
+from ..core.records import Call, Error, Identity, Record, Remark, Span
+from ..providers import Provider
+from ..providers import parsing as reading
+from ..providers.generation import Failure, Generation, Usage
+from ..scrubbing import values as scrubber
+from . import privacy
+from . import reasoning_tokens as thoughts
+from . import redaction as redact
+from . import sanitize as mend
 
 LIBRARY = "posthog-autoinstrument"
 

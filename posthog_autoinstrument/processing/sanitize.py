@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .core import fastjson as quickjson
-from .core.guard import guarded
-from .providers.parsing import cut_level
+from ..core import fastjson as quickjson
+from ..core.guard import guarded
+from ..providers.parsing import cut_level
 
 MAX_DEPTH = 96
 """Levels of nesting that are kept. capture parses with serde_json, which gives up at 128 and refuses the whole request

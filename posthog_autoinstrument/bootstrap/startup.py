@@ -164,7 +164,7 @@ def _expect_summary() -> None:
 
 def _sum_up() -> None:
     try:
-        from . import agent
+        from .. import agent
 
         agent.sum_up_nothing()
     except BaseException as error:
@@ -174,52 +174,52 @@ def _sum_up() -> None:
 
 def _client_loaded(name: str) -> None:
     try:
-        from .context import posthog_clients as posthogclients
+        from ..context import posthog_clients as posthogclients
 
         posthogclients.loaded(name)
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from .core import guard
+        from ..core import guard
 
         guard.report("watch the clients of posthog", error)
 
 
 def _session_loaded(name: str) -> None:
     try:
-        from .integrations import web as frameworks
+        from ..integrations import web as frameworks
 
         frameworks.loaded(name)
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from .core import guard
+        from ..core import guard
 
         guard.report("hook a session", error)
 
 
 def _ray_loaded(name: str) -> None:
     try:
-        from .integrations.workers import ray as ray_tasks
+        from ..integrations.workers import ray as ray_tasks
 
         ray_tasks.patch()
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from .core import guard
+        from ..core import guard
 
         guard.report("hook Ray", error)
 
 
 def _border_loaded(name: str) -> None:
     try:
-        from . import propagation as borders
+        from .. import propagation as borders
 
         borders.install()
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from .core import guard
+        from ..core import guard
 
         guard.report("install the borders", error)
 
@@ -230,12 +230,12 @@ def load_agent(name: str) -> None:
     for trigger in TRIGGERS:
         found.before.pop(trigger, None)
     try:
-        from . import agent
+        from .. import agent
 
         agent.start()
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        from .core import guard
+        from ..core import guard
 
         guard.report("start", error)

@@ -22,7 +22,7 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import Any
 
-from .core import forks, guard, threads
+from ..core import forks, guard, threads
 
 TOGETHER_S = 0.3
 """Signals in so short a time are one: a supervisor hands on to its child what the kernel gave to both."""

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .core.guard import guarded
-from .mend import rewrite
-from .scrubbing import texts as secrettexts
-from .scrubbing.names import REDACTED
+from ..core.guard import guarded
+from ..scrubbing import texts as secrettexts
+from ..scrubbing.names import REDACTED
+from .sanitize import rewrite
 
 # --- media ---
 

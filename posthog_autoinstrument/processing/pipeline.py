@@ -8,18 +8,21 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import Any
 
-from . import event, keptevents, mend, tally
-from .background import Background, Waiting, state_of
-from .capture import calls
-from .core import forks, guard
-from .core import hook_loader as hookloader
-from .core.config import NOT_ACCEPTED, Config
-from .core.records import Call, Record, Remark, Sealable, Span
-from .providers import Provider
-from .providers.generation import Generation
+from ..capture import calls
+from ..core import forks, guard
+from ..core import hook_loader as hookloader
+from ..core.config import NOT_ACCEPTED, Config
+from ..core.records import Call, Record, Remark, Sealable, Span
+from ..export import run_summary as tally
+from ..export.exporter import Event
+from ..providers import Provider
+from ..providers.generation import Generation
+from . import event
+from . import kept_events as keptevents
+from . import sanitize as mend
+from .background_responses import Background, Waiting, state_of
 from .sampling import Sampling
-from .sinks import Event
-from .tools import Tools
+from .tool_spans import Tools
 
 Forget = Callable[[tuple[int, ...]], None]
 BeforeSend = Callable[[dict[str, Any]], "dict[str, Any] | None"]

@@ -17,10 +17,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from .core import descriptors, guard, threads
+from ...core import descriptors, guard, threads
+from ...store import ownership
+from ...store.database import StoreError
 from .outbox import Kept, Outbox, delete, empty, is_recent
-from .store import ownership
-from .store.database import StoreError
 
 PREFIX = "outbox-"
 FORK_WAIT_S = 0.5

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .core import guard
+from ..core import guard
 from .sleeper import Sleeper
 
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from .sinks import Event, Sink
+    from .exporter import Event, Sink
 
     class Ledger(Protocol):
         """Where the rows of events are."""

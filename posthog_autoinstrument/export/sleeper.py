@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .core import threads
+from ..core import threads
 
 
 class Sleeper:

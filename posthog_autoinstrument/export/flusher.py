@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from .context import scope as context
-from .core import forks, guard, threads
-from .courier import RETRY_BUDGET_S, SEND_TIMEOUT_S, Courier
-from .ownedlock import OwnedLock
+from ..context import scope as context
+from ..core import forks, guard, threads
+from .delivery import RETRY_BUDGET_S, SEND_TIMEOUT_S, Courier
+from .owned_lock import OwnedLock
 from .queue import Marker, Queue
 
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from .core.records import Sealable, Sealed
-    from .courier import Ledger
-    from .outbox import Kept
-    from .sinks import Event
-    from .spool import Spool
+    from ..core.records import Sealable, Sealed
+    from .delivery import Ledger
+    from .exporter import Event
+    from .spool.directory import Spool
+    from .spool.outbox import Kept
 
     class Orphaned(Ledger, Protocol):
         """An outbox whose process is gone."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from ..core import fastjson as quickjson
 from ..core.guard import attempt, guarded
-from ..sinks import Event, Outcome
 from ..store.columns import CALLS
 from ..store.database import Row, Store, StoreError
 from ..store.retention import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, prune
 from ..store.summary import Summary
+from .exporter import Event, Outcome
 
 _PRUNE_EVERY_SENDS = 200
 _LOCKED_S = 2.0

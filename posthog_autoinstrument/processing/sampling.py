@@ -13,14 +13,14 @@ from fnmatch import translate
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .core import fastjson as quickjson
-from .core.config import NOT_ACCEPTED
-from .core.records import Call, Record, Span
+from ..core import fastjson as quickjson
+from ..core.config import NOT_ACCEPTED
+from ..core.records import Call, Record, Span
 
 if TYPE_CHECKING:
-    from .core.config import Config
-    from .providers import Endpoint
-    from .providers.generation import Generation
+    from ..core.config import Config
+    from ..providers import Endpoint
+    from ..providers.generation import Generation
 
 
 class Patterns:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .core import guard
+from ..core import guard
 from .signals import NUMBERS, Signals, is_default
 
 MARK = "_posthog_autoinstrument_exit"
