@@ -14,22 +14,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import providers
-from .bootstrap import startup as wake
-from .capture import calls
-from .capture import span_recorder as recording
-from .context import posthog_clients as posthogclients
-from .context import scope as context
+from .bootstrap import startup
+from .capture import calls, span_recorder
+from .context import posthog_clients, scope
 from .core import config, forks, guard, threads
-from .export import first_run as firstrun
-from .export import project
+from .export import first_run, project
 from .export.delivery import Courier
 from .export.flusher import Flusher
 from .export.queue import Queue
-from .instrumentation import deduplication as elsewhere
-from .instrumentation import patcher as hooks
-from .instrumentation import stream_usage as usage
-from .integrations import agents as libraries
-from .integrations import web as frameworks
+from .instrumentation import deduplication, patcher, stream_usage
+from .integrations import agents, web
 from .integrations.workers import aws_lambda
 from .lifecycle import exits, signals
 
@@ -47,7 +41,7 @@ class Agent:
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self._watches_requests = False
-        self._in_terminal = guard.owner == os.getpid() and firstrun.in_terminal()
+        self._in_terminal = guard.owner == os.getpid() and first_run.in_terminal()
         self._drops = False
         """Events are not made: nobody has said where they go, or capture was switched off."""
         self._project: project.Project | None = None
@@ -84,7 +78,7 @@ class Agent:
         )
         emit = self.flusher.add if self.durable is None else self._add
         defaults = self._defaults()
-        self.recorder = recording.Recorder(emit, defaults, active=not settings.disabled)
+        self.recorder = span_recorder.Recorder(emit, defaults, active=not settings.disabled)
         self.calls = [
             calls.Calls(
                 provider,
@@ -97,25 +91,25 @@ class Agent:
             for provider in self.providers.values()
         ]
         self.hooks = [
-            hooks.Hooks(
+            patcher.Hooks(
                 made.provider,
                 made,
-                usage.StreamUsage(made.provider.usage_hosts, settings.stream_usage_hosts, settings.stream_usage),
+                stream_usage.StreamUsage(made.provider.usage_hosts, settings.stream_usage_hosts, settings.stream_usage),
             )
             for made in self.calls
         ]
 
-    def _defaults(self) -> context.Fields:
-        return context.Fields(
+    def _defaults(self) -> scope.Fields:
+        return scope.Fields(
             distinct_id=self.config.distinct_id,
-            properties=context.serialised(self.config.properties),
-            groups=context.serialised(self.config.groups),
+            properties=scope.serialised(self.config.properties),
+            groups=scope.serialised(self.config.groups),
             privacy_mode=self.config.privacy_mode,
         )
 
     def install(self) -> None:
         """Patch what is loaded, and what will be when it is."""
-        finder = wake.finder()
+        finder = startup.finder()
         for hook in self.hooks:
             for module in hook.modules():
                 finder.watch(module, hook.loaded)
@@ -125,9 +119,9 @@ class Agent:
             if package is not None and not getattr(package.__spec__, "_initializing", False):
                 self.check_patched(hook)
             finder.watch(hook.provider.package, self._package_loaded(hook))
-        finder.watch(elsewhere.MIDDLEWARE, elsewhere.mark_middleware)
-        if elsewhere.MIDDLEWARE in sys.modules:
-            elsewhere.mark_middleware(elsewhere.MIDDLEWARE)
+        finder.watch(deduplication.MIDDLEWARE, deduplication.mark_middleware)
+        if deduplication.MIDDLEWARE in sys.modules:
+            deduplication.mark_middleware(deduplication.MIDDLEWARE)
         if self.recorder.active:
             self._watch_requests()
         finder.watch(aws_lambda.MODULE, lambda name: aws_lambda.patch(self._deliver_now))
@@ -146,10 +140,10 @@ class Agent:
                 after_in_child=self.after_fork_in_child,
             )
 
-    def _package_loaded(self, hook: hooks.Hooks) -> Callable[[str], None]:
+    def _package_loaded(self, hook: patcher.Hooks) -> Callable[[str], None]:
         return lambda name: self.check_patched(hook)
 
-    def check_patched(self, hook: hooks.Hooks) -> None:
+    def check_patched(self, hook: patcher.Hooks) -> None:
         """Say so where an SDK has loaded and nothing in it is what we know: silence would look like no calls."""
         wired = [point for point in hook.points if point.module == hook.provider.wire.base_module]
         if not any(point.state == "matched" for point in wired):
@@ -163,10 +157,10 @@ class Agent:
         """Have web requests give context, and libraries tell of their steps, as soon as something is captured here."""
         if not self._watches_requests:
             self._watches_requests = True
-            frameworks.install(wake.finder().watch, self.config)
-            libraries.install(wake.finder().watch, self.config)
-            wake.finder().watch(wake.POSTHOG_CLIENT, posthogclients.loaded)
-            posthogclients.loaded()
+            web.install(startup.finder().watch, self.config)
+            agents.install(startup.finder().watch, self.config)
+            startup.finder().watch(startup.POSTHOG_CLIENT, posthog_clients.loaded)
+            posthog_clients.loaded()
 
     def set_active(self, active: bool) -> None:
         """Switch capture on or off; `posthog_*` arguments are taken out of calls either way."""
@@ -243,7 +237,7 @@ class Agent:
         """What makes events. Loaded for the first one: a program's `import openai` does not wait for it."""
         if self._maker is None:
             with forks.IMPORTS:
-                from .capture import finalize as sealing  # noqa: F401  used next
+                from .capture import finalize  # noqa: F401  used next
                 from .processing.pipeline import Maker
 
                 if self._maker is None:
@@ -287,7 +281,7 @@ class Agent:
         self.recorder.defaults = defaults = self._defaults()
         for made in self.calls:
             made.defaults = defaults
-        context.private = context.private or self.config.privacy_mode
+        scope.private = scope.private or self.config.privacy_mode
         if self.config.disabled:
             self._drops = True
             self.set_active(False)
@@ -354,7 +348,7 @@ class Agent:
         if not self.config.summary:
             captured = made is not None and made.calls and self.courier.delivered
             where = getattr(self._project, "host", "") or "local"
-            if not captured or not firstrun.is_first(self.config.state_folder, where):
+            if not captured or not first_run.is_first(self.config.state_folder, where):
                 return
         from .export.run_summary import Tally, where_to_look
 
@@ -478,11 +472,11 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
     """The durable mode; None, with a line that says so, where this Python has no sqlite3."""
     try:
         with forks.IMPORTS:  # only a process with a spool pays for sqlite3
-            from .export.spool import writer as durable
+            from .export.spool import writer
     except ImportError as error:
         guard.warn_once("spool", f"this Python has no {error.name}, so there is no spool: calls wait in memory")
         return None
-    return durable.make(settings, maker)
+    return writer.make(settings, maker)
 
 
 def _shrink(built: Event, max_bytes: int) -> Event | None:
@@ -507,7 +501,7 @@ def start(explicit: bool = False) -> Agent:
         if _agent is None:
             settings = config.load()
             if not settings.launched:
-                guard.tree = config.process_tree_of(wake.finder().tree)
+                guard.tree = config.process_tree_of(startup.finder().tree)
             made = Agent(settings)
             # Woken by PYTHONPATH alone, nobody said where events should go: capture nothing.
             if not (explicit or settings.launched or settings.local or settings.token or settings.disabled):
@@ -515,13 +509,13 @@ def start(explicit: bool = False) -> Agent:
             made.install()
             _agent = made
             # `import openai` alone opens none; the public names that do install them as well.
-            if explicit or context.CONTEXT.get() is not None:
-                from . import propagation as borders
+            if explicit or scope.CONTEXT.get() is not None:
+                from . import propagation
 
-                borders.install(settings)
-            recording.recorder = made.recorder
-            context.opentelemetry_trace_ids = settings.otel_trace_id
-            context.private = settings.privacy_mode
+                propagation.install(settings)
+            span_recorder.recorder = made.recorder
+            scope.opentelemetry_trace_ids = settings.otel_trace_id
+            scope.private = settings.privacy_mode
             if not settings.launched:  # the launcher has said them already
                 for problem in settings.problems:
                     guard.warn_once(problem, problem)
@@ -532,11 +526,11 @@ def start(explicit: bool = False) -> Agent:
 
 def _start_woken() -> None:
     """Start, where the launcher is: a program may name spans before it imports an SDK, or without one."""
-    if getattr(sys, wake.SENTINEL, None) is not None:
+    if getattr(sys, startup.SENTINEL, None) is not None:
         start()
 
 
-recording.start = _start_woken
+span_recorder.start = _start_woken
 
 
 def instrument(token: str | None = None, host: str | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from posthog_autoinstrument.export.exporter import Event
 from posthog_autoinstrument.export.local import LocalSink
-from posthog_autoinstrument.store import columns as facts
+from posthog_autoinstrument.store import columns
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
 
@@ -57,5 +57,5 @@ def span(at: float = NOON, name: str = "step", **given: Any) -> dict[str, Any]:
 def write(path: Path, events: Iterable[dict[str, Any]], max_age_days: float = 10_000) -> None:
     """Store the events as one batch. They may be of any age."""
     batch = [Event(event["uuid"], event["event"], json.dumps(event).encode()) for event in events]
-    outcome = LocalSink(path, facts.summary, max_age_days=max_age_days).send(batch, 30)
+    outcome = LocalSink(path, columns.summary, max_age_days=max_age_days).send(batch, 30)
     assert outcome.kind == "delivered", outcome

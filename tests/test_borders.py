@@ -24,7 +24,7 @@ from conftest import wait_until
 
 import posthog_autoinstrument
 from posthog_autoinstrument import current_trace_id, posthog_context, posthog_span, set_session
-from posthog_autoinstrument.context import serialization as packing
+from posthog_autoinstrument.context import serialization
 from posthog_autoinstrument.context.scope import CONTEXT, Fields
 
 SAID = [{"role": "user", "content": "Hi"}]
@@ -554,19 +554,19 @@ class TestPacking:
     )
 
     def test_there_and_back(self):
-        text = packing.pack(self.FULL)
+        text = serialization.pack(self.FULL)
         assert text.isascii()
         assert text.isprintable()
-        assert vars(Fields(**packing.unpack(text))) == vars(self.FULL)
+        assert vars(Fields(**serialization.unpack(text))) == vars(self.FULL)
 
     def test_too_long_leaves_out_the_least_important_but_never_privacy(self):
         long = copy.copy(self.FULL)
-        long.properties = {"a": '"' + "x" * packing.MAX_CHARS + '"'}
-        found = packing.unpack(packing.pack(long))
+        long.properties = {"a": '"' + "x" * serialization.MAX_CHARS + '"'}
+        found = serialization.unpack(serialization.pack(long))
         assert "properties" not in found
         assert (found["distinct_id"], found["privacy_mode"]) == ("ada\n\x00ü", True)
-        long.distinct_id = "x" * packing.MAX_CHARS
-        assert packing.unpack(packing.pack(long)) == {"privacy_mode": True}
+        long.distinct_id = "x" * serialization.MAX_CHARS
+        assert serialization.unpack(serialization.pack(long)) == {"privacy_mode": True}
 
     @pytest.mark.parametrize(
         "text",
@@ -574,4 +574,4 @@ class TestPacking:
          '{"properties": {"a": "not json", "b": 1}}', "x" * 100_000],
     )  # fmt: skip
     def test_anything_else_is_nothing(self, text):
-        assert packing.unpack(text) == {}
+        assert serialization.unpack(text) == {}

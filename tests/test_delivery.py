@@ -389,7 +389,7 @@ class TestBounds:
 
     def test_what_fails_is_counted_and_holds_up_nothing(self, run_program):
         source = """
-            from posthog_autoinstrument.processing import pipeline as maker
+            from posthog_autoinstrument.processing import pipeline
             build = maker.Maker.build
             def fail_once(self, record):
                 maker.Maker.build = build

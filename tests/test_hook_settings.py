@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Ran, environment
 
-from posthog_autoinstrument.core import hook_loader as hookloader
+from posthog_autoinstrument.core import hook_loader
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
 CALL = """
@@ -217,11 +217,11 @@ def test_an_async_hook_is_named(run: Callable[..., Ran], tmp_path: Path) -> None
 
 @pytest.mark.parametrize("text", ["", "f", ":", "a:", ":f", "a b:f", "a:f()", "a/b:f", "a.:f", "1a:f", "a:f:g", "a..f"])
 def test_what_names_no_function(text: str) -> None:
-    with pytest.raises(hookloader.HookError):
-        hookloader.load(text)
+    with pytest.raises(hook_loader.HookError):
+        hook_loader.load(text)
 
 
 def test_what_names_one() -> None:
-    assert hookloader.load(" os.path:join ") is os.path.join
-    assert hookloader.load("os.path.join") is os.path.join
-    assert hookloader.load("pathlib:Path.home") == Path.home
+    assert hook_loader.load(" os.path:join ") is os.path.join
+    assert hook_loader.load("os.path.join") is os.path.join
+    assert hook_loader.load("pathlib:Path.home") == Path.home

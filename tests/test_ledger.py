@@ -19,9 +19,7 @@ from stored import NOON, call, span, write
 
 from posthog_autoinstrument.export.exporter import Event
 from posthog_autoinstrument.export.local import LocalSink
-from posthog_autoinstrument.store import columns as facts
-from posthog_autoinstrument.store import database as store_module
-from posthog_autoinstrument.store import schema
+from posthog_autoinstrument.store import columns, database, schema
 from posthog_autoinstrument.store.database import WORDS_BLOCK, Row, Store
 from posthog_autoinstrument.store.prices import Prices
 from posthog_autoinstrument.store.queries import Ledger
@@ -44,9 +42,9 @@ def ready(path: Path) -> Ledger:
     return ledger
 
 
-def texts(path: Path, words: str) -> list[str | None]:
+def texts(path: Path, search: str) -> list[str | None]:
     with ready(path) as ledger:
-        return [entry.words for entry in ledger.events(Selection(text=words)).entries]
+        return [entry.words for entry in ledger.events(Selection(text=search)).entries]
 
 
 # --- sums ---
@@ -379,18 +377,18 @@ def test_what_no_index_of_words_has_is_looked_for_in_the_events(path: Path, type
 
 
 def test_without_fts5_the_events_are_looked_through(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from posthog_autoinstrument.store import search as words
+    from posthog_autoinstrument.store import search
 
     write(path, said("The quick brown fox", "slow"))
-    monkeypatch.setattr(words, "has_fts5", lambda store: False)
+    monkeypatch.setattr(search, "has_fts5", lambda store: False)
     assert texts(path, "quick fox") == ["The quick brown fox"]
     assert texts(path, 'no"thing') == []
 
 
 def test_search_goes_over_many_blocks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from posthog_autoinstrument.store import search as words
+    from posthog_autoinstrument.store import search
 
-    monkeypatch.setattr(words, "WORDS_BLOCK", 16)
+    monkeypatch.setattr(search, "WORDS_BLOCK", 16)
     write(path, said(*(f"word{number} common" for number in range(50))))
     assert texts(path, "word3") == [f"word{number} common" for number in (*range(39, 29, -1), 3)]
     with Ledger(path) as ledger:
@@ -519,7 +517,7 @@ def test_two_readers_make_the_columns_of_an_earlier_version_once(path: Path) -> 
 
 
 def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
-    root = Path(store_module.__file__).parent.parent
+    root = Path(database.__file__).parent.parent
     environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOG_")}
     return subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=root, env=environ, stderr=subprocess.PIPE)
 
@@ -527,7 +525,7 @@ def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
 WRITER = """
 import json, sys, uuid, time
 from datetime import datetime, timezone
-from posthog_autoinstrument.store import columns as facts
+from posthog_autoinstrument.store import columns
 from posthog_autoinstrument.store import schema
 from posthog_autoinstrument.export.exporter import Event
 from posthog_autoinstrument.export.local import LocalSink
@@ -659,7 +657,7 @@ def test_events_of_any_values_are_stored_and_shown(
     path = tmp_path / "any" / "events.db"
     event = {**call(name=name, **properties), "distinct_id": user, "timestamp": when}
     body = json.dumps(event)
-    outcome = LocalSink(path, facts.summary, max_age_days=1e6).send([Event(event["uuid"], "e", body.encode())], 30)
+    outcome = LocalSink(path, columns.summary, max_age_days=1e6).send([Event(event["uuid"], "e", body.encode())], 30)
     assert outcome.kind == "delivered", outcome
     with Ledger(path, Prices.load(None)) as ledger:
         while ledger.refresh(5):

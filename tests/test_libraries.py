@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument.core import records
-from posthog_autoinstrument.core import safejson as jsonsafe
+from posthog_autoinstrument.core import records, safejson
 
 AGENTS = '''
 """As much of openai-agents as its tracing interface is."""
@@ -264,7 +263,7 @@ def test_models_of_pydantic_are_their_fields():
         title: str
         pages: int
 
-    text = jsonsafe.dumps({"book": Book(title="Dune", pages=412), "kind": Book})
+    text = safejson.dumps({"book": Book(title="Dune", pages=412), "kind": Book})
     value: dict[str, Any] = json.loads(text)
     assert value["book"] == {"title": "Dune", "pages": 412}
     assert "Book" in value["kind"]

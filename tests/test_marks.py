@@ -11,7 +11,7 @@ import pytest
 from posthog_autoinstrument.core.records import Call, Identity
 from posthog_autoinstrument.export.spool.byte_search import _SHORT, Marks
 from posthog_autoinstrument.export.spool.writer import _holds_secrets, _text_holds_secrets
-from posthog_autoinstrument.processing import redaction as redact
+from posthog_autoinstrument.processing import redaction
 
 WORDS = (b"api_key", b'"mcp"', b"-Api-Key", b"uthorization", b"AIza", b"sk-", b"aa_", b"zzz")
 KEYS = re.compile(rb"(?<![a-z])(?:sk-|AIza)[0-9]{3}")
@@ -59,7 +59,7 @@ def test_nothing_is_lost_in_a_long_text(offset: int) -> None:
     ],
 )
 def test_every_key_that_is_redacted_is_found_on_the_way_to_the_disk(key: str) -> None:
-    assert redact.redact_keys(key) == "[REDACTED]"
+    assert redaction.redact_keys(key) == "[REDACTED]"
     for text in (key, f'{{"user":"{key}"}}', f"said \\n{key} " * 3, "x " * 100_000 + key):
         assert _text_holds_secrets(text)
     assert not _text_holds_secrets(f"mask{key.replace('.', '')} of {key[:5]}")

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from posthog_autoinstrument.core.records import Call, Identity, Sealed
-from posthog_autoinstrument.export import delivery as courier
-from posthog_autoinstrument.export import flusher as flushers
+from posthog_autoinstrument.export import delivery, flusher
 from posthog_autoinstrument.export.exporter import Event, Outcome
 from posthog_autoinstrument.export.queue import Queue
 from posthog_autoinstrument.export.sleeper import Sleeper
@@ -41,10 +40,10 @@ class World(Sleeper):
         self.taken: list[str] = []
         self.tries: list[float] = []
         self.spool = spool
-        self.flusher = flushers.Flusher(
+        self.flusher = flusher.Flusher(
             Queue(max_events, 1 << 30, 100),
             lambda record: self.event(record.seal()),
-            courier.Courier(lambda: self, lambda event, size: None, lambda: self.now, lambda: self),
+            delivery.Courier(lambda: self, lambda event, size: None, lambda: self.now, lambda: self),
             100,
             2.0,
             3.0,

@@ -31,8 +31,7 @@ from ports import free_port
 from posthog_autoinstrument import __version__
 from posthog_autoinstrument.core import config
 from posthog_autoinstrument.core.config import ingestion_host
-from posthog_autoinstrument.export import http_session
-from posthog_autoinstrument.export import posthog as module
+from posthog_autoinstrument.export import http_session, posthog
 from posthog_autoinstrument.export.exporter import Event
 from posthog_autoinstrument.export.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogSink
 from posthog_autoinstrument.processing.sanitize import dumps
@@ -550,7 +549,7 @@ body = b'{"event":"$ai_span","distinct_id":"d","properties":{}}'
 assert sink.send([Event("u", "$ai_span", body)], 5).kind == "delivered"
 print(sorted(set(sys.modules) - before))
 """
-    root = Path(module.__file__).parent.parent.parent
+    root = Path(posthog.__file__).parent.parent.parent
     ran = subprocess.run(
         [sys.executable, "-c", program, server.url.replace("127.0.0.1", "localhost")],
         cwd=root,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument.core import fastjson as quickjson
-from posthog_autoinstrument.processing import sanitize as mend
-from posthog_autoinstrument.providers import parsing as reading
+from posthog_autoinstrument.core import fastjson
+from posthog_autoinstrument.processing import sanitize
+from posthog_autoinstrument.providers import parsing
 
 core = pytest.importorskip("pydantic_core", reason="openai with pydantic 1")
 
@@ -36,7 +36,7 @@ def outcome(parse: Any, text: bytes | str) -> str:
 
 @given(texts)
 def test_texts_are_read_as_the_standard_library_reads_them(text: str) -> None:
-    assert outcome(quickjson.loads, text) == outcome(json.loads, text)
+    assert outcome(fastjson.loads, text) == outcome(json.loads, text)
 
 
 @given(texts, st.integers(0, 10_000), st.binary(max_size=3), st.integers(0, 3))
@@ -44,7 +44,7 @@ def test_damaged_bytes_too(text: str, place: int, put: bytes, taken: int) -> Non
     body = text.encode("utf-8", "surrogatepass")
     place %= len(body) + 1
     damaged = body[:place] + put + body[place + taken :]
-    assert outcome(quickjson.loads, damaged) == outcome(json.loads, damaged)
+    assert outcome(fastjson.loads, damaged) == outcome(json.loads, damaged)
 
 
 @pytest.mark.parametrize(
@@ -59,17 +59,17 @@ def test_damaged_bytes_too(text: str, place: int, put: bytes, taken: int) -> Non
     ],
 )  # fmt: skip
 def test_texts_that_parsers_disagree_on(text: bytes) -> None:
-    assert outcome(quickjson.loads, text) == outcome(json.loads, text)
+    assert outcome(fastjson.loads, text) == outcome(json.loads, text)
 
 
 @given(values)
 def test_events_are_written_as_without_it(value: Any) -> None:
-    assert json.loads(mend.dumps({"a": value})) == json.loads(mend.dumps({"a": value}, foreign=True))
+    assert json.loads(sanitize.dumps({"a": value})) == json.loads(sanitize.dumps({"a": value}, foreign=True))
 
 
 def test_it_is_used() -> None:
-    assert quickjson.dumps({"a": [1, math.nan]}) == b'{"a":[1,null]}'
-    assert quickjson.dumps(["\ud83d"]) is None
+    assert fastjson.dumps({"a": [1, math.nan]}) == b'{"a":[1,null]}'
+    assert fastjson.dumps(["\ud83d"]) is None
 
 
 def test_nothing_is_imported_for_it() -> None:
@@ -95,10 +95,10 @@ def test_a_library_that_is_none_is_left_alone() -> None:
 
 def test_a_stream_is_read_as_event_by_event() -> None:
     halves = ['{"a":[1', "2]}", "{},{}"]
-    events, failure = reading.read_events(['{"b":1}', *halves])
+    events, failure = parsing.read_events(['{"b":1}', *halves])
     assert events == [(0, {"b": 1})]
     assert failure is not None
     assert failure.raised
     many = [json.dumps({"n": number}) for number in range(333)]
-    assert reading.read_events([*many, "[DONE]", "{}"]) == ([(n, {"n": n}) for n in range(333)], None)
-    assert reading.read_events([*many[:120], "nonsense"])[0][-1] == (119, {"n": 119})
+    assert parsing.read_events([*many, "[DONE]", "{}"]) == ([(n, {"n": n}) for n in range(333)], None)
+    assert parsing.read_events([*many[:120], "nonsense"])[0][-1] == (119, {"n": 119})

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument.processing import redaction as redact
+from posthog_autoinstrument.processing import redaction
 from posthog_autoinstrument.processing.redaction import redact_keys, redact_media, redact_tools, redact_url
-from posthog_autoinstrument.scrubbing.values import scrub_properties
+from posthog_autoinstrument.scrubbing.scrubber import scrub_properties
 
 DATA = base64.b64encode(bytes(range(256))).decode()
 
@@ -229,7 +229,7 @@ def test_no_message_takes_time_by_the_square_of_its_length(unit: str) -> None:
 def test_a_name_in_a_schema_is_no_credential_and_properties_keep_what_is_none() -> None:
     schema = {"type": "object", "properties": {"authorization": {"type": "string"}, "api_key": {"type": "string"}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
-    assert redact.redact_tools(tools) is tools
+    assert redaction.redact_tools(tools) is tools
     own = {"plan": "Basic subscription", "cookies": 3, "risk": "risk-assessment1", "api_key": None, "list": ["a", 1]}
     assert scrub_properties(own) == own
     assert scrub_properties({"Cookie": "a=b", "x": [{"X-Api-Key": "short"}]}) == {

@@ -15,9 +15,9 @@ import pytest
 from conftest import Ran
 
 from posthog_autoinstrument import posthog_context, posthog_span
-from posthog_autoinstrument.scrubbing import texts as secrettexts
-from posthog_autoinstrument.scrubbing.texts import scrub_text
-from posthog_autoinstrument.scrubbing.values import scrub, scrub_path, scrub_properties
+from posthog_autoinstrument.scrubbing import secret_texts
+from posthog_autoinstrument.scrubbing.scrubber import scrub, scrub_path, scrub_properties
+from posthog_autoinstrument.scrubbing.secret_texts import scrub_text
 
 HIDDEN = "[REDACTED]"
 SECRET = "hunter2hunter"
@@ -260,9 +260,9 @@ def test_no_text_takes_time_by_the_square_of_its_length(unit: str) -> None:
 def test_no_expression_is_given_more_than_a_slice(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's `re` keeps the interpreter for the whole of a call: each class of characters is followed in slices."""
     asked = [0]
-    for name, pattern in vars(secrettexts).items():
+    for name, pattern in vars(secret_texts).items():
         if isinstance(pattern, re.Pattern):
-            monkeypatch.setattr(secrettexts, name, _Watched(pattern, asked))
+            monkeypatch.setattr(secret_texts, name, _Watched(pattern, asked))
     text = unit * (240_000 // len(unit))
     scrub_text(text)
     assert max(asked) <= 32_768

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from posthog_autoinstrument.context import headers as carrier
 from posthog_autoinstrument.context.scope import Fields
-from posthog_autoinstrument.propagation import http_headers as outgoing
+from posthog_autoinstrument.propagation import http_headers
 from posthog_autoinstrument.testing import Answer, LoopbackServer, Request
 
 UUID = "0af76519-16cd-43dd-8448-eb211c80319c"
@@ -131,7 +131,7 @@ def test_without_a_list_no_client_is_patched(run_program):
     ],
 )
 def test_what_is_listed(url, listed, expected):
-    assert outgoing.is_listed(url, frozenset([listed])) is expected
+    assert http_headers.is_listed(url, frozenset([listed])) is expected
 
 
 class TestWrite:

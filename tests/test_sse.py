@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument.providers import event_stream as sse
+from posthog_autoinstrument.providers import event_stream
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ from posthog_autoinstrument.providers import event_stream as sse
     ],
 )
 def test_texts(body, texts):
-    assert sse.texts(body) == texts
+    assert event_stream.texts(body) == texts
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))))
 def test_what_was_written_is_read(payloads):
-    assert sse.texts("".join(f"data: {text}\n\n" for text in payloads).encode()) == payloads
+    assert event_stream.texts("".join(f"data: {text}\n\n" for text in payloads).encode()) == payloads
 
 
 BODY = b"hello " * 1000
@@ -66,29 +66,29 @@ def raw_deflate(body: bytes) -> bytes:
     ids=["none", "identity", "gzip", "capitals", "zlib", "deflate", "two"],
 )
 def test_encodings(packed, encoding):
-    assert sse.decompressed(packed, encoding) == BODY
+    assert event_stream.decompressed(packed, encoding) == BODY
 
 
 def test_encodings_that_are_not_at_hand():
-    assert sse.decompressed(BODY, "compress") is None
-    assert sse.decompressed(b"not gzip", "gzip") is None
-    assert sse.decompressed(b'{"a":1}', "gzip") is None  # as raw deflate it would be seven other bytes
-    assert sse.decompressed(zipped(BODY), "br2, gzip") is None
+    assert event_stream.decompressed(BODY, "compress") is None
+    assert event_stream.decompressed(b"not gzip", "gzip") is None
+    assert event_stream.decompressed(b'{"a":1}', "gzip") is None  # as raw deflate it would be seven other bytes
+    assert event_stream.decompressed(zipped(BODY), "br2, gzip") is None
 
 
 def test_a_body_that_broke_off_or_breaks_is_read_up_to_there():
     text = b"".join(b"%d " % number for number in range(20_000))
     packed = gzip.compress(text)
     for damaged in (packed[: len(packed) // 2], packed[: len(packed) // 2] + b"\xff" * 5000):
-        found = sse.decompressed(damaged, "gzip")
+        found = event_stream.decompressed(damaged, "gzip")
         assert found is not None
         assert len(found) > 20_000
         assert text.startswith(found[:20_000])
 
 
 def test_a_small_body_that_stands_for_gigabytes_is_cut(monkeypatch):
-    monkeypatch.setattr(sse, "MAX_BYTES", 100_000)
-    assert len(sse.decompressed(gzip.compress(bytes(10_000_000)), "gzip")) == 100_000
+    monkeypatch.setattr(event_stream, "MAX_BYTES", 100_000)
+    assert len(event_stream.decompressed(gzip.compress(bytes(10_000_000)), "gzip")) == 100_000
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_a_small_body_that_stands_for_gigabytes_is_cut(monkeypatch):
 )
 def test_encodings_of_packages_that_the_process_has_loaded(module, encoding, pack, monkeypatch):
     loaded = pytest.importorskip(module)
-    for other in (*sse._BROTLI, *sse._ZSTD):
+    for other in (*event_stream._BROTLI, *event_stream._ZSTD):
         monkeypatch.delitem(sys.modules, other, raising=False)
     packed = pack(loaded)
-    assert sse.decompressed(packed, encoding) is None
+    assert event_stream.decompressed(packed, encoding) is None
     monkeypatch.setitem(sys.modules, module, loaded)
-    assert sse.decompressed(packed, encoding) == BODY
-    assert BODY.startswith(sse.decompressed(packed[: len(packed) // 2], encoding) or b"")
-    assert sse.decompressed(b"neither " * 10, encoding) is None
+    assert event_stream.decompressed(packed, encoding) == BODY
+    assert BODY.startswith(event_stream.decompressed(packed[: len(packed) // 2], encoding) or b"")
+    assert event_stream.decompressed(b"neither " * 10, encoding) is None

@@ -19,7 +19,7 @@ import pytest
 from posthog_autoinstrument.core.config import default_path
 from posthog_autoinstrument.export.exporter import Event
 from posthog_autoinstrument.export.local import LocalSink
-from posthog_autoinstrument.store import database as store_module
+from posthog_autoinstrument.store import database
 from posthog_autoinstrument.store.database import Row, Store, StoreError
 from posthog_autoinstrument.store.retention import prune
 from posthog_autoinstrument.store.summary import Summary
@@ -171,7 +171,7 @@ for n in range(25):
     with Store(path, 60) as store:
         store.add([Row(f"{name}-{n}-{i}", "", 2e9 + n, "e", None, name, None, False, "{}") for i in range(4)])
 """
-    root = Path(store_module.__file__).parent.parent
+    root = Path(database.__file__).parent.parent
     environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOG_")}
     writers = [
         subprocess.Popen([sys.executable, "-c", program, path, name], cwd=root, env=environ, stderr=subprocess.PIPE)

@@ -15,7 +15,7 @@ from conftest import Ran, environment, wait_until
 from stored import NOON, call, span
 
 from posthog_autoinstrument.core import guard
-from posthog_autoinstrument.export import posthog_links as links
+from posthog_autoinstrument.export import posthog_links
 from posthog_autoinstrument.export.run_summary import Tally
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
 
@@ -189,8 +189,8 @@ def test_costs_are_only_those_that_are_known(tmp_path: Path) -> None:
     ],
 )
 def test_a_trace_has_its_place_in_posthog(host: str, expected: str | None) -> None:
-    assert links.trace_url(host, "t/1?") == expected
-    at = links.trace_url(host, "t/1?", NOON)
+    assert posthog_links.trace_url(host, "t/1?") == expected
+    at = posthog_links.trace_url(host, "t/1?", NOON)
     assert at == (None if expected is None else f"{expected}?timestamp=2026-11-23T12%3A00%3A00Z")
 
 

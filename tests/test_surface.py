@@ -345,7 +345,7 @@ ANSWER = [{"role": "assistant", "content": [{"type": "text", "text": 'A made-up 
 @needs("responses")
 class TestBackground:
     def test_the_poll_that_sees_the_outcome_makes_the_event(self, client, captured):
-        response = client.responses.create(**ASKED, background=True, posthog_distinct_id="u1")
+        response = client.responses.create(**ASKED, background_responses=True, posthog_distinct_id="u1")
         assert response.status == "queued"
         assert captured() == []
         polls = 0
@@ -364,7 +364,7 @@ class TestBackground:
         captured(1)
 
     def test_a_stream_that_is_taken_up_again(self, client, captured):
-        stream = client.responses.create(**ASKED, background=True, stream=True)
+        stream = client.responses.create(**ASKED, background_responses=True, stream=True)
         first = next(stream)
         stream.close()
         assert captured() == []
@@ -377,7 +377,7 @@ class TestBackground:
         assert found["$ai_latency"] >= found["$ai_time_to_first_token"]
 
     def test_the_outcome_may_come_before_the_stream_is_let_go(self, client, captured):
-        stream = client.responses.create(**ASKED, background=True, stream=True)
+        stream = client.responses.create(**ASKED, background_responses=True, stream=True)
         ident = next(stream).response.id
         while client.responses.retrieve(ident).status != "completed":
             pass
@@ -386,7 +386,7 @@ class TestBackground:
         assert said(event)["$ai_output_choices"] == ANSWER
 
     def test_cancelled(self, client, captured, script):
-        response = client.responses.create(**ASKED, background=True)
+        response = client.responses.create(**ASKED, background_responses=True)
         script(Answer(body={**response.model_dump(mode="json"), "status": "cancelled"}))
         client.responses.cancel(response.id)
         (event,) = captured(1)
@@ -394,7 +394,7 @@ class TestBackground:
         assert said(event)["$ai_input"] == HELLO
 
     def test_streamed_to_the_end_at_once(self, client, captured):
-        stream = list(client.responses.create(**ASKED, background=True, stream=True))
+        stream = list(client.responses.create(**ASKED, background_responses=True, stream=True))
         captured(1)
         client.responses.retrieve(stream[0].response.id)
         list(client.responses.retrieve(stream[0].response.id, stream=True))
@@ -436,7 +436,7 @@ class TestBackground:
         ran = run_program(
             """
             import openai, posthog_autoinstrument, time
-            from posthog_autoinstrument.processing import background_responses as background
+            from posthog_autoinstrument.processing import background_responses
             background.WAIT_S = 0.0
             client = openai.OpenAI()
             pending = client.responses.create(model="gpt-4o-mini", input="Hello", background=True)
@@ -500,7 +500,7 @@ class TestBackground:
     @needs("beta.responses.retrieve")
     def test_beta_in_the_background(self, client, captured):
         responses = client.beta.responses
-        response = responses.create(**ASKED, background=True, posthog_distinct_id="u1")
+        response = responses.create(**ASKED, background_responses=True, posthog_distinct_id="u1")
         while responses.retrieve(response.id).status != "completed":
             pass
         (event,) = captured(1)

@@ -20,11 +20,7 @@ from posthog_autoinstrument.store.prices import Prices
 from posthog_autoinstrument.store.queries import Ledger
 from posthog_autoinstrument.store.results import Entry, Point, Series, Totals
 from posthog_autoinstrument.store.selection import Selection
-from posthog_autoinstrument.viewer import charts as plots
-from posthog_autoinstrument.viewer import conversation
-from posthog_autoinstrument.viewer import downloads as exporting
-from posthog_autoinstrument.viewer import formatting as text
-from posthog_autoinstrument.viewer import trace_tree as tree
+from posthog_autoinstrument.viewer import charts, conversation, downloads, formatting, trace_tree
 
 WEATHER = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}}
 
@@ -238,14 +234,14 @@ def step(number: int, begin: float, end: float, span: str = "", parent: str | No
 
 
 def outline(*entries: Entry) -> list[tuple[int, int, int]]:
-    return [(row.entry.number, row.depth, row.children) for row in tree.plant(entries).rows]
+    return [(row.entry.number, row.depth, row.children) for row in trace_tree.plant(entries).rows]
 
 
 def test_children_stand_below_their_parents_in_the_order_of_time() -> None:
     # Spans end after what is inside: the outermost is stored last.
     entries = (step(1, 12, 13, parent="s3"), step(2, 11, 12, parent="s3"), step(3, 10, 20), step(4, 21, 22))
     assert outline(*entries) == [(3, 0, 2), (2, 1, 0), (1, 1, 0), (4, 0, 0)]
-    planted = tree.plant(entries)
+    planted = trace_tree.plant(entries)
     assert (planted.started, planted.duration_s) == (10, 12)
     assert [(round(row.left), round(row.width)) for row in planted.rows] == [(0, 83), (8, 8), (17, 8), (92, 8)]
 
@@ -262,13 +258,13 @@ def test_parents_that_are_missing_and_circles() -> None:
 def test_a_tree_deeper_than_python_can_recurse() -> None:
     # Twice as deep may take twice as long, not four times: this many would take minutes then.
     entries = [step(n, n, 99_999, span=f"s{n}", parent=f"s{n - 1}", input_tokens=1) for n in range(50_000)]
-    rows = tree.plant(entries).rows
+    rows = trace_tree.plant(entries).rows
     assert [row.depth for row in rows] == list(range(50_000))
     assert (rows[0].children, rows[0].tokens) == (49_999, 50_000)
 
 
 def test_costs_and_tokens_of_what_is_below() -> None:
-    rows = tree.plant(
+    rows = trace_tree.plant(
         (
             step(1, 0, 10),
             step(2, 1, 2, parent="s1", kind="generation", cost_usd=0.25, input_tokens=3, output_tokens=4),
@@ -290,7 +286,7 @@ def test_every_step_is_in_the_tree_once(steps: list[tuple[int, int, float, float
         step(number, begin, begin + length, span=f"s{span}", parent=f"s{parent}")
         for number, (span, parent, begin, length) in enumerate(steps)
     ]
-    planted = tree.plant(entries)
+    planted = trace_tree.plant(entries)
     assert sorted(row.entry.number for row in planted.rows) == list(range(len(steps)))
     for row in planted.rows:
         assert -0.001 <= row.left <= 100.001
@@ -298,7 +294,9 @@ def test_every_step_is_in_the_tree_once(steps: list[tuple[int, int, float, float
 
 
 def test_remarks_and_what_is_said_of_the_trace_are_no_steps() -> None:
-    planted = tree.plant((step(1, 0, 1), step(2, 1, 1, kind="feedback"), step(3, 1, 1, kind="trace", name="The trace")))
+    planted = trace_tree.plant(
+        (step(1, 0, 1), step(2, 1, 1, kind="feedback"), step(3, 1, 1, kind="trace", name="The trace"))
+    )
     assert [row.entry.number for row in planted.rows] == [1]
     assert [entry.number for entry in planted.remarks] == [2]
     assert planted.trace is not None
@@ -313,7 +311,7 @@ def series(*totals: Totals) -> Series:
 
 
 def test_bars_are_stacked_from_the_bottom() -> None:
-    calls, *_ = plots.overview(series(Totals(calls=10, errors=2), Totals(), Totals(calls=5)))
+    calls, *_ = charts.overview(series(Totals(calls=10, errors=2), Totals(), Totals(calls=5)))
     assert [(bar.look, round(bar.top), round(bar.height)) for bar in calls.bars] == [
         ("ok", 20, 80),
         ("bad", 0, 20),
@@ -328,7 +326,7 @@ def test_lines_have_gaps_where_nothing_is_known() -> None:
     def took(p50: float | None) -> Totals:
         return Totals(calls=1, latency_p50_s=p50)
 
-    latency = plots.overview(series(took(1.0), took(2.0), took(None), took(4.0)))[3]
+    latency = charts.overview(series(took(1.0), took(2.0), took(None), took(4.0)))[3]
     assert [line.look for line in latency.lines] == ["one", "one dot"]
     assert latency.lines[0].points == ((12.5, 75.0), (37.5, 50.0))
     assert latency.lines[1].path == "87.50,0.00 87.50,0.00"
@@ -336,17 +334,17 @@ def test_lines_have_gaps_where_nothing_is_known() -> None:
 
 
 def test_unknown_costs_are_no_bars() -> None:
-    cost = plots.overview(series(Totals(calls=3, unpriced=3)))[2]
+    cost = charts.overview(series(Totals(calls=3, unpriced=3)))[2]
     assert cost.is_empty
     assert cost.slots[0].figures == ("—",)
-    assert all(plot.is_empty for plot in plots.overview(Series(0.0, 0.0, ())))
+    assert all(plot.is_empty for plot in charts.overview(Series(0.0, 0.0, ())))
 
 
 @pytest.mark.parametrize(
     ("highest", "top"), [(0, 1), (1, 1), (7, 8), (10, 10), (11, 15), (0.003, 0.003), (1234, 1500), (9.99, 10)]
 )
 def test_axes_end_at_round_numbers(highest: float, top: float) -> None:
-    assert plots.nice_top(highest) == pytest.approx(top)
+    assert charts.nice_top(highest) == pytest.approx(top)
 
 
 # --- text ---
@@ -369,14 +367,14 @@ def test_axes_end_at_round_numbers(highest: float, top: float) -> None:
     ],
 )
 def test_what_is_not_seen_is_shown(given: str, wanted: str) -> None:
-    assert text.shown(given) == wanted
+    assert formatting.shown(given) == wanted
 
 
 @given(st.text())
 def test_json_to_copy_is_the_same_value_and_hides_nothing(value: str) -> None:
-    written = text.pretty_json({"key": value})
+    written = formatting.pretty_json({"key": value})
     assert json.loads(written) == {"key": value}
-    assert text.shown(written) == written
+    assert formatting.shown(written) == written
 
 
 @pytest.mark.parametrize(
@@ -385,7 +383,7 @@ def test_json_to_copy_is_the_same_value_and_hides_nothing(value: str) -> None:
      (0.0000108, "$0.0000108"), (1e-9, "$0.000000001"), (0.999, "$1.00")],
 )  # fmt: skip
 def test_money(usd: float | None, wanted: str) -> None:
-    assert text.money(usd) == wanted
+    assert formatting.money(usd) == wanted
 
 
 @pytest.mark.parametrize(
@@ -394,21 +392,21 @@ def test_money(usd: float | None, wanted: str) -> None:
      (12.34, "12.3 s"), (59.96, "1 min"), (7200, "2 h"), (125, "2 min 5 s"), (7260, "2 h 1 min")],
 )  # fmt: skip
 def test_seconds(value: float | None, wanted: str) -> None:
-    assert text.seconds(value) == wanted
+    assert formatting.seconds(value) == wanted
 
 
 @pytest.mark.parametrize(
     ("number", "wanted"), [(0, "0"), (999, "999"), (1000, "1k"), (12_345, "12.3k"), (4_500_000, "4.5M"), (0.25, "0.25")]
 )
 def test_short_numbers(number: float, wanted: str) -> None:
-    assert text.short(number) == wanted
+    assert formatting.short(number) == wanted
 
 
 @pytest.mark.parametrize("beginning", ["=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
 def test_cells_that_a_spreadsheet_would_compute(beginning: str) -> None:
-    assert exporting.cell(beginning + "1+1") == "'" + beginning + "1+1"
-    assert exporting.cell(" " + beginning) == " " + beginning
-    assert exporting.cell(-1.5) == -1.5
+    assert downloads.cell(beginning + "1+1") == "'" + beginning + "1+1"
+    assert downloads.cell(" " + beginning) == " " + beginning
+    assert downloads.cell(-1.5) == -1.5
 
 
 # --- figures ---

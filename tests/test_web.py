@@ -11,7 +11,7 @@ import pytest
 from conftest import Ran
 from web import ASK, asked
 
-from posthog_autoinstrument.integrations import web as frameworks
+from posthog_autoinstrument.integrations import web
 
 APP = (
     ASK
@@ -37,10 +37,10 @@ def by_text(ran: Ran) -> dict[str, dict[str, Any]]:
     return {asked(event): event for event in ran.events}
 
 
-@pytest.mark.parametrize("file", frameworks.MODULES)
+@pytest.mark.parametrize("file", web.MODULES)
 def test_the_table_says_what_the_files_hook(file: str) -> None:
     hooks = importlib.import_module(f"posthog_autoinstrument.integrations.{file}").HOOKS
-    assert set(frameworks.MODULES[file]) == set(hooks)
+    assert set(web.MODULES[file]) == set(hooks)
 
 
 def test_each_source_wins_over_the_next_one(run_program: Callable[..., Ran]) -> None:

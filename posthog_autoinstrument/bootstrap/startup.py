@@ -174,9 +174,9 @@ def _sum_up() -> None:
 
 def _client_loaded(name: str) -> None:
     try:
-        from ..context import posthog_clients as posthogclients
+        from ..context import posthog_clients
 
-        posthogclients.loaded(name)
+        posthog_clients.loaded(name)
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
@@ -187,9 +187,9 @@ def _client_loaded(name: str) -> None:
 
 def _session_loaded(name: str) -> None:
     try:
-        from ..integrations import web as frameworks
+        from ..integrations import web
 
-        frameworks.loaded(name)
+        web.loaded(name)
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
@@ -200,9 +200,9 @@ def _session_loaded(name: str) -> None:
 
 def _ray_loaded(name: str) -> None:
     try:
-        from ..integrations.workers import ray as ray_tasks
+        from ..integrations.workers import ray
 
-        ray_tasks.patch()
+        ray.patch()
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
@@ -213,9 +213,9 @@ def _ray_loaded(name: str) -> None:
 
 def _border_loaded(name: str) -> None:
     try:
-        from .. import propagation as borders
+        from .. import propagation
 
-        borders.install()
+        propagation.install()
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from ..context import scope as context
+from ..context import scope
 from ..core import guard
-from ..instrumentation import deduplication as elsewhere
+from ..instrumentation import deduplication
 from ..providers import EDGE_BYTES, Endpoint, Provider, gap
 
 if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported here
@@ -60,26 +60,24 @@ class Intent:
 
     __slots__ = ("call_fields", "context", "opentelemetry", "sdk_fields", "web_fields")
 
-    def __init__(self, overrides: Mapping[str, Any] | None, inside: context.Context | None = None) -> None:
-        self.context = inside or context.current()
-        self.opentelemetry = guard.quietly(context.opentelemetry_ids) if OPENTELEMETRY in sys.modules else None
+    def __init__(self, overrides: Mapping[str, Any] | None, inside: scope.Context | None = None) -> None:
+        self.context = inside or scope.current()
+        self.opentelemetry = guard.quietly(scope.opentelemetry_ids) if OPENTELEMETRY in sys.modules else None
         """Trace id and span id of its active span."""
-        self.call_fields = context.fields_of_overrides(overrides) if overrides else context.NOTHING
+        self.call_fields = scope.fields_of_overrides(overrides) if overrides else scope.NOTHING
         self.sdk_fields = (
-            (guard.quietly(context.fields_of_posthog_sdk) or context.NOTHING)
-            if "posthog" in sys.modules
-            else context.NOTHING
+            (guard.quietly(scope.fields_of_posthog_sdk) or scope.NOTHING) if "posthog" in sys.modules else scope.NOTHING
         )
-        request = context.ambient(self.context)
-        self.web_fields = context.NOTHING
+        request = scope.ambient(self.context)
+        self.web_fields = scope.NOTHING
         if request is not None:
-            self.web_fields = guard.attempt("read a web request", request.fields) or context.NOTHING
+            self.web_fields = guard.attempt("read a web request", request.fields) or scope.NOTHING
 
 
 def intent_of(overrides: Mapping[str, Any] | None) -> Intent:
     """What the program says about a call that starts here; the same object for all of which it says nothing."""
     modules = sys.modules
-    if overrides or context.CONTEXT.get() is not None or "posthog" in modules or OPENTELEMETRY in modules:
+    if overrides or scope.CONTEXT.get() is not None or "posthog" in modules or OPENTELEMETRY in modules:
         return Intent(overrides)
     return NO_INTENT
 
@@ -96,7 +94,7 @@ class OpenCall:
     """The call whose call site was still at work when this one was opened."""
     delegated = False
     """An inner call site made the request of this call."""
-    recorder: elsewhere.Recorder | None = None
+    recorder: deduplication.Recorder | None = None
     """Another integration, which records this call if it ends in a way that it knows of."""
     ended: End | None = None
     client = ""
@@ -389,7 +387,7 @@ class Calls:
         self,
         provider: Provider,
         config: Config,
-        defaults: context.Fields,
+        defaults: scope.Fields,
         emit: Callable[[OpenCall, bool], None],
         expect: Callable[[], None],
         active: bool = True,
@@ -449,9 +447,9 @@ class Calls:
             return None
         client = getattr(resource, "_client", None)
         recorder = None
-        if elsewhere.is_loaded():
-            recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
-            if recorder is not None and recorder.ends == elsewhere.EVERY_END:
+        if deduplication.is_loaded():
+            recorder = deduplication.recorder_of(client, endpoint.name, self.provider.package)
+            if recorder is not None and recorder.ends == deduplication.EVERY_END:
                 return SUPPRESSED
         outer = pending if pending is not None and not pending.claimed else None
         intent = CARRIED.get()
@@ -486,9 +484,9 @@ class Calls:
         if endpoint is None:
             return None
         recorder = None
-        if elsewhere.is_loaded():
-            recorder = elsewhere.recorder_of(client, endpoint.name, self.provider.package)
-            if recorder is not None and recorder.ends == elsewhere.EVERY_END:
+        if deduplication.is_loaded():
+            recorder = deduplication.recorder_of(client, endpoint.name, self.provider.package)
+            if recorder is not None and recorder.ends == deduplication.EVERY_END:
                 return None
         call = OpenCall(self, endpoint, CARRIED.get() or intent_of(None))
         call.recorder = recorder
@@ -534,9 +532,9 @@ class Calls:
 
 
 NO_INTENT = Intent.__new__(Intent)
-NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, context.NOTHING, context.NOTHING
+NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, scope.NOTHING, scope.NOTHING
 NO_INTENT.opentelemetry = None
-NO_INTENT.web_fields = context.NOTHING
+NO_INTENT.web_fields = scope.NOTHING
 
 
 class _Suppressed(OpenCall):
@@ -551,6 +549,6 @@ SUPPRESSED = _Suppressed()
 
 @guard.guarded("shorten a large body", None)
 def _bounded(body: bytes) -> bytes | None:
-    from ..providers import parsing as reading  # only for what is as large as this
+    from ..providers import parsing  # only for what is as large as this
 
-    return reading.bounded(body)
+    return parsing.bounded(body)

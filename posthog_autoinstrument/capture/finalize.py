@@ -7,36 +7,35 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..context import scope as context
+from ..context import scope
 from ..core import guard, ids
 from ..core.records import Call, Error, Identity
-from ..instrumentation import deduplication as elsewhere
-from ..providers import EDGE_BYTES, gap
-from ..providers import event_stream as sse
+from ..instrumentation import deduplication
+from ..providers import EDGE_BYTES, event_stream, gap
 from .calls import Intent, OpenCall
 
 
 def seal(call: OpenCall) -> Call | None:
     """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
     base_url = str(call.base_url) if call.base_url is not None else ""
-    if guard.quietly(context.disabled_by_posthog_sdk) or elsewhere.is_gateway(base_url):
+    if guard.quietly(scope.disabled_by_posthog_sdk) or deduplication.is_gateway(base_url):
         return None
     headers = call.headers
     texts, body = call.texts, call.body
     if not texts and body is None and call.raw:
         texts = None  # the SDK found no event in it
         encoding = headers.get("content-encoding", "") if headers else ""
-        body = sse.decompressed(_read_raw(call), encoding)
-        if body is None and call.ended != "complete" and call.error is None and sse.is_known(encoding):
+        body = event_stream.decompressed(_read_raw(call), encoding)
+        if body is None and call.ended != "complete" and call.error is None and event_stream.is_known(encoding):
             # The transport raised it above the bytes that we see (httpx, httpx2: `Response.iter_bytes`).
             call.error = ("DecodingError", f"the body is not {encoding}, as its content-encoding says")
     media = _media_type(headers) if call.endpoint.bulky else None
     if texts is None and body is not None and media is not None:
         size = call.raw_size or (2 * EDGE_BYTES + call.cut if call.cut else len(body))
         body = _sound_or_picture(body, media, size, call.calls.keep_media)
-    elif texts is None and body is not None and (call.stream or sse.is_event_stream(headers)):
-        found = sse.texts(body)
-        if found or sse.looks_like_events(body):
+    elif texts is None and body is not None and (call.stream or event_stream.is_event_stream(headers)):
+        found = event_stream.texts(body)
+        if found or event_stream.looks_like_events(body):
             texts, body = found, None
     uuid, span_id = ids.new_ids(call.ended_at)
     started = call.started
@@ -82,19 +81,19 @@ def _read_raw(call: OpenCall) -> bytes:
     return head[:EDGE_BYTES] + gap(call.cut).encode() + tail[-EDGE_BYTES:]
 
 
-def resolve(intent: Intent, defaults: context.Fields) -> Identity:
+def resolve(intent: Intent, defaults: scope.Fields) -> Identity:
     """Who asked, by precedence: per-call argument, `posthog_context`, the posthog package's context, the web request,
     the defaults.
 
     Privacy is the exception: the most private of them wins.
     """
-    own = intent.context.fields if intent.context is not None else context.NOTHING
+    own = intent.context.fields if intent.context is not None else scope.NOTHING
     web = intent.web_fields
     sources = (intent.call_fields, own, intent.sdk_fields, web, defaults)
-    fields = context.NOTHING
+    fields = scope.NOTHING
     for source in reversed(sources):
-        if source is not context.NOTHING:
-            fields = context.merge(source, fields)
+        if source is not scope.NOTHING:
+            fields = scope.merge(source, fields)
     tags = intent.sdk_fields.properties
     properties = {**defaults.properties, **web.properties, **tags, **own.properties, **intent.call_fields.properties}
     trace_id, parent_id = fields.trace_id, fields.parent_id
@@ -104,7 +103,7 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
     if active is not None:
         names = {"otel_trace_id": f'"{active[0]}"', "otel_span_id": f'"{active[1]}"'}
         properties = {**names, **properties}
-        if trace_id in (None, web.trace_id) and context.opentelemetry_trace_ids:
+        if trace_id in (None, web.trace_id) and scope.opentelemetry_trace_ids:
             trace_id = active[0]
     if tags:
         # As in PostHog's wrapper, a tag does not take the place of a fact of the call; a property does.
@@ -118,7 +117,7 @@ def resolve(intent: Intent, defaults: context.Fields) -> Identity:
         properties=properties,
         groups=fields.groups,
         tags=tags,
-        privacy_mode=context.started_private or any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
+        privacy_mode=scope.started_private or any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
         parent_id=parent_id,
         span_name=fields.span_name,
         provider=fields.provider,

@@ -16,10 +16,8 @@ from time import perf_counter, time
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..context import decorators as blocks
-from ..context import scope as context
-from ..core import guard, ids
-from ..core import safejson as jsonsafe
+from ..context import decorators, scope
+from ..core import guard, ids, safejson
 from .calls import CANCELLATIONS, MAX_ERROR_CHARS, Intent
 from .span_recorder import Recorder, recording
 
@@ -46,11 +44,11 @@ class Finished:
 
     def seal(self) -> Record | None:
         """The plain record; None where it must not be recorded. On the flusher's thread."""
-        if guard.quietly(context.disabled_by_posthog_sdk):
+        if guard.quietly(scope.disabled_by_posthog_sdk):
             return None
-        records, sealing = _late()
+        records, finalize = _late()
         uuid, _ = ids.new_ids(self.ended_at)
-        return self.record(records, uuid, sealing.resolve(self.intent, self.recorder.defaults))
+        return self.record(records, uuid, finalize.resolve(self.intent, self.recorder.defaults))
 
     def record(self, records: Any, uuid: str, identity: Identity) -> Record:
         """What it is, of whom; one of the classes of `records`."""
@@ -61,9 +59,9 @@ class Finished:
 def _late() -> tuple[ModuleType, ModuleType]:
     """What the flusher's thread needs, loaded there, and once."""
     from ..core import records
-    from . import finalize as sealing
+    from . import finalize
 
-    return records, sealing
+    return records, finalize
 
 
 class FinishedSpan(Finished):
@@ -111,24 +109,24 @@ class Span:
     """The scope of its block when it is over."""
 
     def __init__(
-        self, of: object, name: str, type: str | None, inside: context.Context | None = None, id: str | None = None
+        self, of: object, name: str, type: str | None, inside: scope.Context | None = None, id: str | None = None
     ) -> None:
         """`inside`: the block that it is a step of, where that is not the one in force here."""
-        outer = context.CONTEXT.get()
+        outer = scope.CONTEXT.get()
         if inside is None:
-            inside = context.current()
-        inherited = inside.fields if inside is not None else context.NOTHING
+            inside = scope.current()
+        inherited = inside.fields if inside is not None else scope.NOTHING
         self.of = of
         self.name = name
         self.type = type
         self.id = id or ids.new_trace_id()
         self.parent_id = inherited.parent_id
-        self.trace_id = inherited.trace_id or context.fresh_trace_id()
+        self.trace_id = inherited.trace_id or scope.fresh_trace_id()
         self.properties: dict[str, str] = {}
         self.facts: dict[str, str] = {}
         """What a library tells of it: `records.Span.facts`."""
-        fields = context.merge(context.Fields(trace_id=self.trace_id, parent_id=self.id), inherited)
-        self.opened = context.Context(fields, outer or inside, self)
+        fields = scope.merge(scope.Fields(trace_id=self.trace_id, parent_id=self.id), inherited)
+        self.opened = scope.Context(fields, outer or inside, self)
         self.opened.of_request(inside)  # one that is over may still stand in `outer`
         self.intent = Intent(None, self.opened)
         self.pid = os.getpid()
@@ -136,15 +134,15 @@ class Span:
 
     def set_input(self, value: Any) -> None:
         """Say what went in: any value, made into JSON now."""
-        self.input_state = guard.attempt("write a state", jsonsafe.dumps, value)
+        self.input_state = guard.attempt("write a state", safejson.dumps, value)
 
     def set_output(self, value: Any) -> None:
         """Say what came out: any value, made into JSON now."""
-        self.output_state = guard.attempt("write a state", jsonsafe.dumps, value)
+        self.output_state = guard.attempt("write a state", safejson.dumps, value)
 
     def set_property(self, name: str, value: Any) -> None:
         """Put a property on the span's event."""
-        self.properties.update(context.serialised({name: value}))
+        self.properties.update(scope.serialised({name: value}))
 
     def end(self, error: BaseException | None, names_trace: bool, is_step: bool = True) -> None:
         """The span was left, by an exception or not. Not `is_step`: it is only what is said of the trace."""
@@ -196,7 +194,7 @@ class posthog_span:
         if not self._name:
             raise TypeError("posthog_span: name must not be empty")
         self._type = ids.text_of(type, "posthog_span: type")
-        self._properties = context.checked_mapping("posthog_span", "properties", properties)
+        self._properties = scope.checked_mapping("posthog_span", "properties", properties)
         self._trace = bool(trace)
         self._capture_input = bool(capture_input)
         self._capture_output = bool(capture_output)
@@ -204,22 +202,22 @@ class posthog_span:
     def _opened(self) -> Span:
         span = Span(self, str(self._name), self._type)
         if self._properties:
-            span.properties = context.serialised(self._properties)
+            span.properties = scope.serialised(self._properties)
         return span
 
     def __enter__(self) -> Span:
         span = self._opened()
-        context.CONTEXT.set(span.opened)
+        scope.CONTEXT.set(span.opened)
         return span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        found = context.CONTEXT.get()
+        found = scope.CONTEXT.get()
         while found is not None and getattr(found.scope, "of", None) is not self:
             found = found.outer
         if found is not None:
-            context.close(found.scope)
+            scope.close(found.scope)
             guard.attempt("end a span", found.scope.end, error, self._trace)  # type: ignore[attr-defined]
 
     async def __aenter__(self) -> Span:
@@ -234,13 +232,13 @@ class posthog_span:
         """Decorate `function`: each call of it is a span of its own."""
         signature = guard.quietly(inspect.signature, function) if self._capture_input else None
 
-        def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> blocks.Block:
+        def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> decorators.Block:
             span = self._opened()
             if signature is not None and recording() is not None:
                 guard.attempt("read the arguments of a span", _take_arguments, span, signature, args, kwargs)
             return _Run(span, self._capture_output, self._trace)
 
-        return blocks.decorate(function, begin)
+        return decorators.decorate(function, begin)
 
 
 def _take_arguments(span: Span, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -255,7 +253,7 @@ def _take_arguments(span: Span, signature: inspect.Signature, args: tuple[Any, .
     span.set_input(named)
 
 
-class _Run(blocks.Block):
+class _Run(decorators.Block):
     """One run of a decorated function, as a span."""
 
     def __init__(self, span: Span, capture_output: bool, names_trace: bool) -> None:
@@ -270,8 +268,8 @@ class _Run(blocks.Block):
         if not self._captures:
             return
         items = self._items = self._items if self._items is not None else []
-        if len(items) < MAX_ITEMS and self._size < jsonsafe.MAX_CHARS:
-            text = guard.attempt("write a state", jsonsafe.dumps, value)
+        if len(items) < MAX_ITEMS and self._size < safejson.MAX_CHARS:
+            text = guard.attempt("write a state", safejson.dumps, value)
             if text is not None:
                 items.append(text)
                 self._size += len(text)

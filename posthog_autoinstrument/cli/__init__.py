@@ -123,7 +123,7 @@ def _with_output(command: Callable[[], int]) -> int:
 
 def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
     from ..core import config
-    from ..store import columns as facts
+    from ..store import columns
 
     environ = dict(os.environ)
     if local:
@@ -135,7 +135,7 @@ def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
     if word == "events":
         from . import events
 
-        return events.main(arguments, path=settings.db_path, summarise=facts.summary, stdout=sys.stdout)
+        return events.main(arguments, path=settings.db_path, summarise=columns.summary, stdout=sys.stdout)
     if word == "demo":
         from . import demo
 

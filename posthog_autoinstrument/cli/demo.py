@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from ..core import guard
 from ..core.config import EU_HOST, Config
 from ..export.posthog_links import traces_url
-from ..store import columns as facts
+from ..store import columns
 from ..store.database import Store, StoreError, is_there
 from ..store.summary import Summary
 from ..testing import OpenAIServer
@@ -165,7 +165,7 @@ def _stored(path: str, run: str, started_at: float) -> list[Summary]:
     with Store(path) as store:
         # A second of slack: the store's times are wall clock times, and a clock may be set back.
         found = store.read(after=started_at - 1)
-        return [facts.summary(one) for one in found if one.get("properties", {}).get(MARK) == run]
+        return [columns.summary(one) for one in found if one.get("properties", {}).get(MARK) == run]
 
 
 def _after_sending(host: str, run: str, lost: bool) -> int:

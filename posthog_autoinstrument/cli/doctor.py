@@ -25,19 +25,17 @@ import sitecustomize_template
 
 from .. import agent
 from .._version import __version__
-from ..bootstrap import startup as wake
+from ..bootstrap import startup
 from ..core import guard
 from ..core.config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
 from ..export.destination import why_refused
 from ..export.posthog import answers
 from ..export.token_check import check_token
-from ..instrumentation import deduplication as elsewhere
-from ..instrumentation import patcher as hooks
+from ..instrumentation import deduplication, patcher
 from ..instrumentation.patcher import Point
-from ..integrations import agents as libraries
-from ..integrations import web as frameworks
-from ..processing import redaction as redact
-from ..scrubbing import values as scrubber
+from ..integrations import agents, web
+from ..processing import redaction
+from ..scrubbing import scrubber
 from ..store import ownership
 from ..store.database import Store, StoreError
 from ..store.prices import Prices, PricesError
@@ -214,7 +212,7 @@ def _shown(setting: Setting, value: Any) -> str:
     if setting.secret:
         return _masked(str(value))
     if setting.field == "host":
-        return redact.redact_url(str(value))
+        return redaction.redact_url(str(value))
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, frozenset):
@@ -284,7 +282,7 @@ def _start_up(report: Report, environ: Mapping[str, str]) -> None:
     on_path = folder in environ.get("PYTHONPATH", "").split(os.pathsep)
     launched = "; this shell runs under it" if environ.get(LAUNCHED) else ""
     report.line("on PYTHONPATH here", "yes" if on_path else f"no, the launcher puts it there{launched}")
-    probe = f"import sys; sys.exit(not hasattr(sys, {wake.SENTINEL!r}))"
+    probe = f"import sys; sys.exit(not hasattr(sys, {startup.SENTINEL!r}))"
     done = subprocess.run(
         [sys.executable, "-c", probe],
         env=launcher.environment(dict(environ), local=False, debug=False),
@@ -299,7 +297,7 @@ def _start_up(report: Report, environ: Mapping[str, str]) -> None:
 # --- patch points ---
 
 
-def _points(report: Report, hook: hooks.Hooks) -> None:
+def _points(report: Report, hook: patcher.Hooks) -> None:
     package = hook.provider.package
     report.head(f"Patch points of {package} {_version(package) or ''}".rstrip())
     if importlib.util.find_spec(package) is None:
@@ -330,7 +328,7 @@ def _points(report: Report, hook: hooks.Hooks) -> None:
         )
 
 
-def _range(report: Report, hook: hooks.Hooks) -> None:
+def _range(report: Report, hook: patcher.Hooks) -> None:
     """Too old and too new versions of an SDK, with the remedy."""
     package, versions = hook.provider.package, hook.provider.versions
     version = _version(package)
@@ -366,7 +364,7 @@ def _why_not_matched(point: Point) -> str:
     return DEPRECATED if hasattr(method, "__deprecated__") else "not matched"
 
 
-def _absent(hook: hooks.Hooks) -> list[str]:
+def _absent(hook: patcher.Hooks) -> list[str]:
     """What this version of the SDK has in none of the places where versions keep it: `chat.completions.parse`,
     `responses.connect` for all of a WebSocket, and the wire's own."""
     there = {(point.module, point.cls, point.method): point.state != ELSEWHERE for point in hook.points}
@@ -378,7 +376,7 @@ def _absent(hook: hooks.Hooks) -> list[str]:
             found[label] = there.pop((site.module, site.cls, method)) or found.get(label, False)
     connects: dict[str, str] = {}
     for socket in hook.provider.sockets:
-        states = [there.pop((socket.module, socket.cls, method)) for method in hooks.SOCKET_METHODS]
+        states = [there.pop((socket.module, socket.cls, method)) for method in patcher.SOCKET_METHODS]
         label = connects.setdefault(socket.endpoint.name, f"{_public(socket.module)}.connect")
         found[label] = any(states) or found.get(label, False)
     found.update({f"{cls}.{method}": is_there for (_, cls, method), is_there in there.items()})
@@ -411,7 +409,7 @@ def _hooks(report: Report, settings: Config) -> None:
         return
     modules = [
         name
-        for file, names in frameworks.MODULES.items()
+        for file, names in web.MODULES.items()
         for name in names
         if not file.startswith("sessions.") and not name.startswith("wsgiref")
     ]
@@ -419,8 +417,8 @@ def _hooks(report: Report, settings: Config) -> None:
     for name in modules:
         rows.setdefault(name.partition(".")[0], ([], "each request has a context"))[0].append(name)
     if settings.library_spans:
-        for file, hooked_into in libraries.MODULES.items():
-            rows[libraries.DISTRIBUTIONS[file]] = (list(hooked_into), "its steps are spans")
+        for file, hooked_into in agents.MODULES.items():
+            rows[agents.DISTRIBUTIONS[file]] = (list(hooked_into), "its steps are spans")
     absent = []
     for distribution, (names, words) in rows.items():
         version = _version(distribution)
@@ -430,14 +428,14 @@ def _hooks(report: Report, settings: Config) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # servers warn of protocols that nobody asked them for
             there = [name for name in names if guard.quietly(_imported, name)]
-        hooked = [name for name in there if frameworks.hooked.get(name) or libraries.hooked.get(name)]
+        hooked = [name for name in there if web.hooked.get(name) or agents.hooked.get(name)]
         state = words if there else "cannot be imported"
         if hooked != there:
             missing = ", ".join(name for name in there if name not in hooked)
             state = f"not hooked into {missing}: of this version we do not know how"
             report.problem(f"{distribution} {version}: {state}")
         report.line(f"{distribution} {version}", state)
-    for distribution in frameworks.TURNS:
+    for distribution in web.TURNS:
         version = _version(distribution)
         if version is None:
             absent.append(distribution)
@@ -453,11 +451,11 @@ def _hooks(report: Report, settings: Config) -> None:
 def _others(report: Report) -> None:
     """The integrations that a program here could use. Which it does use, only the program's own run can tell."""
     report.head("Other integrations of PostHog (where a program uses them, their calls are left to them)")
-    for name, distributions in elsewhere.NEEDED.items():
+    for name, distributions in deduplication.NEEDED.items():
         missing = [one for one in distributions if _version(one) is None]
         verb = "is" if len(missing) == 1 else "are"
         report.line(name, f"not here: {' and '.join(missing)} {verb} not installed" if missing else "can be used here")
-    report.line("AI gateway", f"calls to {', '.join(sorted(elsewhere.GATEWAY_HOSTS))}")
+    report.line("AI gateway", f"calls to {', '.join(sorted(deduplication.GATEWAY_HOSTS))}")
 
 
 # --- where events go ---
@@ -465,7 +463,7 @@ def _others(report: Report) -> None:
 
 def _host(report: Report, settings: Config) -> None:
     report.head("PostHog")
-    shown = redact.redact_url(settings.host)
+    shown = redaction.redact_url(settings.host)
     if settings.token is None:
         report.line("token", "none: set POSTHOG_PROJECT_TOKEN to send events there")
     refused = why_refused(settings.host, settings)
@@ -481,7 +479,7 @@ def _token(report: Report, settings: Config, token: str) -> None:
     """Whether a project has the token: capture takes any, and drops the events of one that none has."""
     shown = _masked(token)
     found = check_token(settings.host, token, HOST_TIMEOUT_S)
-    host = redact.redact_url(settings.host)
+    host = redaction.redact_url(settings.host)
     if found.known:
         report.line("token", f"{shown} is known there ({found.why}; no event was sent)")
         return

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from ..store.database import Store, StoreError, is_there
 from ..store.summary import Summary
-from . import follow as following
+from . import follow
 from .terminal import clean, cut, detach, pad, width, write
 
 DEFAULT_LAST = 20
@@ -97,7 +97,7 @@ def _follow(
     table = Table(_columns(), stdout)
     trace = options.trace.lstrip("…") if options.trace else ""
     try:
-        for events in following.batches(path, options.last or DEFAULT_LAST, stderr):
+        for events in follow.batches(path, options.last or DEFAULT_LAST, stderr):
             found = [(event, summarise(event)) for event in events]
             found = [(event, summary) for event, summary in found if (summary.trace or "").endswith(trace)]
             if options.json:

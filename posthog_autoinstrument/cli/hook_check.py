@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..core import hook_loader as hookloader
+from ..core import hook_loader
 
 
 def check(text: str, folders: Sequence[str]) -> tuple[str | None, str]:
@@ -17,12 +17,12 @@ def check(text: str, folders: Sequence[str]) -> tuple[str | None, str]:
     before = list(sys.path)
     sys.path[:0] = folders
     try:
-        module, path = hookloader.parse(text)
+        module, path = hook_loader.parse(text)
         if module in sys.modules:
-            hookloader.load(text)
+            hook_loader.load(text)
             return None, f"found in {module}"
-        origin = hookloader.origin(module)
-    except hookloader.HookError as error:
+        origin = hook_loader.origin(module)
+    except hook_loader.HookError as error:
         return str(error), ""
     finally:
         sys.path[:] = before

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from .. import agent as agents
 from ..core.config import Config
-from ..export.spool import writer as durable
+from ..export.spool import writer
 from ..export.spool.directory import PREFIX, Orphan
 from ..store.database import StoreError, is_there
 from ..viewer.upload import Progress, Shipment, shipper
@@ -128,7 +128,7 @@ def _ship(agent: agents.Agent, source: Orphaned, shown: _Progress) -> None:
 def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
     folder = path if path.is_dir() else path.parent
     agent = shipper(settings)
-    reader = durable.make(replace(settings, spool=str(folder)), agent.maker)
+    reader = writer.make(replace(settings, spool=str(folder)), agent.maker)
     reader.spool.check()
     ours = [one for one in reader.spool.paths() if path.is_dir() or one.name == path.name]
     counts = {one: _count(one, settings, stderr) for one in ours}
@@ -151,7 +151,7 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
                     "name it in POSTHOG_AUTOINSTRUMENT_BEFORE_SEND\n"
                 )
             else:
-                _ship(agent, durable.Rest(reader, orphan), shown)
+                _ship(agent, writer.Rest(reader, orphan), shown)
             left += orphan.count()
         except StoreError as error:
             stderr.write(f"send: {error}\n")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from ..scrubbing.values import scrub_id
+from ..scrubbing.scrubber import scrub_id
 from .scope import Fields
 
 TRACEPARENT = "traceparent"

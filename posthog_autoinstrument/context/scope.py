@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 from ..bootstrap.startup import is_on
 from ..core import guard, ids
-from . import posthog_clients as posthogclients
-from . import request_lifetime as lifetime
+from . import posthog_clients, request_lifetime
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,7 +69,7 @@ class Context:
         """The `posthog_context` that opened it."""
         self.request: Ambient | None = None
         """The web request around it."""
-        self.began: lifetime.Moment | None = None
+        self.began: request_lifetime.Moment | None = None
         """When a function began that the request had handed over, and that had to wait until after its end."""
         if isinstance(scope, Ambient):
             self.request = scope
@@ -93,7 +92,7 @@ class Ambient:
     """The scope of a block that says less than any `posthog_context` and the posthog package do: a web request."""
 
     trace_id: str
-    ended: lifetime.Moment | None = None
+    ended: request_lifetime.Moment | None = None
     is_private = False
 
     def fields(self) -> Fields:
@@ -192,9 +191,9 @@ def _handed_down() -> Context | None:
     text = os.environ.get(HANDED_DOWN)
     if not text or not is_on(os.environ, "POSTHOG_AUTOINSTRUMENT_PROPAGATE", True):
         return None
-    from . import serialization as packing
+    from . import serialization
 
-    found = guard.quietly(packing.unpack, text)
+    found = guard.quietly(serialization.unpack, text)
     if not found:
         return None
     fields = Fields(**found)
@@ -261,12 +260,12 @@ def serialised(values: Mapping[Any, Any]) -> dict[str, str]:
     """A mapping of the user's as key -> JSON text. A value that cannot be serialised becomes its repr."""
     if not values:
         return {}
-    from ..core import safejson as jsonsafe  # not before there are any: `import openai` would wait for it
+    from ..core import safejson  # not before there are any: `import openai` would wait for it
 
     # A list first: another thread may change the mapping meanwhile.
     items = guard.attempt("read properties", lambda: list(values.items())) or []
     return {
-        name: (guard.attempt("serialise a property", jsonsafe.dumps, value, name) or '"<not serialisable>"')
+        name: (guard.attempt("serialise a property", safejson.dumps, value, name) or '"<not serialisable>"')
         for name, value in ((key if isinstance(key, str) else guard.describe(key), value) for key, value in items)
     }
 
@@ -471,7 +470,7 @@ def _private_by_posthog_sdk() -> bool:
     client = getattr(posthog, "default_client", None)
     return (
         bool(getattr(posthog, "privacy_mode", False) or getattr(client, "privacy_mode", False))
-        or posthogclients.any_private()
+        or posthog_clients.any_private()
     )
 
 

@@ -21,14 +21,13 @@ def pack(fields: Fields) -> str:
     """The text: ASCII, without control characters, and without credentials: whoever may read the other process's
     environment or the queue reads it. What is too long is left out, properties and groups first, but never that content
     is private."""
-    from ..scrubbing import texts as secrettexts
-    from ..scrubbing import values as scrubber
+    from ..scrubbing import scrubber, secret_texts
 
     said: dict[str, Any] = {PRIVACY: True} if fields.privacy_mode else {}
     for name in TEXTS:
         value = getattr(fields, name)
         if value and len(value) <= MAX_CHARS:
-            shown = scrubber.scrub_id(value) if name.endswith("_id") else secrettexts.scrub_text(value)
+            shown = scrubber.scrub_id(value) if name.endswith("_id") else secret_texts.scrub_text(value)
             if name != "distinct_id" or shown == value:  # a credential names nobody
                 said[name] = shown
     for name in MAPPINGS:

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from ..bootstrap.startup import LAUNCHED as LAUNCHED
 from ..bootstrap.startup import flag, is_main_process
 from ..context.scope import HANDED_DOWN as HANDED_DOWN
-from . import guard, package, process_tree
-from . import hook_loader as hookloader
+from . import guard, hook_loader, package, process_tree
 
 US_HOST = "https://us.i.posthog.com"
 EU_HOST = "https://eu.i.posthog.com"
@@ -128,7 +127,7 @@ def ingestion_host(host: str) -> str:
 
 
 def _hook(text: str) -> str:
-    hookloader.parse(text)
+    hook_loader.parse(text)
     return text.strip()
 
 
@@ -808,10 +807,10 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _use_scrub(config: Config) -> None:
-    if config.scrub != "1" or package.loaded("scrubbing.names"):
-        from ..scrubbing import names as secretnames
+    if config.scrub != "1" or package.loaded("scrubbing.secret_names"):
+        from ..scrubbing import secret_names
 
-        secretnames.use(config.scrub)
+        secret_names.use(config.scrub)
 
 
 _ONLY_AT_THE_START = frozenset(

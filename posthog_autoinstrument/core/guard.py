@@ -81,7 +81,7 @@ def _write(line: str) -> None:
     stream = sys.__stderr__
     # What texts of the program's it quotes came by way of this module: nothing is imported here. Another thread may be
     # in the middle of loading it.
-    secrettexts = package.loaded("scrubbing.texts")
+    secrettexts = package.loaded("scrubbing.secret_texts")
     try:
         if secrettexts is not None and not getattr(secrettexts.__spec__, "_initializing", False):
             line = secrettexts.scrub_text(line, True)

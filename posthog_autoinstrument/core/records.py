@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from . import fastjson as quickjson
+from . import fastjson
 
 End = Literal["complete", "closed", "abandoned", "failed", "cancelled"]
 """complete: the answer ended. closed: the program closed the stream early. abandoned: it dropped it. failed: an
@@ -163,7 +163,7 @@ def _packed(record: Record, head: dict[str, Any], first: bytes | None, second: b
     head["identity"] = vars(record.identity)
     error = head.get("error")
     head["error"] = vars(error) if error else None
-    parts = [quickjson.dumps(head) or json.dumps(head, separators=(",", ":"), default=dict).encode("utf-8")]
+    parts = [fastjson.dumps(head) or json.dumps(head, separators=(",", ":"), default=dict).encode("utf-8")]
     parts += [part if part is not None else b"" for part in (first, second)]
     present = (first is not None) | (second is not None) << 1
     body = b"".join(parts)
@@ -181,7 +181,7 @@ def record_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Record:
     if len(body) != sum(lengths) or zlib.crc32(body, present) != checksum:
         raise ValueError("a damaged record")
     head_length, first_length, _ = lengths
-    head = quickjson.loads(body[:head_length])
+    head = fastjson.loads(body[:head_length])
     first_end = head_length + first_length
     first = body[head_length:first_end] if present & 1 else None
     second = body[first_end:] if present & 2 else None

@@ -19,7 +19,7 @@ from itertools import islice
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from ..scrubbing.names import REDACTED, is_secret
+from ..scrubbing.secret_names import REDACTED, is_secret
 from .guard import describe, quietly
 
 MAX_CHARS = 262_144

@@ -6,13 +6,10 @@ import re
 from urllib.parse import urlsplit
 
 from .. import __version__
-from ..core import fastjson as quickjson
-from ..core import forks, guard
+from ..core import fastjson, forks, guard
 from ..core.config import Config
-from ..processing import event
-from ..processing import redaction as redact
-from ..processing import sanitize as mend
-from ..store import columns as facts
+from ..processing import event, redaction, sanitize
+from ..store import columns
 from . import project
 from .exporter import Event, Outcome, Sink
 from .posthog import PostHogSink
@@ -49,7 +46,7 @@ def choose(settings: Config) -> Sink:
         if refused:
             return NoSink(refused)
         if guard.debug:
-            guard.say(f"events go to {redact.redact_url(found.host)}")
+            guard.say(f"events go to {redaction.redact_url(found.host)}")
         return PostHogSink(found.token, found.host, library=f"{event.LIBRARY}/{__version__}")
     if settings.local or settings.launched:
         if guard.debug:
@@ -59,7 +56,7 @@ def choose(settings: Config) -> Sink:
                 from .local import LocalSink
         except ImportError as error:
             return NoSink(f"this Python has no {error.name}, so there is no local store")
-        return LocalSink(settings.db_path, facts.summary, settings.store_max_mb * 1_000_000)
+        return LocalSink(settings.db_path, columns.summary, settings.store_max_mb * 1_000_000)
     return NoProject("no POSTHOG_PROJECT_TOKEN is set")
 
 
@@ -67,7 +64,7 @@ def why_refused(host: str, settings: Config) -> str:
     """Why nothing is sent to a host, whatever it is; "" where there is no reason."""
     if host.startswith("http:") and not settings.allow_http and not _is_loopback(host):
         return (
-            f"{redact.redact_url(host)} is plain http, which anybody on the way can read "
+            f"{redaction.redact_url(host)} is plain http, which anybody on the way can read "
             "(POSTHOG_AUTOINSTRUMENT_ALLOW_HTTP=1 allows it)"
         )
     return ""
@@ -80,7 +77,7 @@ def names(sink: Sink) -> tuple[str, ...]:
 
 def shrink(built: Event, max_bytes: int) -> Event | None:
     """An event cut down to `max_bytes`, marked as truncated."""
-    body = guard.attempt("cut an event down", mend.shrink, quickjson.loads(built.body), max_bytes)
+    body = guard.attempt("cut an event down", sanitize.shrink, fastjson.loads(built.body), max_bytes)
     return built._replace(body=body) if body is not None else None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from ..context import scope as context
+from ..context import scope
 from ..core import forks, guard, threads
 from .delivery import RETRY_BUDGET_S, SEND_TIMEOUT_S, Courier
 from .owned_lock import OwnedLock
@@ -347,7 +347,7 @@ class Flusher:
     # On the flusher's thread
 
     def _run(self) -> None:
-        context.CONTEXT.set(None)  # threads go on in the context in which they were started
+        scope.CONTEXT.set(None)  # threads go on in the context in which they were started
         try:
             with self._pumping:
                 guard.attempt("take over what others left", self._ship_orphans)

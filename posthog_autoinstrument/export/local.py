@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from os import PathLike
 from typing import Any
 
-from ..core import fastjson as quickjson
+from ..core import fastjson
 from ..core.guard import attempt, guarded
 from ..store.columns import CALLS
 from ..store.database import Row, Store, StoreError
@@ -67,7 +67,7 @@ class LocalSink:
 def make_row(event: Event, summarise: Callable[[dict[str, Any]], Summary]) -> Row:
     """The event with its columns. Raises ValueError when its body is no JSON object."""
     body = event.body.decode("utf-8")
-    parsed = quickjson.loads(event.body)
+    parsed = fastjson.loads(event.body)
     if not isinstance(parsed, dict):
         raise ValueError("not an object")
     summary = attempt("summarise an event", summarise, parsed) or Summary("", "")

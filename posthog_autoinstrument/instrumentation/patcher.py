@@ -11,8 +11,7 @@ from types import ModuleType
 from ..capture.calls import Calls
 from ..core import guard
 from ..providers import Provider
-from . import methods as sites
-from . import transport as wire
+from . import methods, transport
 from .stream_usage import StreamUsage
 
 SOCKET_METHODS = ("__init__", "recv_bytes", "close", "_flush_send_queue")
@@ -42,7 +41,7 @@ class Hooks:
     def __post_init__(self) -> None:
         wired = self.provider.wire
         for cls in (wired.sync_client, wired.async_client):
-            self.points += [Point(wired.base_module, cls, name) for name in wire.CLIENT_METHODS]
+            self.points += [Point(wired.base_module, cls, name) for name in transport.CLIENT_METHODS]
         for cls in (wired.sync_stream, wired.async_stream):
             self.points.append(Point(wired.streaming_module, cls, "_iter_events"))
         for site in self.provider.sites:
@@ -66,18 +65,18 @@ class Hooks:
         wired = self.provider.wire
         if name == wired.base_module:
             for cls in (wired.sync_client, wired.async_client):
-                yield cls, lambda found: wire.patch_client(found, self.calls, self.usage)
+                yield cls, lambda found: transport.patch_client(found, self.calls, self.usage)
         if name == wired.streaming_module:
-            yield wired.sync_stream, lambda found: wire.patch_stream(found, is_async=False)
-            yield wired.async_stream, lambda found: wire.patch_stream(found, is_async=True)
+            yield wired.sync_stream, lambda found: transport.patch_stream(found, is_async=False)
+            yield wired.async_stream, lambda found: transport.patch_stream(found, is_async=True)
         for site in self.provider.sites:
             if site.module == name:
-                yield site.cls, lambda found, site=site: sites.patch_site(found, site, self.calls)  # type: ignore[misc]
+                yield site.cls, lambda found, site=site: methods.patch_site(found, site, self.calls)  # type: ignore[misc]
         for socket in self.provider.sockets:
             if socket.module == name:
-                from . import websockets as sockets  # most programs open no WebSocket
+                from . import websockets  # most programs open no WebSocket
 
-                yield socket.cls, functools.partial(sockets.patch_socket, socket=socket, calls=self.calls)
+                yield socket.cls, functools.partial(websockets.patch_socket, socket=socket, calls=self.calls)
 
     def _apply(self, module: ModuleType, cls: str, patch: Callable[[type], list[str]]) -> None:
         # The module's own dict: newer versions resolve names lazily, and asking would import what the program has not.

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from weakref import ReferenceType, ref
 
 from ..capture.calls import TEXT_LIMIT, Calls, Intent, OpenCall
-from ..context import scope as context
+from ..context import scope
 from ..core import guard
 from ..core.records import Call
 from ..providers import Socket
@@ -277,10 +277,10 @@ class Conversation:
     def _recall(self, call: SocketCall, history: list[bytes]) -> None:
         call.remember(history)
         if self.private:
-            call.intent.call_fields = context.PRIVATE
+            call.intent.call_fields = scope.PRIVATE
 
     def _look(self) -> None:
-        inside = context.current()
+        inside = scope.current()
         if inside is not None and inside.fields.privacy_mode:
             self.private = True
 

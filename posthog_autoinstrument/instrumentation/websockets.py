@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from ..capture.calls import CANCELLATIONS, Calls
 from ..core import guard
 from ..providers import Socket
-from . import transport as wire
+from . import transport
 from .websocket_session import Conversation
 
 Known = WeakKeyDictionary[Any, Conversation]
@@ -38,7 +38,9 @@ def patch_socket(cls: type, socket: Socket, calls: Calls) -> list[str]:
         "close": _tap_async_close if awaits(getattr(cls, "close", None)) else _tap_close,
         "_flush_send_queue": _tap_flush,
     }
-    return [name for name, tap in taps.items() if wire.patch(cls, name, functools.partial(tap, known=conversations))]
+    return [
+        name for name, tap in taps.items() if transport.patch(cls, name, functools.partial(tap, known=conversations))
+    ]
 
 
 def _tap_init(wrapped: Callable[..., Any], socket: Socket, calls: Calls, known: Known) -> Callable[..., Any]:

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from ..core.records import Call
 from ..providers import Endpoint
 from ..providers.generation import Generation
-from . import kept_events as keptevents
-from . import redaction as redact
+from . import kept_events, redaction
 from .kept_events import KeptEvent, Key, State
 
 WAIT_S = 600.0
@@ -87,7 +86,7 @@ class Background:
     def _told(self, call: Waiting, poll: Waiting, state: State) -> Waiting:
         if isinstance(call, Call) and isinstance(poll, Call):
             return _told(call, poll)
-        return keptevents.merged(self._as_event(call, state._replace(is_poll=False)), self._as_event(poll, state))
+        return kept_events.merged(self._as_event(call, state._replace(is_poll=False)), self._as_event(poll, state))
 
     def _as_event(self, call: Waiting, state: State) -> KeptEvent:
         if isinstance(call, KeptEvent):
@@ -167,7 +166,7 @@ def state_of(call: Call, endpoint: Endpoint | None, generation: Generation) -> S
     is_poll = endpoint is not None and endpoint.kind == "poll"
     if generation.response_id is None or not (is_poll or generation.background):
         return None
-    key = (call.sdk, redact.redact_url(call.base_url), generation.response_id)
+    key = (call.sdk, redaction.redact_url(call.base_url), generation.response_id)
     failed, private = generation.failure is not None, call.identity.privacy_mode
     return State(key, is_poll, generation.pending, failed, private, call.stream)
 

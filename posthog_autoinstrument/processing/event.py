@@ -16,14 +16,10 @@ from typing import Any
 from .._version import __version__
 from ..core import guard
 from ..core.records import Call, Error, Identity, Record, Remark, Span
-from ..providers import Provider
-from ..providers import parsing as reading
+from ..providers import Provider, parsing
 from ..providers.generation import Failure, Generation, Usage
-from ..scrubbing import values as scrubber
-from . import privacy
-from . import reasoning_tokens as thoughts
-from . import redaction as redact
-from . import sanitize as mend
+from ..scrubbing import scrubber
+from . import privacy, reasoning_tokens, redaction, sanitize
 
 LIBRARY = "posthog-autoinstrument"
 
@@ -66,11 +62,11 @@ def read(call: Call, provider: Provider) -> Generation:
     endpoint = provider.endpoint(call.endpoint)
     if endpoint is None:
         return Generation()
-    if max(len(call.request or b""), len(call.response or b"")) <= reading.MAX_BYTES:
+    if max(len(call.request or b""), len(call.response or b"")) <= parsing.MAX_BYTES:
         request, response = call.request, call.response
     else:
         request, response = (
-            body and guard.attempt("shorten a body", reading.shortened, body) for body in (call.request, call.response)
+            body and guard.attempt("shorten a body", parsing.shortened, body) for body in (call.request, call.response)
         )
     generation = guard.attempt("read an answer", endpoint.read, request, response, call.chunks) or Generation()
     generation.truncated = request is not call.request or response is not call.response
@@ -110,7 +106,7 @@ def build(
     for step, part in parts:
         properties.update(guard.attempt(step, part) or {})
     if generation.truncated:
-        properties[mend.TRUNCATED] = True
+        properties[sanitize.TRUNCATED] = True
     ending = guard.attempt("say how it ended", _ending, call, generation)
     if ending is not None:
         properties[ENDING] = ending
@@ -192,7 +188,7 @@ def build_span(span: Span, keep_media: bool = False) -> Event:
 
 
 def _step_facts(span: Span) -> dict[str, Any]:
-    found: dict[str, Any] = {"$ai_trace_id": mend.clip_id(span.identity.trace_id)}
+    found: dict[str, Any] = {"$ai_trace_id": sanitize.clip_id(span.identity.trace_id)}
     # PostHog adds the latencies of a trace and of its outermost spans up: a trace has none of its own.
     if not span.of_trace:
         found["$ai_span_id"] = span.span_id
@@ -210,7 +206,7 @@ def _step_states(span: Span, keep_media: bool) -> dict[str, Any]:
     for name, text in (("$ai_input_state", span.input_state), ("$ai_output_state", span.output_state)):
         if text is not None:
             private = span.identity.privacy_mode
-            found[name] = None if private else redact.redact_content(json.loads(text), keep_media)
+            found[name] = None if private else redaction.redact_content(json.loads(text), keep_media)
     return found
 
 
@@ -219,7 +215,7 @@ def _step_error(span: Span) -> dict[str, Any]:
     if error is None:
         return {}
     text = (_matching(error.name, _CLASS) or "Exception") if span.identity.privacy_mode else error.message or error.name
-    return {"$ai_is_error": True, "$ai_error": redact.redact_keys(text)}
+    return {"$ai_is_error": True, "$ai_error": redaction.redact_keys(text)}
 
 
 def build_remark(remark: Remark) -> Event:
@@ -239,7 +235,7 @@ def build_remark(remark: Remark) -> Event:
 
 def _remarked(remark: Remark) -> dict[str, Any]:
     value = json.loads(remark.value)
-    trace = {"$ai_trace_id": mend.clip_id(remark.identity.trace_id)}
+    trace = {"$ai_trace_id": sanitize.clip_id(remark.identity.trace_id)}
     if remark.name is None:
         private = remark.identity.privacy_mode  # what people write of an answer quotes it
         return {**trace, "$ai_feedback_text": None if private else value}
@@ -255,8 +251,8 @@ def _span_facts(call: Call, generation: Generation) -> dict[str, Any]:
 def _states(call: Call, generation: Generation, keep_media: bool) -> dict[str, Any]:
     private = call.identity.privacy_mode
     return {
-        "$ai_input_state": None if private else redact.redact_media(generation.input, keep_media),
-        "$ai_output_state": None if private else redact.redact_media(generation.output, keep_media),
+        "$ai_input_state": None if private else redaction.redact_media(generation.input, keep_media),
+        "$ai_output_state": None if private else redaction.redact_media(generation.output, keep_media),
     }
 
 
@@ -279,7 +275,7 @@ def _envelope(name: str, call: Record, properties: dict[str, Any], content: froz
         "event": name,
         "uuid": call.uuid,
         "timestamp": datetime.datetime.fromtimestamp(call.ended_at, datetime.timezone.utc).isoformat(),
-        "distinct_id": _user(identity) or scrubber.scrub_id(mend.clip_id(identity.trace_id) or call.uuid),
+        "distinct_id": _user(identity) or scrubber.scrub_id(sanitize.clip_id(identity.trace_id) or call.uuid),
         "properties": properties,
     }
 
@@ -309,7 +305,7 @@ def settled(changed: Event, built: Event) -> Event:
         "event": name,
         "uuid": uuid if isinstance(uuid, str) and _UUID.fullmatch(uuid) else built["uuid"],
         "timestamp": when if _is_time(when) else built["timestamp"],
-        "distinct_id": mend.clip_id(changed.get("distinct_id")) or built["distinct_id"],
+        "distinct_id": sanitize.clip_id(changed.get("distinct_id")) or built["distinct_id"],
         "properties": properties if isinstance(properties, dict) else {},
     }
 
@@ -334,10 +330,10 @@ def _facts(call: Call, generation: Generation, is_embedding: bool) -> dict[str, 
     found: dict[str, Any] = {
         "$ai_model": generation.model or call.model,
         "$ai_stream": call.stream or generation.parameters.get("stream") is True,  # one that was refused too
-        "$ai_base_url": redact.redact_url(call.base_url),
-        "$ai_request_url": redact.redact_url(call.request_url),
+        "$ai_base_url": redaction.redact_url(call.base_url),
+        "$ai_request_url": redaction.redact_url(call.request_url),
         "$ai_span_id": call.span_id,
-        "$ai_trace_id": mend.clip_id(call.identity.trace_id),
+        "$ai_trace_id": sanitize.clip_id(call.identity.trace_id),
     }
     if call.status is not None or call.error is not None:  # a fake client below the call site has no status
         found["$ai_http_status"] = _status(call, generation)
@@ -367,13 +363,13 @@ def _status(call: Call, generation: Generation) -> int:
 
 def _content(call: Call, generation: Generation, is_embedding: bool, keep_media: bool) -> dict[str, Any]:
     private = call.identity.privacy_mode
-    found: dict[str, Any] = {"$ai_input": None if private else redact.redact_content(generation.input, keep_media)}
+    found: dict[str, Any] = {"$ai_input": None if private else redaction.redact_content(generation.input, keep_media)}
     if not is_embedding:
-        found["$ai_output_choices"] = None if private else redact.redact_content(generation.output or [], keep_media)
+        found["$ai_output_choices"] = None if private else redaction.redact_content(generation.output or [], keep_media)
     if generation.instructions is not None:
-        found["$ai_instructions"] = None if private else redact.redact_content(generation.instructions, keep_media)
+        found["$ai_instructions"] = None if private else redaction.redact_content(generation.instructions, keep_media)
     if generation.tools:
-        found["$ai_tools"] = None if private else redact.redact_content(generation.tools, keep_media)
+        found["$ai_tools"] = None if private else redaction.redact_content(generation.tools, keep_media)
     return found
 
 
@@ -382,7 +378,7 @@ def _tokens(usage: Usage, call: Call, properties: dict[str, Any], is_embedding: 
     found: dict[str, Any] = {}
     own = call.identity.properties.get("$ai_model")
     model = properties.get("$ai_model") if own is None else json.loads(own)
-    beside = bool(usage.reasoning_tokens) and thoughts.are_beside_output(model)
+    beside = bool(usage.reasoning_tokens) and reasoning_tokens.are_beside_output(model)
     for name in ("input_tokens", "output_tokens"):
         value = getattr(usage, name)
         if value is not None:
@@ -436,7 +432,7 @@ def _identity(call: Record) -> dict[str, Any]:
         ("$ai_span_name", identity.span_name),
     ):
         if value is not None:
-            found[name] = mend.clip_id(value, 1_000)
+            found[name] = sanitize.clip_id(value, 1_000)
     if _user(identity) is None:
         found["$process_person_profile"] = False
     return found
@@ -444,7 +440,7 @@ def _identity(call: Record) -> dict[str, Any]:
 
 def _user(identity: Identity) -> str | None:
     """The distinct id; none where it is a credential: that names nobody."""
-    found = mend.clip_id(identity.distinct_id)
+    found = sanitize.clip_id(identity.distinct_id)
     return found if found is not None and scrubber.scrub_id(found) == found else None
 
 
@@ -475,7 +471,7 @@ def _error(call: Call, generation: Generation) -> dict[str, Any]:
         text = failure.message or " ".join(dict.fromkeys(filter(None, (failure.code, failure.type))))
     else:
         text = ""
-    found = {"$ai_is_error": True, "$ai_error": redact.redact_keys(text or f"HTTP status {call.status}")}
+    found = {"$ai_is_error": True, "$ai_error": redaction.redact_keys(text or f"HTTP status {call.status}")}
     kind = _kind_of_error(error, failure)
     return found if kind is None else {**found, "$ai_error_type": kind}
 

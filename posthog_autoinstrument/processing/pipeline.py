@@ -9,17 +9,14 @@ from types import CoroutineType
 from typing import Any
 
 from ..capture import calls
-from ..core import forks, guard
-from ..core import hook_loader as hookloader
+from ..core import forks, guard, hook_loader
 from ..core.config import NOT_ACCEPTED, Config
 from ..core.records import Call, Record, Remark, Sealable, Span
-from ..export import run_summary as tally
+from ..export import run_summary
 from ..export.exporter import Event
 from ..providers import Provider
 from ..providers.generation import Generation
-from . import event
-from . import kept_events as keptevents
-from . import sanitize as mend
+from . import event, kept_events, sanitize
 from .background_responses import Background, Waiting, state_of
 from .sampling import Sampling
 from .tool_spans import Tools
@@ -66,14 +63,14 @@ class Maker:
         self._any_returned = False
         """The hook has returned an event."""
         self._before_send_read = False
-        self.tally = tally.Tally() if sums_up else None
+        self.tally = run_summary.Tally() if sums_up else None
         self.follow_settings()
 
     def follow_settings(self) -> None:
         """The settings are new, or others since the program has set some of them late."""
         self._sampling = Sampling(self._config)
         if self._config.summary and self.tally is None:
-            self.tally = tally.Tally()
+            self.tally = run_summary.Tally()
 
     def build(self, record: Sealable) -> Event | None:
         """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised. Raises
@@ -124,15 +121,15 @@ class Maker:
         state = state_of(record, endpoint, generation)
         if state is None and not (endpoint is not None and endpoint.kind == "poll"):
             return built
-        return {**built, keptevents.NOTE: list(state or ())}
+        return {**built, kept_events.NOTE: list(state or ())}
 
     def read_event(
         self, built: dict[str, Any], rows: tuple[int, ...], size: int, background: Background, forget: Forget
     ) -> Event | None:
         """The event of what `kept` gave; None where it makes none, or not yet."""
-        note = built.pop(keptevents.NOTE, None)
+        note = built.pop(kept_events.NOTE, None)
         if note is not None:  # an empty one: a poll that does not say how anything stands
-            kept = keptevents.KeptEvent(built, keptevents.state_of(note), rows, size) if note else None
+            kept = kept_events.KeptEvent(built, kept_events.state_of(note), rows, size) if note else None
             told = background.settle_event(kept) if kept is not None else None
             if told is None:
                 if not background.keeps(rows):
@@ -225,14 +222,14 @@ class Maker:
         self, call: Call, generation: Generation, keep_media: bool | None = None, provider_name: str | None = None
     ) -> Event | None:
         if not self.takes(call, generation):
-            self._leave_out(tally.BY_RULES)
+            self._leave_out(run_summary.BY_RULES)
             return None
         keep_media = self._config.keep_media if keep_media is None else keep_media
         named = self._config.provider if provider_name is None else provider_name or None
         returned_none = self._returned_none
         made = self.finished(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)
         if self._returned_none != returned_none:  # one that the hook failed on is lost
-            self._leave_out(tally.BY_HOOK)
+            self._leave_out(run_summary.BY_HOOK)
         return made
 
     def _leave_out(self, why: str) -> None:
@@ -262,7 +259,7 @@ class Maker:
         lost = self._take_untold()
         if lost:
             built["properties"][LOST] = lost
-        return Event(str(built["uuid"]), str(built["event"]), mend.dumps(built, foreign=hook is not None), spooled)
+        return Event(str(built["uuid"]), str(built["event"]), sanitize.dumps(built, foreign=hook is not None), spooled)
 
     def _count_unsent(self, returned: Any, failed: bool) -> None:
         """The hook returned no event."""
@@ -307,16 +304,16 @@ class Maker:
             named = str(self._config.before_send)
             if self.before_send is drop and guard.contain("load before_send", self._load_hook, named) is False:
                 self._before_send_read = False
-                raise hookloader.NotYetError(f"before_send: {named} is not defined yet")
+                raise hook_loader.NotYetError(f"before_send: {named} is not defined yet")
         return self.before_send
 
     def _load_hook(self, named: str) -> bool:
         try:
             with forks.IMPORTS:
-                self.before_send = hookloader.load(named)
-        except hookloader.NotYetError:
+                self.before_send = hook_loader.load(named)
+        except hook_loader.NotYetError:
             return False
-        except hookloader.HookError as error:
+        except hook_loader.HookError as error:
             if named != NOT_ACCEPTED:
                 guard.warn_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={named}: {error}; no event is sent")
         return True

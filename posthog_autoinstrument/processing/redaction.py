@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..core.guard import guarded
-from ..scrubbing import texts as secrettexts
-from ..scrubbing.names import REDACTED
+from ..scrubbing import secret_texts
+from ..scrubbing.secret_names import REDACTED
 from .sanitize import rewrite
 
 # --- media ---
@@ -244,7 +244,7 @@ def _redact_secret(value: Any, key: str | None, owner: dict[Any, Any] | None, ow
 
 def redact_keys(text: str) -> str:
     """An error message without the API keys it quotes; keys that are already masked with stars stay."""
-    return secrettexts.scrub_text(text, always=True)
+    return secret_texts.scrub_text(text, always=True)
 
 
 # --- what programs put beside a call ---
@@ -310,7 +310,7 @@ def _redact_parameter(parameter: str) -> str:
 def _is_key_like(part: str) -> bool:
     if _OBJECT_ID.fullmatch(part):
         return False
-    if secrettexts.finds(part) or _UUID.search(part):
+    if secret_texts.finds(part) or _UUID.search(part):
         return True
     # Deployment and model names have separators and words; a key is one long run with digits all over it.
     if any(sum(map(str.isdigit, run)) >= 2 and not run.isdigit() for run in _RUN.findall(part)):

@@ -13,7 +13,7 @@ from fnmatch import translate
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..core import fastjson as quickjson
+from ..core import fastjson
 from ..core.config import NOT_ACCEPTED
 from ..core.records import Call, Record, Span
 
@@ -105,7 +105,7 @@ def models(call: Call, generation: Generation) -> list[str]:
     asked = call.model
     if asked is None and call.request:
         try:
-            body = quickjson.loads(call.request)
+            body = fastjson.loads(call.request)
         except (ValueError, RecursionError):
             body = None
         asked = body.get("model") if isinstance(body, dict) else None

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..core import fastjson as quickjson
+from ..core import fastjson
 from ..core.guard import guarded
 from ..providers.parsing import cut_level
 
@@ -188,7 +188,7 @@ def dumps(value: Any, foreign: bool = False) -> bytes:
 
 def _written(value: Any) -> bytes:
     """What is of JSON's own types, as JSON."""
-    return quickjson.dumps(value) or _write(value)
+    return fastjson.dumps(value) or _write(value)
 
 
 # Without `check_circular`: a cycle ends in a RecursionError, and the check is a fifth of the time.

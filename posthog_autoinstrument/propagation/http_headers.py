@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from .. import propagation as borders
+from .. import propagation
 from ..context import headers as carrier
 from ..context.scope import handed_on, leaving
 from ..core import guard
@@ -20,7 +20,7 @@ def told(url: Any, headers: Any) -> Any:
 
 
 def _told(url: Any, headers: Any, context: Any) -> Any:
-    if not is_listed(str(url), borders.hosts):
+    if not is_listed(str(url), propagation.hosts):
         return None
     added = carrier.write(handed_on(context), lambda name: _value(headers, name))
     if not added:

@@ -11,7 +11,7 @@ import shlex
 from types import ModuleType
 from typing import Any
 
-from ..context import serialization as packing
+from ..context import serialization
 from ..context.scope import PRIVATE, handed_on, leaving
 from ..core import config, guard
 from ..propagation import replace
@@ -73,7 +73,7 @@ def _system(original: Any) -> Any:
 
 def _command(command: Any) -> Any:
     """What a shell runs, in an environment that says that it is private."""
-    before = f"export {config.HANDED_DOWN}={shlex.quote(packing.pack(PRIVATE))}; "
+    before = f"export {config.HANDED_DOWN}={shlex.quote(serialization.pack(PRIVATE))}; "
     if isinstance(command, str):
         return before + command
     return before.encode() + command if isinstance(command, bytes) else None
@@ -100,5 +100,5 @@ def _private(env: Any) -> dict[Any, Any] | None:
         return None
     changed = dict(env)
     changed.pop(config.HANDED_DOWN.encode(), None)
-    changed[config.HANDED_DOWN] = packing.pack(PRIVATE)
+    changed[config.HANDED_DOWN] = serialization.pack(PRIVATE)
     return changed

@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..context import serialization as packing
+from ..context import serialization
 from ..context.scope import CONTEXT, Context, handed_on, leaving, started_in
 from ..core import guard
 from ..propagation import MARK, install, replace
@@ -29,7 +29,7 @@ class Luggage:
         self._context = context
 
     def __reduce__(self) -> Any:
-        return arrive, (packing.pack(handed_on(self._context)),)
+        return arrive, (serialization.pack(handed_on(self._context)),)
 
 
 def arrive(text: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..context import serialization as packing
+from ..context import serialization
 from ..context.scope import Context, handed_on, leaving
 from ..core import config, guard
 from ..propagation import replace
@@ -46,5 +46,5 @@ def environment_with(env: Any, context: Context) -> dict[Any, Any] | None:
     changed = dict(config.environment() if env is None else env)
     # A program may give names as bytes.
     changed.pop(config.HANDED_DOWN.encode(), None)
-    changed[config.HANDED_DOWN] = packing.pack(handed_on(context))
+    changed[config.HANDED_DOWN] = serialization.pack(handed_on(context))
     return changed

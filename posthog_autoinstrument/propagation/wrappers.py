@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import Token
 from typing import Any
 
-from ..context import serialization as packing
+from ..context import serialization
 from ..context.request_lifetime import Moment
 from ..context.scope import CONTEXT, Context, Fields, carried, handed_on
 
@@ -44,7 +44,7 @@ class InProcess(InThread):
     __slots__ = ()
 
     def __reduce__(self) -> Any:
-        return arrived, (self.function, packing.pack(handed_on(self.context)))
+        return arrived, (self.function, serialization.pack(handed_on(self.context)))
 
 
 def arrived(function: Callable[..., Any], text: str) -> Callable[..., Any]:
@@ -54,8 +54,8 @@ def arrived(function: Callable[..., Any], text: str) -> Callable[..., Any]:
 
 
 def unpacked(text: str) -> Context | None:
-    """The context that `packing.pack` wrote."""
-    found = packing.unpack(text)
+    """The context that `serialization.pack` wrote."""
+    found = serialization.unpack(text)
     return Context(Fields(**found), None, None) if found else None
 
 

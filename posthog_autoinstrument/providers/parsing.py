@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from ..core import fastjson as quickjson
+from ..core import fastjson
 from ..providers import EDGE_BYTES
 from .generation import Failure
 
@@ -24,7 +24,7 @@ def parse(text: bytes | str | None) -> Any:
     if not text:
         return None
     try:
-        return quickjson.loads(text)
+        return fastjson.loads(text)
     except UnicodeDecodeError as error:
         # One bad byte in a text: the rest of it is still worth reading.
         return parse(text.decode("utf-8", "replace")) if isinstance(text, bytes) and error.encoding == "utf-8" else None
@@ -333,7 +333,7 @@ _SEAM = 8_317_264_519_035_127
 def _parse_together(texts: Sequence[str]) -> list[Any] | None:
     """The values of several texts; None where one of them is not JSON."""
     try:
-        values = quickjson.loads(f"[{f',{_SEAM},'.join(texts)}]")
+        values = fastjson.loads(f"[{f',{_SEAM},'.join(texts)}]")
     except (ValueError, RecursionError):
         return None
     # A number between them: two halves of a value are no value, although they may be one with a comma between them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..core import fastjson as quickjson
+from ..core import fastjson
 from ..export.exporter import Event
 from ..export.local import make_row
 from . import search as words
@@ -87,7 +87,7 @@ def _make_costs(store: Store, prices: Pricing, until: float) -> int:
 def parsed(body: str) -> dict[str, Any] | None:
     """The event that a body is, if it is one."""
     try:
-        event = quickjson.loads(body)
+        event = fastjson.loads(body)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from ..core import fastjson as quickjson
+from ..core import fastjson
 from .columns import words_to_search
 from .database import WORDS_BLOCK, Store
 
@@ -138,7 +138,7 @@ def _done(store: Store, block: int) -> int:
 
 def _words_of(body: str) -> str:
     try:
-        event = quickjson.loads(body)
+        event = fastjson.loads(body)
     except (ValueError, RecursionError):
         return ""
     text = words_to_search(event) if isinstance(event, dict) else ""

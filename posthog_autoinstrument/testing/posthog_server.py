@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from ..testing import Answer, LoopbackServer, Request
-from . import capture_protocol as capture
+from . import capture_protocol
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,13 @@ class PostHogServer:
         path = request.path.partition("?")[0].rstrip("/")
         if request.method == "GET" and not path:
             return Answer(body="ok", headers={"content-type": "text/plain"})
-        if path in capture.FLAGS_PATHS:
-            code, flags = capture.flags_answer(request.body, self._is_known)
+        if path in capture_protocol.FLAGS_PATHS:
+            code, flags = capture_protocol.flags_answer(request.body, self._is_known)
             return Answer(code, body=flags) if request.method == "POST" else Answer(405)
-        config = capture.CONFIG_PATH.fullmatch(path)
+        config = capture_protocol.CONFIG_PATH.fullmatch(path)
         if config is not None:
             return Answer(200, body="{}") if self._is_known(config[1]) else Answer(404)
-        if path not in capture.AI_PATHS + capture.ANALYTICS_PATHS:
+        if path not in capture_protocol.AI_PATHS + capture_protocol.ANALYTICS_PATHS:
             return Answer(404)
         if request.method != "POST":
             return Answer(405)
@@ -137,14 +137,16 @@ class PostHogServer:
         body = request.body
         events: list[dict[str, Any]] = []
         try:
-            if path in capture.AI_PATHS and not self.ai_path:
-                raise capture.Refused(404, "")
-            limits = capture.Limits(self.max_event_bytes, self.max_analytics_event_bytes, self.max_body_bytes)
-            capture.check_size(len(body), limits)
-            body = capture.decompressed(body, capture.INFLATES * max(len(body), capture.Limits.max_body_bytes))
-            events = capture.events_of(path, body, limits)
+            if path in capture_protocol.AI_PATHS and not self.ai_path:
+                raise capture_protocol.Refused(404, "")
+            limits = capture_protocol.Limits(self.max_event_bytes, self.max_analytics_event_bytes, self.max_body_bytes)
+            capture_protocol.check_size(len(body), limits)
+            body = capture_protocol.decompressed(
+                body, capture_protocol.INFLATES * max(len(body), capture_protocol.Limits.max_body_bytes)
+            )
+            events = capture_protocol.events_of(path, body, limits)
             answer = Answer(body={"status": "Ok"})
-        except capture.Refused as refused:
+        except capture_protocol.Refused as refused:
             answer = Answer(refused.status, body=str(refused), headers={"content-type": "text/plain"})
         if fault is not None:
             events = events if fault.recorded else []

@@ -30,8 +30,7 @@ from ..store.database import StoreError
 from ..store.queries import Ledger
 from ..store.results import Pricing
 from ..store.selection import Selection
-from . import downloads as exporting
-from . import rendering, views
+from . import downloads, rendering, views
 from .access import Fence
 from .upload_job import Sending
 
@@ -65,8 +64,8 @@ class Pages:
             Route("/trace", self._show("trace.html", views.trace)),
             Route("/event", self._show("event.html", views.event)),
             Route("/event.json", self._event_json),
-            Route("/export.jsonl", self._export(exporting.json_lines, "application/x-ndjson", "jsonl")),
-            Route("/export.csv", self._export(exporting.csv_lines, "text/csv; charset=utf-8", "csv")),
+            Route("/export.jsonl", self._export(downloads.json_lines, "application/x-ndjson", "jsonl")),
+            Route("/export.csv", self._export(downloads.csv_lines, "text/csv; charset=utf-8", "csv")),
             Route("/delete", self._show("delete.html", views.deletion)),
             Route("/delete", self._delete, methods=["POST"]),
             Route("/send", self._show("send.html", self._sending_now)),

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ..store import columns as facts
+from ..store import columns
 from ..store.queries import Ledger
 from ..store.results import Pricing
 from ..store.selection import Selection
@@ -49,7 +49,7 @@ def csv_lines(ledger: Ledger, selection: Selection, prices: Pricing | None) -> I
 
 
 def _row(event: dict[str, Any], prices: Pricing | None) -> list[object]:
-    summary = facts.summary(event)
+    summary = columns.summary(event)
     cost = prices.cost(event) if prices is not None else None
     values: dict[str, object] = {
         **vars(summary),

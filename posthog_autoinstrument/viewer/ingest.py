@@ -32,9 +32,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..core.ids import new_ids
 from ..export.exporter import Event
 from ..export.local import LocalSink
-from ..store import columns as facts
+from ..store import columns
 from ..store.retention import DEFAULT_MAX_BYTES
-from ..testing import capture_protocol as capture
+from ..testing import capture_protocol
 from ..testing.capture_protocol import Refused
 
 BODY_TIMEOUT_S = 30.0
@@ -62,23 +62,27 @@ class Receiver:
     ) -> None:
         self.kept = 0
         self.others = 0
-        self._sink = LocalSink(path, facts.summary, max_bytes)
-        self._limits = capture.Limits()
+        self._sink = LocalSink(path, columns.summary, max_bytes)
+        self._limits = capture_protocol.Limits()
         self._body_timeout_s = body_timeout_s
         self._lock = asyncio.Lock()
 
     def routes(self) -> list[Route]:
         """The endpoints, each with and without a slash at its end."""
         readers: dict[str, Callable[[Request, bytes], Answer]] = dict.fromkeys(
-            (*capture.AI_PATHS, *capture.ANALYTICS_PATHS), self._read_v0
+            (*capture_protocol.AI_PATHS, *capture_protocol.ANALYTICS_PATHS), self._read_v0
         )
-        readers[capture.MULTIPART_PATH] = self._read_multipart
-        readers.update(dict.fromkeys(capture.V1_PATHS, self._read_v1))
+        readers[capture_protocol.MULTIPART_PATH] = self._read_multipart
+        readers.update(dict.fromkeys(capture_protocol.V1_PATHS, self._read_v1))
         return [
             Route(path + slash, self._endpoint(read), methods=["POST"])
             for path, read in readers.items()
             for slash in ("", "/")
-        ] + [Route(path + slash, _flags, methods=["POST"]) for path in capture.FLAGS_PATHS for slash in ("", "/")]
+        ] + [
+            Route(path + slash, _flags, methods=["POST"])
+            for path in capture_protocol.FLAGS_PATHS
+            for slash in ("", "/")
+        ]
 
     def _endpoint(self, read: Callable[[Request, bytes], Answer]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -95,7 +99,7 @@ class Receiver:
 
     def _keep(self, events: Sequence[Properties]) -> None:
         """Put the events of calls into the store. Raises Refused where that cannot be: it will be sent again."""
-        made = [_stored(event) for event in events if capture.is_ai(str(event["event"]))]
+        made = [_stored(event) for event in events if capture_protocol.is_ai(str(event["event"]))]
         if made:
             outcome = self._sink.send(made, STORE_TIMEOUT_S)
             if outcome.kind != "delivered":
@@ -107,15 +111,15 @@ class Receiver:
 
     def _read_v0(self, request: Request, body: bytes) -> Answer:
         path = request.url.path.rstrip("/")
-        events = capture.events_of(path, self._unzipped(body), self._limits)
+        events = capture_protocol.events_of(path, self._unzipped(body), self._limits)
         return events, lambda: JSONResponse({"status": "Ok"})
 
     def _unzipped(self, body: bytes) -> bytes:
-        return capture.decompressed(body, capture.INFLATES * self._limits.max_body_bytes)
+        return capture_protocol.decompressed(body, capture_protocol.INFLATES * self._limits.max_body_bytes)
 
     def _read_multipart(self, request: Request, body: bytes) -> Answer:
         """One event: a part `event`, its properties beside it, and large ones in parts of their own."""
-        capture.check_key(_bearer(request.headers))
+        capture_protocol.check_key(_bearer(request.headers))
         kind = request.headers.get("content-type", "")
         if not kind.lower().startswith("multipart/form-data"):
             raise Refused(400, "failed to parse request: not multipart/form-data")
@@ -131,7 +135,7 @@ class Receiver:
             parts[str(name)] = (part.get_content_type(), content if isinstance(content, bytes) else b"")
         if next(iter(parts), None) != "event":
             raise Refused(400, "failed to parse request: the first part is not the event")
-        event = capture.parsed_json(parts.pop("event")[1])
+        event = capture_protocol.parsed_json(parts.pop("event")[1])
         if not isinstance(event, dict):
             raise Refused(400, "failed to parse request: not an object")
         own = event.get("properties") or {}
@@ -141,9 +145,11 @@ class Receiver:
         for name, (media, content) in parts.items():
             properties[name.removeprefix("event.properties.")] = _blob(media, content)
         whole = {"api_key": _bearer(request.headers), **event, "properties": properties}
-        limits = capture.Limits(MAX_PARTS_BYTES, MAX_PARTS_BYTES, MAX_PARTS_BYTES)
+        limits = capture_protocol.Limits(MAX_PARTS_BYTES, MAX_PARTS_BYTES, MAX_PARTS_BYTES)
         text = json.dumps({"api_key": whole["api_key"], "batch": [whole]}).encode()
-        return capture.events_of(capture.AI_PATHS[0], text, limits), lambda: JSONResponse({"accepted_parts": [*parts]})
+        return capture_protocol.events_of(capture_protocol.AI_PATHS[0], text, limits), lambda: JSONResponse(
+            {"accepted_parts": [*parts]}
+        )
 
     # --- v1 ---
 
@@ -151,19 +157,19 @@ class Receiver:
         missing = [name for name in V1_HEADERS if not request.headers.get(name)]
         if missing:
             raise Refused(400, f"missing_required_headers: {', '.join(missing)}")
-        capture.check_key(_bearer(request.headers))
-        parsed = capture.parsed_json(self._unpacked(request.headers.get("content-encoding", "").lower(), body))
+        capture_protocol.check_key(_bearer(request.headers))
+        parsed = capture_protocol.parsed_json(self._unpacked(request.headers.get("content-encoding", "").lower(), body))
         batch = parsed.get("batch") if isinstance(parsed, dict) else None
         if not isinstance(batch, list) or not all(isinstance(event, dict) for event in batch):
             raise Refused(400, "failed to parse request: batch is not a list of events")
         if not batch:
             raise Refused(400, "submitted an empty batch")
         uuids = [event.get("uuid") for event in batch]
-        if not all(map(capture.is_uuid, uuids)) or len(set(uuids)) < len(uuids):
+        if not all(map(capture_protocol.is_uuid, uuids)) or len(set(uuids)) < len(uuids):
             raise Refused(400, "failed to parse request: an event without a uuid of its own")
         taken, results = [], {}
         for event in batch:
-            reason = self._dropped(event, request.url.path.startswith(capture.V1_PATHS[0]))
+            reason = self._dropped(event, request.url.path.startswith(capture_protocol.V1_PATHS[0]))
             results[event["uuid"]] = {"result": "drop", "details": reason} if reason else {"result": "ok"}
             if not reason:
                 taken.append(event)
@@ -176,15 +182,17 @@ class Receiver:
             raise Refused(400, "failed to parse request: an event without event, distinct_id or timestamp")
         if not isinstance(event.get("properties", {}), dict):
             raise Refused(400, "failed to parse request: properties is not an object")
-        if ai_only and not capture.is_ai(name):
+        if ai_only and not capture_protocol.is_ai(name):
             return "misrouted_event"
-        return "ai_event_too_big" if capture.size_of(event) > self._limits.max_event_bytes else None
+        return "ai_event_too_big" if capture_protocol.size_of(event) > self._limits.max_event_bytes else None
 
     def _unpacked(self, encoding: str, body: bytes) -> bytes:
         if encoding in ("", "identity", "gzip"):
             return self._unzipped(body)
         if encoding == "deflate":
-            return capture.inflated(body, zlib.MAX_WBITS, capture.INFLATES * self._limits.max_body_bytes)
+            return capture_protocol.inflated(
+                body, zlib.MAX_WBITS, capture_protocol.INFLATES * self._limits.max_body_bytes
+            )
         raise Refused(415, f"content-encoding {encoding} is not known here: gzip and deflate are")
 
 
@@ -222,20 +230,20 @@ def routes(store_path: str | PathLike[str]) -> list[Route]:
 async def _flags(request: Request) -> Response:
     """There are none; and what could be a token is known, since the store takes the events of all."""
     try:
-        body = capture.decompressed(
-            await _body_of(request, capture.Limits(), BODY_TIMEOUT_S), capture.Limits.max_body_bytes
+        body = capture_protocol.decompressed(
+            await _body_of(request, capture_protocol.Limits(), BODY_TIMEOUT_S), capture_protocol.Limits.max_body_bytes
         )
     except Refused as refused:
         return PlainTextResponse(str(refused), refused.status)
-    status, answer = capture.flags_answer(body, capture.may_be_known)
+    status, answer = capture_protocol.flags_answer(body, capture_protocol.may_be_known)
     return JSONResponse(answer, status)
 
 
-async def _body_of(request: Request, limits: capture.Limits, timeout_s: float) -> bytes:
+async def _body_of(request: Request, limits: capture_protocol.Limits, timeout_s: float) -> bytes:
     """The body as it came. Raises Refused where it is too large or does not come."""
     length = request.headers.get("content-length", "")
     if length.isdecimal():
-        capture.check_size(int(length[:20]), limits)
+        capture_protocol.check_size(int(length[:20]), limits)
     pieces: list[bytes] = []
     size = 0
     stream = request.stream()
@@ -249,7 +257,7 @@ async def _body_of(request: Request, limits: capture.Limits, timeout_s: float) -
         except asyncio.TimeoutError:
             raise Refused(408, "the body did not come") from None
         size += len(piece)
-        capture.check_size(size, limits)
+        capture_protocol.check_size(size, limits)
         pieces.append(piece)
 
 
@@ -259,7 +267,7 @@ def _bearer(headers: Mapping[str, str]) -> str:
 
 
 def _object(part: tuple[str, bytes] | None) -> Properties:
-    found = capture.parsed_json(part[1]) if part is not None else {}
+    found = capture_protocol.parsed_json(part[1]) if part is not None else {}
     if not isinstance(found, dict):
         raise Refused(400, "failed to parse request: event.properties is not an object")
     return found
@@ -268,7 +276,7 @@ def _object(part: tuple[str, bytes] | None) -> Properties:
 def _blob(media: str, content: bytes) -> Any:
     """A property in a part of its own: JSON or text as it is, anything else by its kind and size."""
     if media == "application/json":
-        return capture.parsed_json(content)
+        return capture_protocol.parsed_json(content)
     if media.startswith("text/"):
         return content.decode("utf-8", "replace")
     return f"[{media}, {len(content)} bytes]"
@@ -283,7 +291,7 @@ def _stored(event: Properties) -> Event:
         "event": event["event"],
         "uuid": uuid,
         "timestamp": event.get("timestamp") or datetime.fromtimestamp(now, timezone.utc).isoformat(),
-        "distinct_id": str(capture.person_of(event))[:MAX_ID_CHARS],
+        "distinct_id": str(capture_protocol.person_of(event))[:MAX_ID_CHARS],
         "properties": properties,
     }
     return Event(uuid, str(event["event"]), json.dumps(kept).encode())

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup as Markup
 
-from . import formatting as text
+from . import formatting
 
 _HERE = Path(__file__).parent
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -31,19 +31,19 @@ def _finalize(value: Any) -> Any:
         return ""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
-    return text.shown(value)
+    return formatting.shown(value)
 
 
 def _exact(value: str | None) -> Markup:
     """A value that goes back to the server in a form: as it is, what is not seen as a number of HTML's."""
     # What UTF-8 does not have cannot be sent back either.
     escaped = Markup.escape((value or "").encode("utf-8", "replace").decode())
-    return Markup(text.UNSEEN.sub(lambda match: f"&#{ord(match[0])};", escaped))
+    return Markup(formatting.UNSEEN.sub(lambda match: f"&#{ord(match[0])};", escaped))
 
 
 def note(words: str) -> str:
     """A remark as HTML, for a page that cannot be finished as it was begun."""
-    return str(Markup('<p class="notice" role="alert">{}</p>').format(text.shown(words)))
+    return str(Markup('<p class="notice" role="alert">{}</p>').format(formatting.shown(words)))
 
 
 def link(path: str, query: str | Mapping[str, str | None] = "") -> str:
@@ -53,10 +53,10 @@ def link(path: str, query: str | Mapping[str, str | None] = "") -> str:
     return f"{path}?{query}" if query else path
 
 
-def to_hits(text: str) -> str:
+def to_hits(formatting: str) -> str:
     """The end of an address at which a browser marks the words that were searched for (text fragments, WICG), and goes
     to the first of them. Browsers that do not know it open the page."""
-    words = (quote(word, safe="", errors="replace").replace("-", "%2D") for word in text.split()[:_MARKED_WORDS])
+    words = (quote(word, safe="", errors="replace").replace("-", "%2D") for word in formatting.split()[:_MARKED_WORDS])
     found = "&".join(f"text={word}" for word in words)
     return f"#:~:{found}" if found else ""
 
@@ -76,16 +76,16 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters.update(
-        count=text.count,
-        short=text.short,
-        money=text.money,
-        seconds=text.seconds,
-        iso=text.iso,
-        stretch=text.stretch,
-        json=text.pretty_json,
+        count=formatting.count,
+        short=formatting.short,
+        money=formatting.money,
+        seconds=formatting.seconds,
+        iso=formatting.iso,
+        stretch=formatting.stretch,
+        json=formatting.pretty_json,
         exact=_exact,
         to_hits=to_hits,
-        clock=lambda epoch: text.clock(epoch, time.time()),
+        clock=lambda epoch: formatting.clock(epoch, time.time()),
     )
-    made.globals.update(link=link, share=text.share, static=lambda name: f"/static/{STATIC_VERSION}/{name}")
+    made.globals.update(link=link, share=formatting.share, static=lambda name: f"/static/{STATIC_VERSION}/{name}")
     return made

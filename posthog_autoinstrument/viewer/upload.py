@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 
-from .. import agent as agents
+from .. import agent
 from ..core.config import Config
 from ..export.exporter import Event
 from ..export.spool.directory import fingerprint
@@ -90,9 +90,9 @@ class Shipment:
         self._agent.courier.hurry()
 
 
-def shipper(settings: Config) -> agents.Agent:
+def shipper(settings: Config) -> agent.Agent:
     """An agent that patches nothing: its readers, its hook and its way of sending. What refuses us ends it."""
-    made = agents.Agent(replace(settings, spool=None, local=False, disabled=True))
+    made = agent.Agent(replace(settings, spool=None, local=False, disabled=True))
     made.courier.waits_out_refusals = False
     return made
 

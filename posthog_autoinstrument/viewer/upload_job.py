@@ -6,7 +6,7 @@ import threading
 from os import PathLike
 
 from ..core.config import Config, mask
-from ..export import posthog_links as links
+from ..export import posthog_links
 from ..store.database import StoreError
 from .upload import Progress, Shipment, Shipped
 
@@ -50,11 +50,13 @@ class Sending:
 
     def place(self) -> str | None:
         """Where PostHog lists traces."""
-        return links.traces_url(self._settings.host) if self._settings.token is not None else None
+        return posthog_links.traces_url(self._settings.host) if self._settings.token is not None else None
 
     def place_of(self, trace_id: str, when: float) -> str | None:
         """Where PostHog has a trace once it was sent. None where no project is known."""
-        return links.trace_url(self._settings.host, trace_id, when) if self._settings.token is not None else None
+        return (
+            posthog_links.trace_url(self._settings.host, trace_id, when) if self._settings.token is not None else None
+        )
 
     def start(self) -> None:
         """Send what has not been sent; nothing where that is being done already. Raises NoProjectError."""

@@ -9,14 +9,12 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from ..store import columns as facts
+from ..store import columns
 from ..store import overview as figures
 from ..store.queries import By, Ledger
 from ..store.results import Entry, Full
 from ..store.selection import Selection
-from . import charts as plots
-from . import conversation
-from . import trace_tree as tree
+from . import charts, conversation, trace_tree
 
 PAGE = 50
 """Rows of a list. More are on the next page."""
@@ -71,7 +69,7 @@ def overview(ledger: Ledger, selection: Selection, request: Request) -> Values:
         return {
             "totals": found.totals,
             "series": series,
-            "plots": plots.overview(series),
+            "plots": charts.overview(series),
             "groups": [(by, title, found.groups(by, 12)) for by, title in _GROUPED],
         }
 
@@ -121,7 +119,7 @@ def trace(ledger: Ledger, selection: Selection, request: Request) -> Values:
     (whole,) = ledger.traces(Selection(trace=trace_id), limit=1).rows or (None,)
     if whole is None:  # gone just now
         raise HTTPException(404)
-    planted = tree.plant(entries)
+    planted = trace_tree.plant(entries)
     return {
         "trace": trace_id,
         "tree": planted,
@@ -141,7 +139,7 @@ def event(ledger: Ledger, selection: Selection, request: Request) -> Values:
     entry = full.entry
     around = [one for one in ledger.trace(entry.trace) if one.kind not in ("trace",)] if entry.trace else []
     place = next((n for n, one in enumerate(around) if one.uuid == entry.uuid), None)
-    said = facts.named(full.event)
+    said = columns.named(full.event)
     asked, answered = conversation.read(_first(said, "input", "input_state")), _answer(said)
     conversation.pair(asked or [])
     conversation.pair(answered or [], _later(ledger, around[place + 1 :] if place is not None else []))
@@ -153,14 +151,14 @@ def event(ledger: Ledger, selection: Selection, request: Request) -> Values:
         "instructions": _instructions(said, asked),
         "asked": _without_empty(asked),
         "answered": _without_empty(answered),
-        "is_call": entry.kind in facts.CALLS,
+        "is_call": entry.kind in columns.CALLS,
         "error": said.get("error"),
         "parameters": said.get("model_parameters") if isinstance(said.get("model_parameters"), dict) else {},
         "tools": [(_tool_name(tool), tool) for tool in said["tools"]] if isinstance(said.get("tools"), list) else [],
         "tokens": list(_tokens({**said, "output_tokens": full.entry.output_tokens})),
         "usage": said.get("usage"),
         "details": list(_details(full, said)),
-        "own": facts.own(full.event),
+        "own": columns.own(full.event),
     }
 
 
@@ -191,7 +189,7 @@ def _later(ledger: Ledger, entries: list[Entry]) -> Iterator[conversation.Messag
     for entry in [one for one in entries if one.kind == "generation"][:LOOK_AHEAD]:
         full = ledger.event(entry.uuid)
         if full is not None:
-            yield from conversation.read(facts.named(full.event).get("input")) or []
+            yield from conversation.read(columns.named(full.event).get("input")) or []
 
 
 def _without_empty(messages: list[conversation.Message] | None) -> list[conversation.Message] | None:

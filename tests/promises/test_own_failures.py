@@ -189,11 +189,11 @@ if AGENT:
     from posthog_autoinstrument import agent
     from posthog_autoinstrument.processing import event
     from posthog_autoinstrument.export import flusher
-    from posthog_autoinstrument.processing import sanitize as mend
+    from posthog_autoinstrument.processing import sanitize
     from posthog_autoinstrument.capture import calls
-    from posthog_autoinstrument.capture import finalize as sealing
+    from posthog_autoinstrument.capture import finalize
     from posthog_autoinstrument.instrumentation import streams
-    from posthog_autoinstrument.export.exporter import posthog as posthog_sink
+    from posthog_autoinstrument.export.exporter import posthog
 
 def fail(*args, **kwargs):
     raise RuntimeError("sabotage")

@@ -16,7 +16,7 @@ import pytest
 from openai.types import chat
 from typing_extensions import NotRequired, Required, is_typeddict
 
-from posthog_autoinstrument.processing import redaction as redact
+from posthog_autoinstrument.processing import redaction
 
 from .test_openai_readers import chunk, delta, read
 
@@ -315,12 +315,12 @@ def test_credentials_of_tools_inside_the_conversation_stay_here(kind: str, keep_
     ]
     item = {"type": kind, "role": "developer", "tools": tools}
     for found in (
-        redact.redact_content(read("responses", {"input": [item]}).input, keep_media),
-        redact.redact_content(read("responses", None, {"output": [item]}).output, keep_media),
-        redact.redact_tools(read("responses", {"tools": tools}).tools),
+        redaction.redact_content(read("responses", {"input": [item]}).input, keep_media),
+        redaction.redact_content(read("responses", None, {"output": [item]}).output, keep_media),
+        redaction.redact_tools(read("responses", {"tools": tools}).tools),
     ):
         assert SECRET not in json.dumps(found)
-        assert json.dumps(found).count(redact.REDACTED) == 4
+        assert json.dumps(found).count(redaction.REDACTED) == 4
         assert "example.com" in json.dumps(found)
 
 
@@ -339,8 +339,8 @@ def test_where_the_api_puts_media() -> None:
         {"role": "user", "content": [{"type": "input_image", "image_url": url}]},
         {"role": "user", "content": [{"type": "input_file", "file_data": url}]},
     ]
-    kept = redact.redact_content(read("responses", {"input": sent}).input, keep_media=True)
-    shown = redact.redact_content(read("responses", {"input": sent}).input)
+    kept = redaction.redact_content(read("responses", {"input": sent}).input, keep_media=True)
+    shown = redaction.redact_content(read("responses", {"input": sent}).input)
     assert json.dumps(kept).count(data) == len(sent)
     assert data[:40] not in json.dumps(shown)
     assert json.dumps(shown).count("redacted, 300 bytes]") == len(sent)
@@ -350,6 +350,6 @@ def test_where_the_api_puts_media() -> None:
         read("chat", None, None, [chunk(delta(**image))]),
     ):
         assert drawn.output is not None
-        assert redact.redact_content(drawn.output)[0]["content"] == [
+        assert redaction.redact_content(drawn.output)[0]["content"] == [
             {"type": "image_url", "image_url": {"url": "[base64 image redacted, 300 bytes]"}}
         ]

@@ -9,17 +9,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...core import fastjson as quickjson
-from ...core import guard
+from ...core import fastjson, guard
 from ...core.config import Config
 from ...core.hook_loader import NotYetError
 from ...core.records import Call, Identity, Record, Sealable, Sealed, Span, record_from_bytes
-from ...processing import sanitize as mend
+from ...processing import sanitize
 from ...processing.background_responses import Background
 from ...processing.pipeline import Maker, drop
-from ...scrubbing import texts as secrettexts
-from ...scrubbing import values as scrubber
-from ...scrubbing.names import is_secret
+from ...scrubbing import scrubber, secret_texts
+from ...scrubbing.secret_names import is_secret
 from ...store.database import StoreError
 from ..exporter import Event
 from .byte_search import Marks
@@ -67,7 +65,7 @@ class Durable:
         if _holds_secrets(call):
             if not self.maker.takes(call):
                 return  # an event that is read back is not asked about again
-            kind, body = EVENT, mend.dumps(self.maker.kept(call))
+            kind, body = EVENT, sanitize.dumps(self.maker.kept(call))
         else:
             kind, body = RECORD, call.to_bytes()
         self.spool.keep(kind, call.uuid, body, numbers)
@@ -177,7 +175,7 @@ class Rest:
 
 _NAMES = (b'"mcp"', b"domain_secrets", b"uthorization", b'ookie"', b"api_key", b"api-key", b"-Api-Key")
 """What stands beside credentials in JSON that is in a text."""
-_HINTS = Marks(dict.fromkeys((*_NAMES, *map(str.encode, secrettexts.KEY_BEGINNINGS))))
+_HINTS = Marks(dict.fromkeys((*_NAMES, *map(str.encode, secret_texts.KEY_BEGINNINGS))))
 """A cheap look for these comes first: `secrettexts`, which decides, takes 20 us for 1 KB."""
 _VALUE_HINTS = (b"earer ", b"assw", b"ASSW", b"ecret", b"ECRET", b"://")
 """The same where a text has an `=` or a `:`."""
@@ -197,9 +195,9 @@ def _holds_secrets(record: Record) -> bool:
         held = record.error is not None or "?" in urls or "@" in urls or _request_holds_secrets(record.request or b"")
     elif isinstance(record, Span):
         states = (record.name, record.type or "", record.input_state or "", record.output_state or "")
-        held = record.error is not None or any(map(secrettexts.finds, (*states, *record.facts.values())))
+        held = record.error is not None or any(map(secret_texts.finds, (*states, *record.facts.values())))
     else:
-        held = secrettexts.finds(record.value) or secrettexts.finds(record.name or "")
+        held = secret_texts.finds(record.value) or secret_texts.finds(record.name or "")
     return held or _identity_holds_secrets(record.identity)
 
 
@@ -211,7 +209,7 @@ def _identity_holds_secrets(identity: Identity) -> bool:
             return True
         texts += values
         texts += values.values()
-    if any(map(secrettexts.finds, texts)):
+    if any(map(secret_texts.finds, texts)):
         return True
     path = identity.properties.get(scrubber.PATH)
     return path is not None and scrubber.scrub_path(path.strip('"')) != path.strip('"')
@@ -223,7 +221,7 @@ def _request_holds_secrets(request: bytes) -> bool:
     To take a request of 100 KB apart takes 25 us, to look at all of it for every hint up to 700.
     """
     try:
-        whole = quickjson.loads(request)
+        whole = fastjson.loads(request)
     except (ValueError, RecursionError):
         whole = None
     if not isinstance(whole, dict):
@@ -253,7 +251,7 @@ def _text_holds_secrets(text: str) -> bool:
         has_values = b"=" in data or b":" in data
         if not has_values or not any(hint in data for hint in _VALUE_HINTS):
             return False
-    return any(name in data for name in _NAMES) or secrettexts.finds(text)
+    return any(name in data for name in _NAMES) or secret_texts.finds(text)
 
 
 def make(settings: Config, maker: Maker) -> Durable:

@@ -52,10 +52,10 @@ def _loaded(file: str, settings: Config, name: str) -> None:
 
 
 def _hook(file: str, settings: Config, name: str) -> bool:
-    from ... import propagation as borders
+    from ... import propagation
 
     hooks: Mapping[str, Hook] = package.load(f"integrations.agents.{file}").HOOKS
     if not hooks[name](sys.modules[name]):
         return False
-    borders.install(settings)  # from now on contexts are opened
+    propagation.install(settings)  # from now on contexts are opened
     return True

@@ -18,10 +18,9 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from ...context import scope as context
-from ...core import guard
-from ...core import safejson as jsonsafe
-from ...instrumentation import deduplication as elsewhere
+from ...context import scope
+from ...core import guard, safejson
+from ...instrumentation import deduplication
 from .library_span import Open, Step
 
 FRAMEWORK = "langchain"
@@ -44,7 +43,7 @@ ROLES = {
     "function": "function",
 }
 
-NOWHERE = context.Context(context.NOTHING, None, None)
+NOWHERE = scope.Context(scope.NOTHING, None, None)
 """Outside of every block."""
 
 _GENERATORS = 0x20 | 0x200
@@ -68,14 +67,14 @@ class Run(Step):
         return _config() is self.around_config
 
 
-class Model(context.Passing):
+class Model(scope.Passing):
     """A model's run: the call is in it, and belongs to the step that the run is part of."""
 
-    def __init__(self, inside: context.Context) -> None:
+    def __init__(self, inside: scope.Context) -> None:
         self.over = False
-        opened = context.Context(inside.fields, context.CONTEXT.get() or inside, self)
+        opened = scope.Context(inside.fields, scope.CONTEXT.get() or inside, self)
         opened.of_request(inside)
-        context.CONTEXT.set(opened)
+        scope.CONTEXT.set(opened)
 
     def in_force(self) -> bool:
         return not self.over
@@ -134,7 +133,7 @@ class Callbacks:
     def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: Any, parent_run_id: Any = None, **_: Any) -> None:
         around, _is_own = self._steps.get(parent_run_id) or (None, False)
         inside = around.innermost() if around is not None else None
-        if inside is not None and inside is not context.current():
+        if inside is not None and inside is not scope.current():
             self._models.put(run_id, Model(inside))
 
     on_chat_model_start = on_llm_start
@@ -151,7 +150,7 @@ class Callbacks:
         model = self._models.pop(run_id)
         if model is not None:
             model.over = True
-            context.close(model)
+            scope.close(model)
 
     @guard.guarded("follow a step", None)
     def on_chain_end(self, outputs: Any, *, run_id: Any, inputs: Any = None, **_: Any) -> None:
@@ -198,9 +197,9 @@ class Callbacks:
         return step
 
 
-def _root() -> context.Context | None:
+def _root() -> scope.Context | None:
     """The block that a run without a parent is in. A batch begins its runs one after the other: none is in another."""
-    inside = context.current()
+    inside = scope.current()
     while inside is not None and isinstance(inside.scope, Run) and inside.scope.is_around():
         inside = inside.outer or NOWHERE
     return inside
@@ -208,7 +207,7 @@ def _root() -> context.Context | None:
 
 def leave_to_middleware() -> None:
     """PostHog's middleware tells of the agent whose node runs here."""
-    inside = context.CONTEXT.get()
+    inside = scope.CONTEXT.get()
     while inside is not None and not (isinstance(inside.scope, Run) and not inside.scope.over):
         inside = inside.outer
     node = inside.scope if inside is not None else None
@@ -216,7 +215,7 @@ def leave_to_middleware() -> None:
         node.silent = True
         if node.around is not None:
             node.around.silent = True
-        elsewhere.tell(elsewhere.MIDDLEWARE)
+        deduplication.tell(deduplication.MIDDLEWARE)
 
 
 def _name_of(serialized: Any, told: Mapping[str, Any]) -> str | None:
@@ -245,19 +244,19 @@ def _streams() -> bool:
 
 def _is_told() -> bool:
     """Whether PostHog's own handler is told of the run that we are told of."""
-    if elsewhere.LANGCHAIN not in sys.modules:
+    if deduplication.LANGCHAIN not in sys.modules:
         return False
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_name not in ("handle_event", "ahandle_event"):
         frame = frame.f_back  # type: ignore[assignment]
     handlers = frame.f_locals.get("handlers") if frame is not None else None
-    return any(isinstance(one, elsewhere.langchain_handler()) for one in handlers or ())
+    return any(isinstance(one, deduplication.langchain_handler()) for one in handlers or ())
 
 
 def _shown(value: Any) -> Any:
     """LangChain's messages as a role and a content; what is none as it is."""
     if hasattr(type(value), "to_messages"):
-        return [_message(one) for one in value.to_messages()[: jsonsafe.MAX_ITEMS]]
+        return [_message(one) for one in value.to_messages()[: safejson.MAX_ITEMS]]
     if type(value).__module__.startswith("langchain_core.messages") or isinstance(value, _message_class()):
         return _message(value)
     return value
@@ -295,7 +294,7 @@ class _Told(type):
     handler: Any = None
 
     def __instancecheck__(cls, handler: Any) -> bool:
-        return handler is cls.handler or isinstance(handler, elsewhere.langchain_handler())
+        return handler is cls.handler or isinstance(handler, deduplication.langchain_handler())
 
 
 def _hook(module: ModuleType) -> bool:
@@ -308,7 +307,7 @@ def _hook(module: ModuleType) -> bool:
     # A default, so that it is there in every thread. Inherited, since LangGraph asks for no others below (1.2).
     variable: ContextVar[Any] = ContextVar("posthog_autoinstrument_langchain", default=handler)
     register(variable, True, _Told("Told", (), {"handler": handler}))
-    elsewhere.on_middleware_agent = leave_to_middleware
+    deduplication.on_middleware_agent = leave_to_middleware
     return True
 
 

@@ -12,10 +12,9 @@ from typing import Any, Generic, TypeVar
 
 from ...capture.span_recorder import recording
 from ...capture.spans import Span
-from ...context import scope as context
-from ...core import guard
-from ...core import safejson as jsonsafe
-from ...providers import parsing as reading
+from ...context import scope
+from ...core import guard, safejson
+from ...providers import parsing
 
 T = TypeVar("T")
 
@@ -23,14 +22,14 @@ MAX_OPEN = 10_000
 """Steps that are waited for to end; the oldest goes."""
 
 
-class _Left(context.Passing):
+class _Left(scope.Passing):
     """The scope of the block of a step that is over."""
 
     def in_force(self) -> bool:
         return False
 
 
-class Step(Span, context.Passing):
+class Step(Span, scope.Passing):
     """One step that runs. `silent`: somebody else tells PostHog of it; the calls inside are placed all the same."""
 
     left = _Left()
@@ -46,15 +45,15 @@ class Step(Span, context.Passing):
         name: str,
         type: str | None,
         framework: str,
-        inside: context.Context | None = None,
+        inside: scope.Context | None = None,
         id: str | None = None,
         session_id: str | None = None,
     ) -> None:
         """`session_id` is the conversation where nothing around it says one."""
-        around = inside if inside is not None else context.current()
+        around = inside if inside is not None else scope.current()
         super().__init__(None, name, type, around, id)
         self.begins_trace = around is None or around.fields.trace_id is None
-        self.facts["framework"] = jsonsafe.dumps(framework)
+        self.facts["framework"] = safejson.dumps(framework)
         if session_id and not self.opened.fields.session_id:
             self.opened.fields.session_id = session_id
         to = recording()
@@ -62,14 +61,14 @@ class Step(Span, context.Passing):
 
     def enter(self) -> None:
         """The code that runs here is inside."""
-        context.CONTEXT.set(self.opened)
+        scope.CONTEXT.set(self.opened)
 
     def in_force(self) -> bool:
         return not self.over
 
-    def innermost(self) -> context.Context:
+    def innermost(self) -> scope.Context:
         """The block that a step of this one is in: one of the program's own inside of it, or this one."""
-        inside = found = context.current()
+        inside = found = scope.current()
         while found is not None and found.scope is not self:
             if isinstance(found.scope, Step) and not found.scope.over:
                 return self.opened  # the library says that it is no part of that
@@ -78,33 +77,33 @@ class Step(Span, context.Passing):
 
     def tell(self, **facts: Any) -> None:
         """What the library tells of it beside; nothing of what is empty."""
-        self.facts.update({name: jsonsafe.dumps(value, name) for name, value in facts.items() if value is not None})
+        self.facts.update({name: safejson.dumps(value, name) for name, value in facts.items() if value is not None})
 
-    def takes(self, value: Any, convert: jsonsafe.Convert | None = None) -> None:
+    def takes(self, value: Any, convert: safejson.Convert | None = None) -> None:
         """What goes in. `convert` makes JSON's types of the library's own."""
         if value is not None and not self.silent:
             self.input_state = self._state(value, convert)
 
-    def gives(self, value: Any, convert: jsonsafe.Convert | None = None) -> None:
+    def gives(self, value: Any, convert: safejson.Convert | None = None) -> None:
         """What comes out."""
         if value is not None and not self.silent:
             self.output_state = self._state(value, convert)
 
-    def _state(self, value: Any, convert: jsonsafe.Convert | None) -> str | None:
+    def _state(self, value: Any, convert: safejson.Convert | None) -> str | None:
         """As JSON, now; but not where nobody will see it."""
         if self._private:
             return "null"
-        if isinstance(value, str) and value.startswith("{") and len(value) <= jsonsafe.MAX_CHARS:
-            arguments = reading.parse(value)  # as a model writes them
+        if isinstance(value, str) and value.startswith("{") and len(value) <= safejson.MAX_CHARS:
+            arguments = parsing.parse(value)  # as a model writes them
             value = arguments if isinstance(arguments, dict) else value
-        return guard.attempt("write a state", jsonsafe.dumps, value, "", convert)
+        return guard.attempt("write a state", safejson.dumps, value, "", convert)
 
     def leave(self, error: BaseException | None = None) -> None:
         """It is over, by an exception or not."""
         if self.over:
             return
         self.over = True
-        context.close(self)
+        scope.close(self)
         if not self.silent and (self.is_step or self.begins_trace):
             self.end(error, self.begins_trace, self.is_step)
         self.let_go()

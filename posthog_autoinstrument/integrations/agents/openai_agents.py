@@ -16,9 +16,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from ...context import scope as context
+from ...context import scope
 from ...core import guard
-from ...instrumentation import deduplication as elsewhere
+from ...instrumentation import deduplication
 from .library_span import Open, Step
 
 FRAMEWORK = "openai-agents"
@@ -96,15 +96,15 @@ class _Workflow(Step):
     """A trace of the library's: the trace of all that is inside, where nothing around it is of one."""
 
     def __init__(self, trace: Any) -> None:
-        around = context.current()
+        around = scope.current()
         session_id = getattr(trace, "group_id", None)
         session_id = session_id if isinstance(session_id, str) else None
         if around is None or around.fields.trace_id is None:
-            fields = context.Fields() if around is None else around.fields
-            own = None if context.opentelemetry_trace_ids else trace.trace_id
-            fields = context.merge(context.Fields(trace_id=own or context.fresh_trace_id()), fields)
+            fields = scope.Fields() if around is None else around.fields
+            own = None if scope.opentelemetry_trace_ids else trace.trace_id
+            fields = scope.merge(scope.Fields(trace_id=own or scope.fresh_trace_id()), fields)
             super().__init__(
-                trace.name, None, FRAMEWORK, context.Context(fields, around, None), trace.trace_id, session_id
+                trace.name, None, FRAMEWORK, scope.Context(fields, around, None), trace.trace_id, session_id
             )
             self.opened.outer = around
             self.begins_trace = True
@@ -119,9 +119,9 @@ class _Workflow(Step):
 
 def _is_told(traced: Any) -> bool:
     """Whether PostHog's own processor is told of this trace."""
-    if elsewhere.AGENTS not in sys.modules or not elsewhere.is_told_by_agents(traced):
+    if deduplication.AGENTS not in sys.modules or not deduplication.is_told_by_agents(traced):
         return False
-    elsewhere.tell(elsewhere.AGENTS)
+    deduplication.tell(deduplication.AGENTS)
     return True
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ...propagation import http_headers as outgoing
-from ...propagation import replace
+from ...propagation import http_headers, replace
 
 
 def patch(module: ModuleType) -> None:
@@ -20,7 +19,7 @@ def patch(module: ModuleType) -> None:
 
 def _send(original: Any) -> Any:
     async def send(self: Any, *args: Any, **kwargs: Any) -> Any:
-        headers = outgoing.told(self.url, self.headers)
+        headers = http_headers.told(self.url, self.headers)
         if headers is not None:
             self.headers = headers
         return await original(self, *args, **kwargs)

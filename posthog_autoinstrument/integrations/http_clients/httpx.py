@@ -9,8 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ...propagation import http_headers as outgoing
-from ...propagation import replace
+from ...propagation import http_headers, replace
 
 
 def patch(module: ModuleType) -> None:
@@ -22,7 +21,7 @@ def patch(module: ModuleType) -> None:
 def _handle_request(original: Any) -> Any:
     def handle_request(self: Any, request: Any) -> Any:
         before = request.headers
-        headers = outgoing.told(request.url, before)
+        headers = http_headers.told(request.url, before)
         if headers is None:
             return original(self, request)
         request.headers = headers
@@ -37,7 +36,7 @@ def _handle_request(original: Any) -> Any:
 def _handle_async_request(original: Any) -> Any:
     async def handle_async_request(self: Any, request: Any) -> Any:
         before = request.headers
-        headers = outgoing.told(request.url, before)
+        headers = http_headers.told(request.url, before)
         if headers is None:
             return await original(self, request)
         request.headers = headers

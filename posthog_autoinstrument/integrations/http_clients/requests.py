@@ -9,8 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ...propagation import http_headers as outgoing
-from ...propagation import replace
+from ...propagation import http_headers, replace
 
 
 def patch(module: ModuleType) -> None:
@@ -21,7 +20,7 @@ def patch(module: ModuleType) -> None:
 def _send(original: Any) -> Any:
     def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         before = getattr(request, "headers", None)
-        headers = outgoing.told(request.url, before) if before is not None else None
+        headers = http_headers.told(request.url, before) if before is not None else None
         if headers is None:
             return original(self, request, *args, **kwargs)
         request.headers = headers

@@ -101,10 +101,10 @@ def _loaded(file: str, settings: Config, name: str) -> None:
 
 
 def _hook(file: str, settings: Config, name: str) -> None:
-    from ... import propagation as borders
+    from ... import propagation
     from .request import Web
 
-    borders.install(settings)  # from now on contexts are opened
+    propagation.install(settings)  # from now on contexts are opened
     hooks = package.load(f"integrations.{file}").HOOKS
     before = _in_place
     hooks[name](sys.modules[name], Web(settings.tracing_headers, settings.user, settings.trust_baggage))

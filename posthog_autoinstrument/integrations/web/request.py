@@ -13,12 +13,9 @@ from copy import copy
 from typing import Any
 
 from ...context import headers as carrier
-from ...context import request_lifetime as lifetime
-from ...context import scope as context
+from ...context import request_lifetime, scope
 from ...context.scope import CONTEXT, NOTHING, Context, Fields
-from ...core import guard, ids
-from ...core import hook_loader as hookloader
-from ...core import safejson as jsonsafe
+from ...core import guard, hook_loader, ids, safejson
 
 MAX_DISTINCT_ID_CHARS = 200
 MAX_HEADER_CHARS = 1_000
@@ -77,16 +74,16 @@ class Web:
         if self._user is None:
             return False
         try:
-            self._function = hookloader.load(self._user)
-        except hookloader.NotYetError:
+            self._function = hook_loader.load(self._user)
+        except hook_loader.NotYetError:
             pass
-        except hookloader.HookError as error:
+        except hook_loader.HookError as error:
             guard.warn_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it names nobody")
             return False
         return True
 
 
-class Request(context.Ambient):
+class Request(scope.Ambient):
     """One request. Made when it comes in, from references alone; read when a call or span starts in it.
 
     `asked` is what came over the network; `host` the framework's own object for it, and `user_of` and `route_of` read
@@ -98,9 +95,9 @@ class Request(context.Ambient):
     ask: Callable[[Any], str | None] | None = None
 
     def __init__(self, web: Web, asked: Asked | None) -> None:
-        self._presence = lifetime.begin()
+        self._presence = request_lifetime.begin()
         self.web = web
-        self.trace_id = context.fresh_trace_id()
+        self.trace_id = scope.fresh_trace_id()
         self.carried = NOTHING
         """What another service of the program's says in the request."""
         self.asked = asked
@@ -174,7 +171,7 @@ class Request(context.Ambient):
         self._look()
         distinct_id = named if mode == "1" and named else self._signed_in() or named
         if self._route:
-            properties = {**properties, "$request_route": jsonsafe.dumps(self._route)}
+            properties = {**properties, "$request_route": safejson.dumps(self._route)}
         return Fields(
             distinct_id,
             self.trace_id,
@@ -220,13 +217,13 @@ class Request(context.Ambient):
             found["$current_url"] = f"{asked.scheme}://{place.rpartition('@')[2]}{path}"
         found["$request_method"] = cleaned(asked.method, 32)
         found["$request_path"] = path
-        return distinct_id, session_id, {name: jsonsafe.dumps(value) for name, value in found.items() if value}
+        return distinct_id, session_id, {name: safejson.dumps(value) for name, value in found.items() if value}
 
     def end(self) -> None:
         """It is answered: nothing of the program's is held any longer. What was started in it may still call, and is in
         its context for as long as `lifetime` says."""
         if self.ended is None:
-            self.ended = lifetime.end(self._presence)
+            self.ended = request_lifetime.end(self._presence)
         if self._until_end:
             self._look()
         self.user_of = self.route_of = self.ask = self.host = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ...context import serialization as packing
+from ...context import serialization
 from ...context.scope import CONTEXT, handed_on, leaving
 from ...core import guard
 from ...propagation import install
@@ -33,7 +33,7 @@ def patch(module: ModuleType) -> None:
 def _publish(headers: Any = None, **_: Any) -> None:
     context = leaving()
     if context is not None and isinstance(headers, dict):
-        headers[HEADER] = guard.attempt("hand a context to a task", packing.pack, handed_on(context))
+        headers[HEADER] = guard.attempt("hand a context to a task", serialization.pack, handed_on(context))
 
 
 def _begin(task: Any = None, **_: Any) -> None:

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from ...context import serialization as packing
+from ...context import serialization
 from ...context.scope import CONTEXT, handed_on, leaving
 from ...core import guard
 from ...propagation import install, replace
@@ -31,7 +31,7 @@ def _graph_to_futures(original: Any) -> Any:
         context = leaving()
         text = None
         if context is not None:
-            text = guard.attempt("hand a context to a graph", packing.pack, handed_on(context))
+            text = guard.attempt("hand a context to a graph", serialization.pack, handed_on(context))
         if not text:
             return original(self, *args, **kwargs)
         with sys.modules["dask"].annotate(**{ANNOTATION: text}):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ...context import serialization as packing
+from ...context import serialization
 from ...context.scope import CONTEXT, handed_on, leaving
 from ...core import guard
 from ...propagation import install, replace
@@ -27,7 +27,7 @@ def _message_with_options(original: Any) -> Any:
     def message_with_options(self: Any, *args: Any, **options: Any) -> Any:
         context = leaving()
         if context is not None:
-            options[OPTION] = guard.attempt("hand a context to a message", packing.pack, handed_on(context))
+            options[OPTION] = guard.attempt("hand a context to a message", serialization.pack, handed_on(context))
         return original(self, *args, **options)
 
     return message_with_options

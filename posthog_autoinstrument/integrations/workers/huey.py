@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from ...context import serialization as packing
+from ...context import serialization
 from ...context.scope import CONTEXT, handed_on, leaving
 from ...core import guard
 from ...propagation import MARK, install, replace
@@ -56,7 +56,7 @@ def _serialize_task(original: Any) -> Any:
         text = vars(task).get(MARK)
         context = leaving() if text is None else None
         if context is not None:
-            text = guard.attempt("hand a context to a task", packing.pack, handed_on(context))
+            text = guard.attempt("hand a context to a task", serialization.pack, handed_on(context))
         token = _carried.set(text or None)
         try:
             return original(self, task)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ...context import serialization as packing
+from ...context import serialization
 from ...context.scope import CONTEXT, handed_on, leaving
 from ...core import guard
 from ...propagation import install, replace
@@ -31,7 +31,7 @@ def _save(original: Any) -> Any:
         context = leaving()
         meta = getattr(self, "meta", None)
         if context is not None and isinstance(meta, dict) and meta.keys().isdisjoint((ENTRY, UNREADABLE)):
-            meta[ENTRY] = guard.attempt("hand a context to a job", packing.pack, handed_on(context))
+            meta[ENTRY] = guard.attempt("hand a context to a job", serialization.pack, handed_on(context))
         return original(self, *args, **kwargs)
 
     return save

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from . import names as secretnames
-from .names import REDACTED, is_secret
+from . import secret_names
+from .secret_names import REDACTED, is_secret
 
 _SLICE = 32_768
 """Characters that are looked through at once: 0.2 ms."""
@@ -119,9 +119,9 @@ _Look = Callable[[str, int], "tuple[_Found | None, int]"]
 
 def scrub_text(text: str, always: bool = False) -> str:
     """The text without what looks like a credential. `always`: keys also where scrubbing is switched off."""
-    if len(text) < _SHORTEST or (secretnames.is_off() and not always):
+    if len(text) < _SHORTEST or (secret_names.is_off() and not always):
         return text
-    own = secretnames.own_hints()
+    own = secret_names.own_hints()
     return _remembered(text, own) if len(text) <= _MAX_REMEMBERED else _scrub_text(text, own)
 
 
@@ -359,7 +359,7 @@ def _look_at_name(text: str, at: int) -> tuple[_Found | None, int]:
 
 def _value_at(text: str, start: int, quote: str | None, name: str, spaced: bool, is_header: bool) -> tuple[int, int]:
     """Where the value of a name begins and ends."""
-    words = secretnames.words_of(name)
+    words = secret_names.words_of(name)
     if quote:
         return start, _end_of_quoted(text, start, quote)
     if "authorization" in words:
@@ -392,7 +392,7 @@ def _is_likely(name: str, value: str, following: str) -> bool:
     """Whether what stands behind `name: ` is a value, and no prose, type or call of a program."""
     if following in ("(", "["):
         return False
-    if not value or _STRONG.search(name) is not None or secretnames.is_added(name):
+    if not value or _STRONG.search(name) is not None or secret_names.is_added(name):
         return True
     return not value.isdigit() and (any(map(str.isdigit, value)) or len(value) >= 20)
 
@@ -401,7 +401,7 @@ def finds(text: str) -> bool:
     """Whether scrubbing would change a text."""
     if len(text) <= _MAX_REMEMBERED:
         return scrub_text(text, always=True) != text
-    own = secretnames.own_hints()
+    own = secret_names.own_hints()
     looked: dict[str, int] = {}
     return any(
         next(_found_in_slice(text, start, own, looked), None) is not None for start in range(0, len(text), _SLICE)

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import names as secretnames
-from .names import REDACTED, is_secret
-from .texts import scrub_text
+from . import secret_names
+from .secret_names import REDACTED, is_secret
+from .secret_texts import scrub_text
 
 _MAX_DEPTH = 100
 _TOO_DEEP = "[nested too deeply]"
@@ -22,7 +22,7 @@ _OURS = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}|[0-9a-f]{16}"
 
 def scrub(value: Any, name: str = "") -> Any:
     """A value of JSON's types without credentials, by the names in it (its own is `name`) and by its texts."""
-    return value if secretnames.is_off() else _scrubbed(value, is_secret(name), 0)
+    return value if secret_names.is_off() else _scrubbed(value, is_secret(name), 0)
 
 
 def _scrubbed(value: Any, hidden: bool, depth: int) -> Any:
@@ -102,7 +102,7 @@ def scrub_properties(
 ) -> dict[str, Any]:
     """Properties of an event without credentials. `content` is what was said to a model and by it: it stays. What is
     among `ids` must tell one from the other still."""
-    if secretnames.is_off():
+    if secret_names.is_off():
         return dict(properties)
     found = {}
     for name, value in properties.items():
@@ -140,7 +140,7 @@ def _is_token(part: str, before: str) -> bool:
     if scrub_text(part) != part:
         return True
     has_digit = any(map(str.isdigit, part))
-    if before.lower() in _TELLING or not _TELLING.isdisjoint(secretnames.words_of(before)):
+    if before.lower() in _TELLING or not _TELLING.isdisjoint(secret_names.words_of(before)):
         return has_digit or len(part) >= 16
     # A key is one long run with digits among its letters; ids of rows and slugs are not.
     return any(
