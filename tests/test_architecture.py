@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +129,12 @@ def package_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-def imports(module: str, source: str, known: set[str]) -> Iterator[Import]:
+@functools.cache
+def imports(module: str, source: str, known: frozenset[str]) -> list[Import]:
+    return list(_imports(module, source, known))
+
+
+def _imports(module: str, source: str, known: frozenset[str]) -> Iterator[Import]:
     is_package = module == "__init__" or any(other.startswith(module + ".") for other in known)
     place = [] if module == "__init__" else module.split(".")
     tree = ast.parse(source)
@@ -161,34 +167,37 @@ def imports(module: str, source: str, known: set[str]) -> Iterator[Import]:
 
 def violations(files: dict[str, str]) -> list[str]:
     """Every breach of a rule, as `module: what`."""
+    known = frozenset(files)
+    return [breach for module, source in files.items() for breach in violations_of(module, source, known)]
+
+
+@functools.cache
+def violations_of(module: str, source: str, known: frozenset[str]) -> list[str]:
     found = []
-    known = set(files)
-    for module, source in files.items():
-        tree = ast.parse(source)
-        here = package_of(module)
-        if here not in ALLOWED:
-            found.append(f"{module}: its package is not in the table")
-            continue
-        for one in imports(module, source, known):
-            there = package_of(one.target)
-            if one.ours:
-                if there != here and there not in ALLOWED[here] and (module, there) not in DEBTS:
-                    found.append(f"{module}: imports {one.target}")
-            elif one.runs and there in ONLY_IN and module not in ONLY_IN[there]:
-                found.append(f"{module}: imports {there}")
-        if module.startswith(START_UP):
-            for statement in tree.body:
-                if isinstance(statement, (ast.Import, ast.ImportFrom)):
-                    names = [alias.name for alias in statement.names]
-                    if names != ["sys"]:
-                        found.append(f"{module}: imports {names} at start-up")
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ExceptHandler) and module not in BROAD_EXCEPT and is_broad(node.type):
-                found.append(f"{module}: line {node.lineno} has a broad except")
-            if module not in ENVIRONMENT and reads_environment(node):
-                found.append(f"{module}: line {node.lineno} reads the environment")
-            if module not in AI_NAMES and isinstance(node, ast.Constant) and "$ai_" in str(node.value):
-                found.append(f"{module}: line {node.lineno} spells a property name")
+    here = package_of(module)
+    if here not in ALLOWED:
+        return [f"{module}: its package is not in the table"]
+    tree = ast.parse(source)
+    for one in imports(module, source, known):
+        there = package_of(one.target)
+        if one.ours:
+            if there != here and there not in ALLOWED[here] and (module, there) not in DEBTS:
+                found.append(f"{module}: imports {one.target}")
+        elif one.runs and there in ONLY_IN and module not in ONLY_IN[there]:
+            found.append(f"{module}: imports {there}")
+    if module.startswith(START_UP):
+        for statement in tree.body:
+            if isinstance(statement, (ast.Import, ast.ImportFrom)):
+                names = [alias.name for alias in statement.names]
+                if names != ["sys"]:
+                    found.append(f"{module}: imports {names} at start-up")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and module not in BROAD_EXCEPT and is_broad(node.type):
+            found.append(f"{module}: line {node.lineno} has a broad except")
+        if module not in ENVIRONMENT and reads_environment(node):
+            found.append(f"{module}: line {node.lineno} reads the environment")
+        if module not in AI_NAMES and isinstance(node, ast.Constant) and "$ai_" in str(node.value):
+            found.append(f"{module}: line {node.lineno} spells a property name")
     return found
 
 
@@ -213,7 +222,7 @@ def cycles(files: dict[str, str]) -> list[list[str]]:
 
     Not by way of `__init__` alone: a package's own is imported before what stands in it.
     """
-    known = set(files)
+    known = frozenset(files)
     graph = {
         module: {one.target for one in imports(module, source, known) if one.ours and one.runs and one.target in known}
         for module, source in files.items()
@@ -258,7 +267,7 @@ def test_each_debt_is_still_owed():
     owed = {
         (module, package_of(one.target))
         for module, source in files.items()
-        for one in imports(module, source, set(files))
+        for one in imports(module, source, frozenset(files))
         if one.ours and package_of(one.target) not in ALLOWED[package_of(module)] | {package_of(module)}
     }
     assert owed == DEBTS

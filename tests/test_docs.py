@@ -16,7 +16,7 @@ import pytest
 import posthog_autoinstrument
 from posthog_autoinstrument import cli
 from posthog_autoinstrument.core import config
-from posthog_autoinstrument.privacy import reduce
+from posthog_autoinstrument.processing.privacy import reduce
 from posthog_autoinstrument.providers import load_providers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,9 +159,9 @@ def test_the_worked_example_is_a_provider_that_keeps_the_contract() -> None:
     from providers.contract import Exchange, check_provider
 
     provider_code, exchanges_code = list(blocks(PROVIDER_GUIDE, "python"))[:2]
-    # As a file of that package would be: its relative imports are found from there.
+    # As a folder of that package would be: its relative imports are found from there.
     module = ModuleType("posthog_autoinstrument.providers.acme")
-    module.__package__ = "posthog_autoinstrument.providers"
+    module.__package__ = "posthog_autoinstrument.providers.acme"
     exec(compile(provider_code, "acme.py", "exec"), vars(module))
     scope: dict[str, Any] = {"Exchange": Exchange}
     exec(compile(exchanges_code.replace("from .contract import Exchange\n", ""), "test_acme_readers.py", "exec"), scope)
