@@ -51,7 +51,7 @@ environment:
   POSTHOG_PRIVACY_MODE    1: no prompts, answers and error texts in events
   POSTHOG_AUTOINSTRUMENT_DISABLED
                           1: capture nothing
-  all others              posthog-instrument doctor, or the README
+  all others              posthog-instrument doctor, docs/settings.md
 
 exit code: the program's own; 127 program not found, 126 not executable,
 2 for a wrong use of this command.
