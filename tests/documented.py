@@ -52,7 +52,7 @@ def properties() -> dict[str, Property]:
         assert type_name in TYPES, f"{name}: {type_name} is no type"
         events = kinds.values() if letters == "all" else [kinds[letter] for letter in letters.split()]
         found[name] = Property(name, frozenset(events), type_name, meaning, absent, private)
-    assert len(found) == len(re.findall(r"^\| `[$p]\w+` \|", text, re.MULTILINE)), "a row that cannot be read"
+    assert len(found) == len(re.findall(r"^\| `[$\w]+`(?: \|.*){4}", text, re.MULTILINE)), "a row that cannot be read"
     return found
 
 

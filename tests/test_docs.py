@@ -168,6 +168,26 @@ def test_the_worked_example_is_a_provider_that_keeps_the_contract() -> None:
     check_provider(module.PROVIDER, scope["EXCHANGES"])
 
 
+FORM_PARTS = {"markdown": {"value"}, "input": {"label"}, "textarea": {"label"}}
+"""Parts of an issue form that are used here, and what each must have (GitHub's schema for issue forms)."""
+
+
+@pytest.mark.parametrize("name", ["bug", "feature"])
+def test_an_issue_form_is_well_formed(name: str) -> None:
+    form = pytest.importorskip("yaml").safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml").read_text())
+    assert {"name", "description", "body"} <= set(form)
+    identified = [part for part in form["body"] if part["type"] != "markdown"]
+    assert len({part["id"] for part in identified}) == len(identified)
+    for part in form["body"]:
+        assert FORM_PARTS[part["type"]] <= set(part["attributes"])
+
+
+def test_the_hook_before_a_commit_is_make_lint() -> None:
+    hooks = pytest.importorskip("yaml").safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (hook,) = hooks["repos"][0]["hooks"]
+    assert (hook["entry"], hook["language"], hook["pass_filenames"]) == ("make lint", "system", False)
+
+
 @pytest.mark.skipif(os.environ.get("TESTS_OF") != "wheel", reason="not run by make: the package may be the source")
 def test_what_is_tested_is_the_installed_package() -> None:
     assert "site-packages" in Path(posthog_autoinstrument.__file__).parts

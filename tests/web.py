@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conftest import environment, wait_until
+from conftest import check_documented, environment, wait_until
 from ports import free_port
 
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
@@ -95,6 +95,7 @@ class Site:
     def event(self, text: str) -> dict[str, Any]:
         """The one event of the call that asked `text`."""
         (found,) = wait_until(lambda: self.events(text), f"no event of {text!r}: {self.output.read_text()}")
+        check_documented([found])
         return found
 
 
