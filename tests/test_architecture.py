@@ -58,9 +58,6 @@ DEBTS = {
     ("capture.calls", "instrumentation"),
     ("capture.finalize", "instrumentation"),
     ("cli.demo_app", "__init__"),
-    ("context.scope", "bootstrap"),
-    ("core.config", "bootstrap"),
-    ("core.config", "context"),
     ("export.destination", "__init__"),
     ("export.posthog_links", "viewer"),
     ("export.run_summary", "cli"),
@@ -98,7 +95,16 @@ ONLY_IN = {
 }
 START_UP = "bootstrap."
 BROAD_EXCEPT = {"core.guard", "bootstrap.startup"}
-ENVIRONMENT = {"core.config", "context.scope", "bootstrap.startup", "cli", "cli.launcher", "cli.demo", "cli.doctor"}
+ENVIRONMENT = {
+    "core.config",
+    "core.environment",
+    "context.scope",
+    "bootstrap.startup",
+    "cli",
+    "cli.launcher",
+    "cli.demo",
+    "cli.doctor",
+}
 """The command line is a process of its own: it reads the environment to pass it on, and to show it. `bootstrap` reads
 one setting, before `config` may be imported; `context` reads what a parent process propagated."""
 AI_NAMES = {"processing.kept_events", "processing.event", "store.columns", "processing.privacy"}

@@ -15,7 +15,7 @@ import pytest
 
 import posthog_autoinstrument
 from posthog_autoinstrument import cli
-from posthog_autoinstrument.core import config
+from posthog_autoinstrument.core import config, environment
 from posthog_autoinstrument.processing.privacy import reduce
 from posthog_autoinstrument.providers import load_providers
 
@@ -104,7 +104,7 @@ def test_documented_properties_are_written_somewhere() -> None:
 def test_variables_exist(document: Path) -> None:
     known = {variable for setting in config.SETTINGS for variable in (setting.variable, *setting.aliases)}
     named = set(re.findall(r"\bPOSTHOG_[A-Z_]*[A-Z]\b", document.read_text()))
-    assert named <= known | {config.LAUNCHED, config.HANDED_DOWN}
+    assert named <= known | {environment.LAUNCHED, environment.PARENT_CONTEXT}
 
 
 @each_document

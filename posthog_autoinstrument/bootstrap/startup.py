@@ -9,9 +9,10 @@ import sys
 
 TYPE_CHECKING = False  # `typing` costs 10 ms, and `from __future__ import annotations` is an import too
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any
 
+SUMMARY = "POSTHOG_AUTOINSTRUMENT_SUMMARY"
 SENTINEL = "_posthog_autoinstrument_finder"
 """On `sys`: the finder of this interpreter. Survives `del sys.modules[...]`, which other agents do at start-up."""
 TRIGGERS = ("openai",)
@@ -31,41 +32,6 @@ SESSIONS = (
 """The same of sessions whose first turn may import the SDK: see `frameworks`."""
 POSTHOG_CLIENT = "posthog.client"
 """Whose clients may say that all is private, and may be made before an SDK is imported: see `posthogclients`."""
-
-
-# The environment, as `config` reads it too: this file is loaded in every process, and no other one need be.
-
-LAUNCHED = "POSTHOG_AUTOINSTRUMENT_LAUNCHED"
-"""Set by the launcher for the processes it starts; no setting. The label of their tree (`process_tree.label`): begins
-with the process id of the launcher, which is the main program's own after exec."""
-
-
-def flag(text: str) -> bool:
-    """What a flag says. Raises ValueError for what is none."""
-    lowered = text.strip().lower()
-    if lowered in ("1", "true", "yes", "on"):
-        return True
-    if lowered in ("0", "false", "no", "off", ""):
-        return False
-    raise ValueError
-
-
-def is_on(environ: "Mapping[str, str]", variable: str, default: bool) -> bool:
-    """The flag in `variable`; the default where it is not set or not understood."""
-    text = environ.get(variable, "")
-    try:
-        return flag(text) if text.strip() else default
-    except ValueError:
-        return default
-
-
-def is_main_process(environ: "Mapping[str, str]") -> bool:
-    """Whether this process is the launched program itself, not one of its children. Without a launcher each one is."""
-    import os
-
-    root = environ.get(LAUNCHED, "").partition(":")[0]
-    # Windows has no exec: there the launcher is the program's parent.
-    return not root or root == str(os.getpid()) or (os.name == "nt" and root == str(os.getppid()))
 
 
 class Finder:
@@ -156,7 +122,11 @@ def _expect_summary() -> None:
     """Where a summary is asked for, have one said of a program that never loads the agent, too."""
     import os
 
-    if is_on(os.environ, "POSTHOG_AUTOINSTRUMENT_SUMMARY", False) and is_main_process(os.environ):
+    if os.environ.get(SUMMARY, "").strip() in ("", "0"):
+        return  # nothing of ours need be loaded for it
+    from ..core import environment
+
+    if environment.is_on(os.environ, SUMMARY, False) and environment.is_main_process(os.environ):
         import atexit  # built in
 
         atexit.register(_sum_up)

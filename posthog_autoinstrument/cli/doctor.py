@@ -27,7 +27,8 @@ from .. import agent
 from .._version import __version__
 from ..bootstrap import startup
 from ..core import guard
-from ..core.config import EU_HOST, LAUNCHED, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
+from ..core.config import EU_HOST, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
+from ..core.environment import LAUNCHED
 from ..export.destination import why_refused
 from ..export.posthog import answers
 from ..export.token_check import check_token

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import sitecustomize_template
 
 from ..core import config, guard, process_tree
+from ..core import environment as variables
 from . import interpreter
 
 NOT_FOUND = 127
@@ -39,7 +40,7 @@ def environment(environ: dict[str, str], local: bool, debug: bool, summary: bool
     entries = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry != folder]
     if entries == [""]:
         entries = []
-    changed = {**environ, "PYTHONPATH": os.pathsep.join([folder, *entries]), config.LAUNCHED: process_tree.label()}
+    changed = {**environ, "PYTHONPATH": os.pathsep.join([folder, *entries]), variables.LAUNCHED: process_tree.label()}
     for variable in ("POSTHOG_AUTOINSTRUMENT_DB", "POSTHOG_AUTOINSTRUMENT_PRICES", "POSTHOG_SPOOL"):
         path = environ.get(variable, "").strip()
         if path:  # the program may change its directory before the agent looks
@@ -59,8 +60,8 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     Returns 127 when it is not found and 126 when it cannot be executed, after one line on stderr.
     """
     environ = environment(dict(os.environ), local, debug, summary)
-    environ[config.LAUNCHER] = sys.executable
-    environ.pop(config.KEPT, None)
+    environ[variables.LAUNCHER] = sys.executable
+    environ.pop(variables.KEPT, None)
     settings = config.load(environ)
     arguments = command_line(command)
     program = shutil.which(arguments[0])
@@ -75,12 +76,12 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     if found.obstacles and not settings.disabled:
         guard.say(f"no call is captured: {'; '.join(found.obstacles)}; {OTHER_REMEDY}")
         if found.python is not None:
-            del environ[config.LAUNCHER]  # said all there is to say
+            del environ[variables.LAUNCHER]  # said all there is to say
     elif not settings.disabled and (settings.local or settings.token is None):
         where = f"calls are kept in {settings.db_path}"
         unless = "" if settings.local else " unless the program sets a PostHog token"
         of_store = f" --db {shlex.quote(settings.db)}" if settings.db else ""
-        environ[config.KEPT] = f"{where}{unless}; see them: posthog-instrument view{of_store}, or events{of_store}"
+        environ[variables.KEPT] = f"{where}{unless}; see them: posthog-instrument view{of_store}, or events{of_store}"
     if os.name == "nt":
         return _run_and_wait(program, arguments, environ)
     for stream in (sys.stdout, sys.stderr):

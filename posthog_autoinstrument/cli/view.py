@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from ..core import config, guard
+from ..core import environment, guard
 from ..core.config import Config
 from .terminal import clean
 
@@ -72,5 +72,5 @@ def _port(text: str) -> int:
 
 def _has_browser() -> bool:
     """Whether there is a screen for one: where there is none, a browser in the terminal would take it over."""
-    environ = config.environment()
+    environ = environment.current()
     return sys.platform in ("win32", "darwin") or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ..bootstrap.startup import is_on
 from ..core import guard, ids
+from ..core.environment import PARENT_CONTEXT, is_on
 from . import posthog_clients, request_lifetime
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,13 +182,9 @@ def started_in(fields: Fields) -> None:
     started_private = started_private or bool(fields.privacy_mode)
 
 
-HANDED_DOWN = "POSTHOG_AUTOINSTRUMENT_CONTEXT"
-"""Set by a parent process in the environment of its child: the context in which the child was started. No setting."""
-
-
 def _handed_down() -> Context | None:
     """What the parent process handed down: the context of everything here that is in no other."""
-    text = os.environ.get(HANDED_DOWN)
+    text = os.environ.get(PARENT_CONTEXT)
     if not text or not is_on(os.environ, "POSTHOG_AUTOINSTRUMENT_PROPAGATE", True):
         return None
     from . import serialization

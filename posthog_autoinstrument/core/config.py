@@ -14,21 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..bootstrap.startup import LAUNCHED as LAUNCHED
-from ..bootstrap.startup import flag, is_main_process
-from ..context.scope import HANDED_DOWN as HANDED_DOWN
 from . import guard, hook_loader, package, process_tree
+from .environment import INTERNAL, LAUNCHED, flag, is_main_process
 
 US_HOST = "https://us.i.posthog.com"
 EU_HOST = "https://eu.i.posthog.com"
 
-# Set by the launcher for the processes it starts, as is LAUNCHED; no settings.
-LAUNCHER = "POSTHOG_AUTOINSTRUMENT_LAUNCHER"
-"""The Python that the launcher runs by: for the line of a Python that has no agent."""
-KEPT = "POSTHOG_AUTOINSTRUMENT_KEPT"
-"""The line that says where calls are kept, which the launched process says when the agent has woken in it."""
-INTERNAL = (LAUNCHED, LAUNCHER, KEPT, HANDED_DOWN)
-"""Ours, and no settings."""
 NOT_ACCEPTED = "(not accepted)"
 """Stands for a hook or a filter that does not parse, which was said when it was read."""
 
@@ -718,11 +709,6 @@ def proxy_of(url: str) -> tuple[str, str] | None:
 def mask(secret: str) -> str:
     """A secret as it may be shown: its first characters only."""
     return secret[:8] + "..." if len(secret) > 12 else "..."
-
-
-def environment() -> Mapping[str, str]:
-    """The environment of this process as it is now."""
-    return os.environ
 
 
 def _of_unknown_names(environ: Mapping[str, str], values: dict[str, Any]) -> list[str]:

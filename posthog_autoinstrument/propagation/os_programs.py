@@ -13,7 +13,7 @@ from typing import Any
 
 from ..context import serialization
 from ..context.scope import PRIVATE, handed_on, leaving
-from ..core import config, guard
+from ..core import environment, guard
 from ..propagation import replace
 from .subprocesses import environment_with
 
@@ -53,7 +53,7 @@ def _execve(original: Any) -> Any:
 def _execv(original: Any) -> Any:
     def execv(*args: Any, **kwargs: Any) -> Any:
         if len(args) == ENV and not kwargs and guard.attempt("look for privacy", _is_private):
-            return os.execve(args[0], args[1], config.environment())
+            return os.execve(args[0], args[1], environment.current())
         return original(*args, **kwargs)
 
     return execv
@@ -73,7 +73,7 @@ def _system(original: Any) -> Any:
 
 def _command(command: Any) -> Any:
     """What a shell runs, in an environment that says that it is private."""
-    before = f"export {config.HANDED_DOWN}={shlex.quote(serialization.pack(PRIVATE))}; "
+    before = f"export {environment.PARENT_CONTEXT}={shlex.quote(serialization.pack(PRIVATE))}; "
     if isinstance(command, str):
         return before + command
     return before.encode() + command if isinstance(command, bytes) else None
@@ -99,6 +99,6 @@ def _private(env: Any) -> dict[Any, Any] | None:
     if not hasattr(env, "keys"):
         return None
     changed = dict(env)
-    changed.pop(config.HANDED_DOWN.encode(), None)
-    changed[config.HANDED_DOWN] = serialization.pack(PRIVATE)
+    changed.pop(environment.PARENT_CONTEXT.encode(), None)
+    changed[environment.PARENT_CONTEXT] = serialization.pack(PRIVATE)
     return changed

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..context import serialization
 from ..context.scope import Context, handed_on, leaving
-from ..core import config, guard
+from ..core import environment, guard
 from ..propagation import replace
 
 ENV = 10
@@ -43,8 +43,8 @@ def environment_with(env: Any, context: Context) -> dict[Any, Any] | None:
     """A copy of the child's environment with the context in it; None for what is no environment, as Popen will say."""
     if env is not None and not hasattr(env, "keys"):
         return None
-    changed = dict(config.environment() if env is None else env)
+    changed = dict(environment.current() if env is None else env)
     # A program may give names as bytes.
-    changed.pop(config.HANDED_DOWN.encode(), None)
-    changed[config.HANDED_DOWN] = serialization.pack(handed_on(context))
+    changed.pop(environment.PARENT_CONTEXT.encode(), None)
+    changed[environment.PARENT_CONTEXT] = serialization.pack(handed_on(context))
     return changed
