@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from features import needs
@@ -15,11 +14,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
 
-from posthog_autoinstrument.store.overview import Figures
 from posthog_autoinstrument.store.prices import Prices
 from posthog_autoinstrument.store.queries import Ledger
 from posthog_autoinstrument.store.results import Entry, Point, Series, Totals
 from posthog_autoinstrument.store.selection import Selection
+from posthog_autoinstrument.store.sums import By
 from posthog_autoinstrument.viewer import charts, conversation, downloads, formatting, trace_tree
 
 WEATHER = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}}
@@ -414,25 +413,32 @@ def test_cells_that_a_spreadsheet_would_compute(beginning: str) -> None:
 
 @needs("responses")
 @pytest.mark.parametrize("query", ["", "since=1h", "user=ada@example.com", "errors=1", "q=lisbon", "model=nowhere"])
-def test_figures_are_what_the_ledger_sums_up(demo_store: Path, query: str) -> None:
-    """Two ways to the same numbers: read once and summed here, and summed by the database."""
+def test_sums_are_those_of_the_calls_and_their_parts_add_up(demo_store: Path, query: str) -> None:
     selection = Selection.from_query(query)
     with Ledger(demo_store, Prices.load()) as ledger:
         while ledger.refresh():
             pass
-        found = Figures(ledger, selection, time.time())
-        assert rounded(found.totals) == rounded(ledger.totals(selection))
-        ours, theirs = found.series(), ledger.series(selection)
-        assert [rounded(point.totals) for point in ours.points] == [rounded(point.totals) for point in theirs.points]
-        assert (ours.start, ours.step_s) == (theirs.start, theirs.step_s)
-        for by in ("model", "user", "endpoint"):
-            ours_by, theirs_by = found.groups(by, 10), ledger.groups(selection, by, 10)
-            assert {group.key: rounded(group.totals) for group in ours_by} == {
-                group.key: rounded(group.totals) for group in theirs_by
-            }
-            assert [group.totals.calls for group in ours_by] == [group.totals.calls for group in theirs_by]
+        calls = ledger.calls(selection, *get_args(By))
+        listed = [entry for entry in ledger.events(selection, limit=10_000).entries if entry.is_call]
+        assert bool(listed) == (query != "model=nowhere")
+        assert sums(calls.totals) == (
+            len(listed),
+            sum(entry.is_error for entry in listed),
+            sum(entry.input_tokens or 0 for entry in listed),
+            sum(entry.output_tokens or 0 for entry in listed),
+            round(sum(entry.cost_usd or 0 for entry in listed), 12),
+            sum(entry.cost_usd is None and not entry.is_error for entry in listed),
+        )
+        assert added(point.totals for point in calls.series().points) == sums(calls.totals)
+        for by in get_args(By):
+            assert added(group.totals for group in calls.groups(by, 10_000)) == sums(calls.totals)
 
 
-def rounded(totals: Totals) -> Totals:
-    """Sums of floats depend on their order."""
-    return totals if totals.cost_usd is None else replace(totals, cost_usd=round(totals.cost_usd, 12))
+def sums(totals: Totals) -> tuple[float, ...]:
+    cost = round(totals.cost_usd or 0, 12)  # sums of floats depend on their order
+    return (totals.calls, totals.errors, totals.input_tokens or 0, totals.output_tokens or 0, cost, totals.unpriced)
+
+
+def added(parts: Iterable[Totals]) -> tuple[float, ...]:
+    columns = zip(*map(sums, parts), strict=True)
+    return tuple(round(sum(column), 12) for column in columns) or (0, 0, 0, 0, 0, 0)

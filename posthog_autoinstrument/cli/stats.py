@@ -18,9 +18,10 @@ from typing import Any, TextIO, get_args
 from ..core.config import Config
 from ..store.database import StoreError, is_there
 from ..store.prices import Prices, PricesError
-from ..store.queries import By, Ledger
+from ..store.queries import Ledger
 from ..store.results import Group, Series, Totals
 from ..store.selection import Selection, parse_time
+from ..store.sums import By
 from ..viewer.formatting import count, money, seconds, stretch
 from .terminal import clean, cut, detach, pad, width, write
 
@@ -46,9 +47,8 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
         prices = Prices.load(settings.prices_path)
         with Ledger(path, prices) as ledger:
             _catch_up(ledger, stderr)
-            totals = ledger.totals(selection)
-            groups = ledger.groups(selection, options.by, options.limit)
-            series = ledger.series(selection, 48)
+            calls = ledger.calls(selection, options.by)
+        totals, groups, series = calls.totals, calls.groups(options.by, options.limit), calls.series(48)
         if options.json:
             stdout.write(json.dumps(_as_json(options, totals, groups, series)) + "\n")
         else:

@@ -8,48 +8,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import wraps
 from os import PathLike
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import search as words
 from .backfill import catch_up, parsed
 from .columns import CALLS
 from .database import Store
-from .results import Entry, EventPage, Full, Group, GroupPage, Point, Pricing, Series, Totals, TracePage, TraceRow
+from .results import Entry, EventPage, Full, GroupPage, Pricing, Totals, TracePage, TraceRow
 from .retention import delete_all
 from .selection import Selection, condition
+from .sums import COLUMN_OF, SUMMED, By, Calls
 
-By = Literal["model", "user", "endpoint", "trace", "provider", "session"]
-_COLUMN = {
-    "model": "model",
-    "user": "user",
-    "endpoint": "endpoint",
-    "trace": "trace_id",
-    "provider": "provider",
-    "session": "session_id",
-}
 _IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
-_STEPS_S = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400, 28 * 86_400)
-_SUMS = (
-    "count(*), coalesce(sum(is_error), 0), sum(input_tokens), sum(output_tokens), sum(cached_tokens),"
-    " sum(reasoning_tokens), sum(cost_usd), coalesce(sum(cost_usd IS NULL AND is_error = 0), 0), min(epoch), max(epoch)"
-)
-
 
 _ENTRY_FIELDS = tuple(field.name for field in fields(Entry))
 _ENTRY = ", ".join(
     "f." + {"trace": "trace_id", "session": "session_id", "span": "span_id", "parent": "parent_id"}.get(name, name)
     for name in _ENTRY_FIELDS
 )
-
-CALL_FIELDS = (
-    "epoch", "is_error", "model", "user", "endpoint", "input_tokens", "output_tokens", "cached_tokens",
-    "reasoning_tokens", "cost_usd", "latency_s", "ttft_s",
-)  # fmt: skip
 
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -103,73 +83,21 @@ class Ledger:
         marks = self._store.rows("SELECT value FROM marks WHERE name IN ('deletions', 'costs') ORDER BY name")
         return ".".join(str(value) for (value,) in [*found, *marks])
 
-    def last_number(self) -> int:
-        """The number of the newest event; 0 where there is none."""
-        return int(self._store.rows("SELECT coalesce(max(number), 0) FROM facts")[0][0])
-
     # --- sums ---
 
     @_at_once
+    def calls(self, selection: Selection, *by: By) -> Calls:
+        """The calls of the selection, for their sums, and sums by what they have in common."""
+        where, values = self._where(selection)
+        return self._calls(selection, by, where, values)
+
     def totals(self, selection: Selection) -> Totals:
         """Sums over the calls of the selection."""
-        where, values = self._where(selection)
-        (sums,) = self._store.rows(f"SELECT {_SUMS} FROM facts f WHERE {where} AND {_IS_CALL}", values)
-        timed = self._store.rows(f"SELECT NULL, latency_s, ttft_s FROM facts f WHERE {where} AND {_IS_CALL}", values)
-        return _totals(sums, _percentiles(timed).get(None, ()))
-
-    @_at_once
-    def series(self, selection: Selection, points: int = 60) -> Series:
-        """The same over time, in at most about `points` steps of a round length (UTC)."""
-        where, values = self._where(selection)
-        ((first, last),) = self._store.rows(
-            f"SELECT min(epoch), max(epoch) FROM facts f WHERE {where} AND {_IS_CALL}", values
-        )
-        if first is None:
-            return Series(0.0, 0.0, ())
-        start, step, number_of_steps = steps(selection, first, last, points, time.time())
-        bucket = f"CAST((epoch - {start!r}) / {step!r} AS INTEGER)"
-        sums = {
-            row[0]: row[1:]
-            for row in self._store.rows(
-                f"SELECT {bucket} AS bucket, {_SUMS} FROM facts f WHERE {where} AND {_IS_CALL} GROUP BY bucket", values
-            )
-        }
-        timed = _percentiles(
-            self._store.rows(f"SELECT {bucket}, latency_s, ttft_s FROM facts f WHERE {where} AND {_IS_CALL}", values)
-        )
-        made = [
-            Point(start + number * step, _totals(sums[number], timed.get(number, ())) if number in sums else Totals())
-            for number in range(number_of_steps)
-        ]
-        return Series(start, step, tuple(made))
-
-    @_at_once
-    def groups(self, selection: Selection, by: By, limit: int = 50) -> list[Group]:
-        """Sums over the calls by what they have in common, the most calls first."""
-        where, values = self._where(selection)
-        # "+": by the order of the table. By that of an index on the users each row is looked up on its own.
-        column = _COLUMN[by] if by == "trace" else f"+{_COLUMN[by]}"
-        sums = self._store.rows(
-            f"SELECT {column}, {_SUMS} FROM facts f WHERE {where} AND {_IS_CALL}"
-            f" GROUP BY {column} ORDER BY 2 DESC, max(epoch) DESC LIMIT :limit",
-            {**values, "limit": limit},
-        )
-        wanted = {row[0] for row in sums}
-        timings = self._store.rows(
-            f"SELECT {column}, latency_s, ttft_s FROM facts f WHERE {where} AND {_IS_CALL}", values
-        )
-        percentiles = _percentiles(row for row in timings if row[0] in wanted)
-        return [Group(row[0], _totals(row[1:], percentiles.get(row[0], ()))) for row in sums]
-
-    @_at_once
-    def calls(self, selection: Selection) -> list[tuple[Any, ...]]:
-        """What sums are made of, of every call of the selection: tuples as `CALL_FIELDS` has them."""
-        where, values = self._where(selection)
-        return self._store.rows(f"SELECT {', '.join(CALL_FIELDS)} FROM facts f WHERE {where} AND {_IS_CALL}", values)
+        return self.calls(selection).totals
 
     def choices(self, by: By, limit: int = 200) -> list[str]:
         """The values that a filter can have, the last used first."""
-        column = _COLUMN[by]
+        column = COLUMN_OF[by]
         query = f"SELECT {column} FROM facts WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY max(epoch) DESC LIMIT ?"
         return [value for (value,) in self._store.rows(query, (limit,))]
 
@@ -196,13 +124,18 @@ class Ledger:
         """Conversations that have a call in the selection, with the sums over those, by the newest of them."""
         where, values = self._where(selection)
         found = self._store.rows(
-            f"SELECT +session_id, {_SUMS}, max(number) AS last FROM facts f WHERE {where} AND {_IS_CALL}"
+            # "+": in the order of the table. In that of an index on the users each row is looked up on its own.
+            f"SELECT +session_id, max(epoch), max(number) AS last FROM facts f WHERE {where} AND {_IS_CALL}"
             f" AND session_id != '' GROUP BY 1 HAVING {_before(before, values, 'max(epoch)', 'max(number)')}"
             " ORDER BY max(epoch) DESC, last DESC LIMIT :limit",
             {**values, "limit": limit + 1},
         )
-        following = _key(*found[limit - 1][-2:]) if len(found) > limit else ""
-        return GroupPage(tuple(Group(row[0], _totals(row[1:-1], ())) for row in found[:limit]), following)
+        following = _key(*found[limit - 1][1:]) if len(found) > limit else ""
+        names = {f"session_{place}": row[0] for place, row in enumerate(found[:limit])}
+        among = f"{where} AND session_id IN ({', '.join(map(':{}'.format, names))})"
+        of_session = self._calls(selection, ("session",), among, {**values, **names}).groups("session")
+        by_name = {group.key: group for group in of_session}
+        return GroupPage(tuple(by_name[name] for name in names.values()), following)
 
     def trace(self, trace_id: str, limit: int = 5000) -> list[Entry]:
         """The events of one trace, by the time they began. Of longer ones the first `limit` that ended."""
@@ -228,14 +161,6 @@ class Ledger:
         if not found or event is None:
             return None
         return Full(found[0], event, self._prices.cost(event) if self._prices and found[0].is_call else None)
-
-    def since(self, number: int, limit: int = 500) -> list[tuple[int, dict[str, Any]]]:
-        """The next events after a number, in the order in which they were stored, each with its own number."""
-        query = (
-            "SELECT f.number, e.body FROM facts f JOIN events e ON e.uuid = f.uuid"
-            " WHERE f.number > ? ORDER BY f.number LIMIT ?"
-        )
-        return [(number, parsed(body) or {}) for number, body in self._store.rows(query, (number, limit))]
 
     def export(self, selection: Selection) -> Iterator[dict[str, Any]]:
         """All events of the selection, oldest first, whole. Read in parts, so what is deleted meanwhile is missing."""
@@ -268,6 +193,11 @@ class Ledger:
             return f"{where} AND {matching}", {**values, **more}
         return where, values
 
+    def _calls(self, selection: Selection, by: Sequence[By], where: str, values: dict[str, Any]) -> Calls:
+        columns = ", ".join([*SUMMED, *(COLUMN_OF[one] for one in by)])
+        rows = self._store.rows(f"SELECT {columns} FROM facts f WHERE {where} AND {_IS_CALL}", values)
+        return Calls(rows, by, selection, time.time())
+
     def _entries(self, condition: str, values: dict[str, Any]) -> list[Entry]:
         return [_entry(row) for row in self._store.rows(f"SELECT {_ENTRY} FROM facts f WHERE {condition}", values)]
 
@@ -298,48 +228,6 @@ class Ledger:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     return Entry(**{**dict(zip(_ENTRY_FIELDS, row, strict=True)), "is_error": bool(row[4])})
-
-
-def _totals(sums: tuple[Any, ...], timings: tuple[float | None, ...]) -> Totals:
-    return Totals(*sums, *timings)
-
-
-def _percentiles(rows: Iterable[tuple[Any, ...]]) -> dict[Any, tuple[float | None, ...]]:
-    """Of rows (key, latency, time to first token): for each key p50 and p95 of the one and of the other."""
-    latencies, firsts = defaultdict(list), defaultdict(list)
-    for key, latency, first in rows:
-        if latency is not None:
-            latencies[key].append(latency)
-        if first is not None:
-            firsts[key].append(first)
-    found = {}
-    for key in latencies.keys() | firsts.keys():
-        found[key] = tuple(
-            percentile(sorted(given), share) for given in (latencies[key], firsts[key]) for share in (0.5, 0.95)
-        )
-    return found
-
-
-def steps(selection: Selection, first: float, last: float, points: int, now: float) -> tuple[float, float, int]:
-    """How a plot of calls from `first` to `last` divides its time: begin, length and number of the steps.
-
-    At most about `points` steps, of a round length (UTC).
-    """
-    since, until = selection.span(now)
-    begin = first if since is None else since
-    # Up to now where the range is open at its end: a plot that ends with the last call hides that nothing came.
-    end = max(begin, last, until if until is not None else (now if since is not None else last))
-    end = min(end, max(now, last))
-    step = next((step for step in _STEPS_S if (end - begin) / step <= points), _STEPS_S[-1])
-    while (end - begin) / step > 10 * points:  # times that are no times
-        step *= 10
-    start = math.floor(begin / step) * step
-    return float(start), float(step), int((end - start) // step) + 1
-
-
-def percentile(ordered: list[float], share: float) -> float | None:
-    """The smallest of the ordered values that at least this share of them does not exceed (nearest rank)."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 def _key(epoch: float, number: int) -> str:

@@ -10,10 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from ..store import columns
-from ..store import overview as figures
-from ..store.queries import By, Ledger
+from ..store.queries import Ledger
 from ..store.results import Entry, Full
 from ..store.selection import Selection
+from ..store.sums import By
 from . import charts, conversation, trace_tree
 
 PAGE = 50
@@ -64,7 +64,7 @@ def overview(ledger: Ledger, selection: Selection, request: Request) -> Values:
     """Figures, plots, and who and what they come from."""
 
     def figures_of() -> Values:
-        found = figures.Figures(ledger, selection, time.time())
+        found = ledger.calls(selection, *(by for by, _ in _GROUPED))
         series = found.series()
         return {
             "totals": found.totals,
