@@ -40,8 +40,9 @@ from typing import Any
 
 from posthog_autoinstrument import agent
 from posthog_autoinstrument.capture.calls import OpenCall
+from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export import destination
-from posthog_autoinstrument.export.exporter import Event, Outcome
+from posthog_autoinstrument.export.exporter import Outcome
 from posthog_autoinstrument.export.posthog import PostHogSink
 from posthog_autoinstrument.processing import event
 from posthog_autoinstrument.testing import OpenAIServer
@@ -155,10 +156,10 @@ def under_valgrind(scenarios: list[str], url: str) -> None:
         made = [bench.maker.finished(one, ()) for one in built]
         mark()
         events = [one for one in made if one is not None and len(one.body) <= sink.max_event_bytes]
-        body = pack(events or [Event("", "", b"{}")])
+        body = pack(events or [EncodedEvent("", "", b"{}")])
         mark()
         sink._body = lambda events: body  # type: ignore[method-assign]
-        sink.send(events or [Event("", "", b"{}")], 60)
+        sink.send(events or [EncodedEvent("", "", b"{}")], 60)
         sink._body = pack  # type: ignore[method-assign]
         mark()
 
@@ -250,7 +251,7 @@ class Sleeper(Spinner):
 class Packing(PostHogSink):
     """Sends nothing."""
 
-    def _send_to(self, path: str, events: Sequence[Event], timeout_s: float) -> Outcome | None:
+    def _send_to(self, path: str, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome | None:
         self._body(events)
         return Outcome("delivered")
 

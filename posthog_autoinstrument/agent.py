@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import providers
 from .bootstrap import startup
@@ -29,8 +29,9 @@ from .lifecycle import exits, signals
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
     from .core.config import Config
-    from .core.records import Sealable
-    from .export.exporter import Event, Sink
+    from .core.records import EncodedEvent, Sealable
+    from .export.exporter import Sink
+    from .export.run_summary import Tally
     from .export.spool.writer import Durable
     from .processing.pipeline import BeforeSend, Maker
 
@@ -55,6 +56,7 @@ class Agent:
         self.providers = {provider.name: provider for provider in providers.load_providers()}
         self.courier = Courier(self.choose_sink, _shrink)
         self._maker: Maker | None = None
+        self._tally: Tally | None = None
         self.durable: Durable | None = (
             _durable(settings, self.maker) if settings.spool and not settings.disabled else None
         )
@@ -247,14 +249,15 @@ class Agent:
                         self.courier.lose,
                         self._take_untold,
                         self._forget,
-                        self._in_terminal,
+                        self._count_event,
+                        self._count_left_out,
                     )
         return self._maker
 
-    def _build(self, record: Sealable) -> Event | None:
+    def _build(self, record: Sealable) -> EncodedEvent | None:
         return None if self._drops else self.maker.build(record)
 
-    def _overdue(self, final: bool) -> list[Event]:
+    def _overdue(self, final: bool) -> list[EncodedEvent]:
         self._notice_late_project()
         return self._maker.overdue(final) if self._maker is not None else []
 
@@ -289,6 +292,25 @@ class Agent:
             self._maker.follow_settings()
         if self.durable is not None:
             self.durable.note_settings()
+
+    def _count_event(self, event: dict[str, Any]) -> None:
+        tally = self._wanted_tally()
+        if tally is not None:
+            tally.note(event)
+
+    def _count_left_out(self, reason: str) -> None:
+        tally = self._wanted_tally()
+        if tally is not None:
+            tally.leave_out(reason)
+
+    def _wanted_tally(self) -> Tally | None:
+        """The counts of this process, where a summary may be due at its end."""
+        if self._tally is None and (self._in_terminal or self.config.summary):
+            with forks.IMPORTS:
+                from .export.run_summary import Tally
+
+            self._tally = Tally()
+        return self._tally
 
     def _take_untold(self) -> int:
         return self.flusher.take_untold()
@@ -344,7 +366,7 @@ class Agent:
 
     def _sum_up(self) -> None:
         """Say in one line what was captured here. The program is over."""
-        made = self._maker.tally if self._maker is not None else None
+        made = self._tally
         if not self.config.summary:
             captured = made is not None and made.calls and self.courier.delivered
             where = getattr(self._project, "host", "") or "local"
@@ -448,6 +470,7 @@ class Agent:
             made.streams.clear()
         if self._maker is not None:
             self._maker.clear()
+        self._tally = None
         self.flusher.after_fork_in_child()
         self._closing = self._ends_by = 0
         self._closed = threads.allocate_lock()
@@ -479,7 +502,7 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
     return writer.make(settings, maker)
 
 
-def _shrink(built: Event, max_bytes: int) -> Event | None:
+def _shrink(built: EncodedEvent, max_bytes: int) -> EncodedEvent | None:
     from .export import destination
 
     return destination.shrink(built, max_bytes)

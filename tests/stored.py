@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store import columns
 
@@ -56,6 +56,6 @@ def span(at: float = NOON, name: str = "step", **given: Any) -> dict[str, Any]:
 
 def write(path: Path, events: Iterable[dict[str, Any]], max_age_days: float = 10_000) -> None:
     """Store the events as one batch. They may be of any age."""
-    batch = [Event(event["uuid"], event["event"], json.dumps(event).encode()) for event in events]
+    batch = [EncodedEvent(event["uuid"], event["event"], json.dumps(event).encode()) for event in events]
     outcome = LocalSink(path, columns.summary, max_age_days=max_age_days).send(batch, 30)
     assert outcome.kind == "delivered", outcome

@@ -58,14 +58,7 @@ DEBTS = {
     ("capture.calls", "instrumentation"),
     ("capture.finalize", "instrumentation"),
     ("cli.demo_app", "__init__"),
-    ("export.destination", "__init__"),
-    ("export.posthog_links", "viewer"),
-    ("export.run_summary", "cli"),
-    ("export.run_summary", "viewer"),
     ("processing.pipeline", "capture"),
-    ("processing.pipeline", "export"),
-    ("store.backfill", "export"),
-    ("store.columns", "processing"),
     ("viewer.upload", "agent"),
 }
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from stored import NOON, call, span, write
 
-from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store import columns, database, schema
 from posthog_autoinstrument.store.database import WORDS_BLOCK, Row, Store
@@ -524,7 +524,7 @@ WRITER = """
 import json, sys, uuid, time
 from datetime import datetime, timezone
 from posthog_autoinstrument.store import columns
-from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalSink
 sink = LocalSink(sys.argv[1], columns.summary, max_bytes=1_500_000)
 until = time.monotonic() + 4
@@ -534,7 +534,7 @@ while time.monotonic() < until:
         name = str(uuid.uuid4())
         body = {"event": "$ai_generation", "uuid": name, "timestamp": datetime.now(timezone.utc).isoformat(),
                 "distinct_id": "u", "properties": {"$ai_trace_id": name[:2], "$ai_input": "many words " * 200}}
-        batch.append(Event(name, "$ai_generation", json.dumps(body).encode()))
+        batch.append(EncodedEvent(name, "$ai_generation", json.dumps(body).encode()))
     outcome = sink.send(batch, 20)
     assert outcome.kind == "delivered", outcome
 """
@@ -654,7 +654,9 @@ def test_events_of_any_values_are_stored_and_shown(
     path = tmp_path / "any" / "events.db"
     event = {**call(name=name, **properties), "distinct_id": user, "timestamp": when}
     body = json.dumps(event)
-    outcome = LocalSink(path, columns.summary, max_age_days=1e6).send([Event(event["uuid"], "e", body.encode())], 30)
+    outcome = LocalSink(path, columns.summary, max_age_days=1e6).send(
+        [EncodedEvent(event["uuid"], "e", body.encode())], 30
+    )
     assert outcome.kind == "delivered", outcome
     with Ledger(path, Prices.load(None)) as ledger:
         while ledger.refresh(5):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument.core.records import Call, Identity, Sealed
+from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity, Sealed
 from posthog_autoinstrument.export import delivery, flusher
-from posthog_autoinstrument.export.exporter import Event, Outcome
+from posthog_autoinstrument.export.exporter import Outcome
 from posthog_autoinstrument.export.queue import Queue
 from posthog_autoinstrument.export.sleeper import Sleeper
 from posthog_autoinstrument.export.spool.directory import Spool
@@ -59,7 +59,7 @@ class World(Sleeper):
     max_event_bytes = 1 << 20
     max_batch_bytes = 1 << 20
 
-    def send(self, events: list[Event], timeout_s: float) -> Outcome:
+    def send(self, events: list[EncodedEvent], timeout_s: float) -> Outcome:
         self.tries.append(self.now)
         if self.now < 1000 + self.outage_s:
             return Outcome("retry", "503", self.retry_after_s)
@@ -83,8 +83,8 @@ class World(Sleeper):
 
     # What the agent does
 
-    def event(self, call: Any) -> Event:
-        return Event(call.uuid, "$ai_generation", b"{}", call.spooled)
+    def event(self, call: Any) -> EncodedEvent:
+        return EncodedEvent(call.uuid, "$ai_generation", b"{}", call.spooled)
 
     def keep(self, record: Any, take: Callable[[Sealed], None]) -> None:
         assert self.spool is not None
@@ -95,8 +95,8 @@ class World(Sleeper):
     def orphaned(self) -> None:
         return None
 
-    def read_back(self, row: Kept) -> Event:
-        return Event(row.uuid, "$ai_generation", b"{}", (row.number,))
+    def read_back(self, row: Kept) -> EncodedEvent:
+        return EncodedEvent(row.uuid, "$ai_generation", b"{}", (row.number,))
 
     def run(self) -> None:
         while (

@@ -31,8 +31,8 @@ from ports import free_port
 from posthog_autoinstrument import __version__
 from posthog_autoinstrument.core import config
 from posthog_autoinstrument.core.config import ingestion_host
+from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export import http_session, posthog
-from posthog_autoinstrument.export.exporter import Event
 from posthog_autoinstrument.export.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogSink
 from posthog_autoinstrument.processing.sanitize import dumps
 from posthog_autoinstrument.testing import PostHogServer
@@ -42,7 +42,7 @@ TOKEN = "phc_sink"
 UUID = "0198c3f2-0000-7000-8000-00000000000"
 
 
-def event(number: int = 1, text: str = "héllo") -> Event:
+def event(number: int = 1, text: str = "héllo") -> EncodedEvent:
     uuid = f"{UUID}{number}"
     body = {
         "event": "$ai_generation",
@@ -51,7 +51,7 @@ def event(number: int = 1, text: str = "héllo") -> Event:
         "distinct_id": "d",
         "properties": {"text": text},
     }
-    return Event(uuid, "$ai_generation", dumps(body))
+    return EncodedEvent(uuid, "$ai_generation", dumps(body))
 
 
 @pytest.fixture
@@ -539,14 +539,14 @@ def test_a_copy_of_requests_is_loaded_by_the_first_send_and_nothing_is_imported_
 ) -> None:
     program = """
 import sys
-from posthog_autoinstrument.export.exporter import Event, http_session, posthog
+from posthog_autoinstrument.core.records import EncodedEvent, http_session, posthog
 sink = posthog.PostHogSink("phc_x", sys.argv[1], library="x")
 assert "requests" not in sys.modules and "ssl" not in sys.modules
 http_session.requests()
 assert "requests" not in sys.modules and "urllib3" not in sys.modules
 before = set(sys.modules)
 body = b'{"event":"$ai_span","distinct_id":"d","properties":{}}'
-assert sink.send([Event("u", "$ai_span", body)], 5).kind == "delivered"
+assert sink.send([EncodedEvent("u", "$ai_span", body)], 5).kind == "delivered"
 print(sorted(set(sys.modules) - before))
 """
     root = Path(posthog.__file__).parent.parent.parent

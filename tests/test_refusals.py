@@ -12,9 +12,8 @@ import pytest
 from conftest import wait_until
 
 from posthog_autoinstrument.core import guard
-from posthog_autoinstrument.core.records import Call, Identity, Sealed
+from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity, Sealed
 from posthog_autoinstrument.export.delivery import Courier
-from posthog_autoinstrument.export.exporter import Event
 from posthog_autoinstrument.export.flusher import Flusher
 from posthog_autoinstrument.export.posthog import PostHogSink
 from posthog_autoinstrument.export.queue import Queue
@@ -74,9 +73,9 @@ class Delivery:
         process = SimpleNamespace(captured=lambda: None, exposed=False)  # no signals here
         self.flusher = Flusher(Queue(max_events, 1 << 30, 1), self._event, self.courier, 1, 0.01, 3.0, process)
 
-    def _event(self, record: Any) -> Event:
+    def _event(self, record: Any) -> EncodedEvent:
         body = '{"event":"$ai_generation","distinct_id":"d","uuid":"%s","properties":{}}'
-        return Event(record.record.uuid, "$ai_generation", (body % record.record.uuid).encode())
+        return EncodedEvent(record.record.uuid, "$ai_generation", (body % record.record.uuid).encode())
 
     def add(self, number: int) -> None:
         uuid = f"0198c3f2-0000-7000-8000-{number:012d}"

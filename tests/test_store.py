@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from posthog_autoinstrument.core.config import default_path
-from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store import database
 from posthog_autoinstrument.store.database import Row, Store, StoreError
@@ -48,9 +48,11 @@ def summarise(event: dict[str, Any]) -> Summary:
     return Summary(event["timestamp"], "generation", model="gpt-5", trace=event["properties"]["trace"], is_error=True)
 
 
-def event(number: int, size: int = 0, when: str = "2026-11-23T12:00:00.500Z") -> Event:
+def event(number: int, size: int = 0, when: str = "2026-11-23T12:00:00.500Z") -> EncodedEvent:
     body = {"event": "e", "uuid": f"u{number}", "timestamp": when, "distinct_id": "d"}
-    return Event(f"u{number}", "e", json.dumps({**body, "properties": {"trace": "t1", "text": "x" * size}}).encode())
+    return EncodedEvent(
+        f"u{number}", "e", json.dumps({**body, "properties": {"trace": "t1", "text": "x" * size}}).encode()
+    )
 
 
 def test_events_come_back_oldest_first(path: Path) -> None:
@@ -240,7 +242,7 @@ def test_the_sink_keeps_the_file_bounded(path: Path) -> None:
 
 
 def test_the_sink_says_what_is_wrong(path: Path, tmp_path: Path) -> None:
-    assert LocalSink(path, summarise).send([Event("u", "e", b"[]")], 5).kind == "rejected"
+    assert LocalSink(path, summarise).send([EncodedEvent("u", "e", b"[]")], 5).kind == "rejected"
     refused = LocalSink(tmp_path, summarise).send([event(1)], 5)
     assert (refused.kind, refused.detail) == ("refused", f"{tmp_path} is not a file")
 

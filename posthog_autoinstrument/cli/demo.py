@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 
 from ..core import guard
 from ..core.config import EU_HOST, Config
+from ..core.formatting import clean
 from ..export.posthog_links import traces_url
 from ..store import columns
 from ..store.database import Store, StoreError, is_there
 from ..store.summary import Summary
 from ..testing import OpenAIServer
 from .events import print_table
-from .terminal import clean
 
 MARK = "demo_run"
 """The property on every event of one run: how its events are told from others in the same store or project."""

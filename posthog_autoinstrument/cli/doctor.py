@@ -29,6 +29,7 @@ from ..bootstrap import startup
 from ..core import guard
 from ..core.config import EU_HOST, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
 from ..core.environment import LAUNCHED
+from ..core.formatting import clean
 from ..export.destination import why_refused
 from ..export.posthog import answers
 from ..export.token_check import check_token
@@ -41,7 +42,6 @@ from ..store import ownership
 from ..store.database import Store, StoreError
 from ..store.prices import Prices, PricesError
 from . import hook_check, launcher, program_check
-from .terminal import clean
 
 HOST_TIMEOUT_S = 5.0
 ELSEWHERE = "not in this version"

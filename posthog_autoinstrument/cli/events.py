@@ -13,10 +13,11 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..core.formatting import clean
 from ..store.database import Store, StoreError, is_there
 from ..store.summary import Summary
 from . import follow
-from .terminal import clean, cut, detach, pad, width, write
+from .terminal import cut, detach, pad, width, write
 
 DEFAULT_LAST = 20
 WIDE = 150

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..core.formatting import clean
 from ..store.database import Store, StoreError, is_there
-from .terminal import clean
 
 POLL_S = 0.25
 """How often to look. A look takes 1 ms."""

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, TextIO, get_args
 
 from ..core.config import Config
+from ..core.formatting import clean, count, money, seconds, stretch
 from ..store.database import StoreError, is_there
 from ..store.prices import Prices, PricesError
 from ..store.queries import Ledger
 from ..store.results import Group, Series, Totals
 from ..store.selection import Selection, parse_time
 from ..store.sums import By
-from ..viewer.formatting import count, money, seconds, stretch
-from .terminal import clean, cut, detach, pad, width, write
+from .terminal import cut, detach, pad, width, write
 
 _BAR = 12
 _SPARKS = " ▁▂▃▄▅▆▇█"

@@ -7,20 +7,6 @@ import unicodedata
 from typing import TextIO
 
 
-def clean(text: str) -> str:
-    """One line without anything a terminal obeys: control characters, escape sequences, direction marks."""
-    if text.isascii() and text.isprintable():
-        return text
-    kept = (" " if char.isspace() else char for char in text if char.isspace() or not _is_control(char))
-    return " ".join("".join(kept).split())
-
-
-def _is_control(char: str) -> bool:
-    if char == "\u200d":  # joins the parts of one emoji
-        return False
-    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-
-
 def width(text: str) -> int:
     """Columns that the text takes on a terminal."""
     return len(text) if text.isascii() else sum(map(_char_width, text))

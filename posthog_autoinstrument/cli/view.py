@@ -10,7 +10,7 @@ from typing import TextIO
 
 from ..core import environment, guard
 from ..core.config import Config
-from .terminal import clean
+from ..core.formatting import clean
 
 NEEDED = ("starlette", "uvicorn", "jinja2")
 """Packages of the extra `viewer` without which there is no page. Prices are left out where theirs is missing."""

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from . import fastjson
 
@@ -198,6 +198,17 @@ def record_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Record:
     head["chunks"] = None if head["chunks"] is None else tuple(head["chunks"])
     head["chunk_offsets_s"] = tuple(head["chunk_offsets_s"])
     return Call(**head, request=first, response=second, spooled=spooled)
+
+
+class EncodedEvent(NamedTuple):
+    """An event as it is exported, byte for byte the same at every attempt."""
+
+    uuid: str
+    name: str
+    body: bytes
+    """One JSON object in UTF-8: event, uuid, timestamp, distinct_id, properties."""
+    spooled: tuple[int, ...] = ()
+    """Rows of the outbox to delete once the event is delivered or dropped."""
 
 
 class Sealable(Protocol):

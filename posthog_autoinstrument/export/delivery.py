@@ -17,7 +17,8 @@ from .sleeper import Sleeper
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from .exporter import Event, Sink
+    from ..core.records import EncodedEvent
+    from .exporter import Sink
 
     class Ledger(Protocol):
         """Where the rows of events are."""
@@ -62,7 +63,7 @@ class Courier:
     def __init__(
         self,
         choose_sink: Callable[[], Sink],
-        shrink: Callable[[Event, int], Event | None],
+        shrink: Callable[[EncodedEvent, int], EncodedEvent | None],
         clock: Callable[[], float] = monotonic,
         make_sleeper: Callable[[], Sleeper] = Sleeper,
     ) -> None:
@@ -131,7 +132,7 @@ class Courier:
         self.sink = None
         self.refused = ""
 
-    def deliver(self, batch: list[Event], ledger: Ledger | None = None) -> None:
+    def deliver(self, batch: list[EncodedEvent], ledger: Ledger | None = None) -> None:
         """Deliver, drop or give up every event of the batch. `ledger`: where its rows are, if not in our own outbox."""
         self._ledger = ledger or self.own_ledger
         try:
@@ -143,9 +144,9 @@ class Courier:
         finally:
             self._ledger = None
 
-    def _portions(self, sink: Sink, batch: list[Event]) -> list[list[Event]]:
+    def _portions(self, sink: Sink, batch: list[EncodedEvent]) -> list[list[EncodedEvent]]:
         """The batch in portions under the sink's size limit."""
-        portions: list[list[Event]] = [[]]
+        portions: list[list[EncodedEvent]] = [[]]
         size = 0
         for event in batch:
             if len(event.body) > sink.max_event_bytes:
@@ -157,7 +158,7 @@ class Courier:
             size += len(event.body) + 1
         return portions
 
-    def _deliver(self, sink: Sink, waiting: list[list[Event]]) -> None:
+    def _deliver(self, sink: Sink, waiting: list[list[EncodedEvent]]) -> None:
         """Settle the last portion of `waiting`: deliver it, drop it, or put smaller portions in its place."""
         portion = waiting.pop()
         if self.refused:
@@ -266,13 +267,13 @@ class Courier:
             return SEND_TIMEOUT_S
         return max(0.1, min(SEND_TIMEOUT_S, self.deadline - self.clock() - EXIT_MARGIN_S))
 
-    def _done(self, portion: list[Event]) -> None:
+    def _done(self, portion: list[EncodedEvent]) -> None:
         """These events need no more care: where they are in an outbox, they go out of it."""
         rows = [number for event in portion for number in event.spooled]
         if rows and self._ledger is not None:
             guard.attempt("take events out of the spool", self._ledger.done, rows)
 
-    def _give_up(self, portion: list[Event], reason: str) -> None:
+    def _give_up(self, portion: list[EncodedEvent], reason: str) -> None:
         """No more attempts for now: what is in an outbox stays there, the rest is lost."""
         self.given_up += 1
         rows = [number for event in portion for number in event.spooled]

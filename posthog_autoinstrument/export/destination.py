@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from .. import __version__
+from .._version import __version__
 from ..core import fastjson, forks, guard
 from ..core.config import Config
+from ..core.records import EncodedEvent
 from ..processing import event, redaction, sanitize
 from ..store import columns
 from . import project
-from .exporter import Event, Outcome, Sink
+from .exporter import Outcome, Sink
 from .posthog import PostHogSink
 
 
@@ -75,7 +76,7 @@ def names(sink: Sink) -> tuple[str, ...]:
     return (sink.host, sink.token) if isinstance(sink, PostHogSink) else (sink.name,)
 
 
-def shrink(built: Event, max_bytes: int) -> Event | None:
+def shrink(built: EncodedEvent, max_bytes: int) -> EncodedEvent | None:
     """An event cut down to `max_bytes`, marked as truncated."""
     body = guard.attempt("cut an event down", sanitize.shrink, fastjson.loads(built.body), max_bytes)
     return built._replace(body=body) if body is not None else None

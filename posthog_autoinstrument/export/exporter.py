@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
-
-class Event(NamedTuple):
-    """A finished event: what is sent and resent, byte for byte."""
-
-    uuid: str
-    name: str
-    body: bytes
-    """The event as one JSON object in UTF-8: event, uuid, timestamp, distinct_id, properties."""
-    spooled: tuple[int, ...] = ()
-    """The rows of the outbox that are done with when this event is."""
+from ..core.records import EncodedEvent
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Sink(Protocol):
     """Events larger than this are cut down before they are added to a batch. May shrink when the endpoint changes."""
     max_batch_bytes: int
 
-    def send(self, events: Sequence[Event], timeout_s: float) -> Outcome:
+    def send(self, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome:
         """Try once to deliver `events`, giving up after about `timeout_s` seconds. Never raises."""
         ...
 

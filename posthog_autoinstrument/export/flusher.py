@@ -21,16 +21,15 @@ from .queue import Marker, Queue
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from ..core.records import Sealable, Sealed
+    from ..core.records import EncodedEvent, Sealable, Sealed
     from .delivery import Ledger
-    from .exporter import Event
     from .spool.directory import Spool
     from .spool.outbox import Kept
 
     class Orphaned(Ledger, Protocol):
         """An outbox whose process is gone."""
 
-        def next(self, limit: int) -> Sequence[Event] | None:
+        def next(self, limit: int) -> Sequence[EncodedEvent] | None:
             """The events of the next rows; None where there are no more."""
 
         def close(self) -> None:
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
         def keep(self, record: Sealable, take: Callable[[Sealed], None]) -> None:
             """On the program's thread: commit a record. `take` has it then, unless it makes no event."""
 
-        def read_back(self, row: Kept) -> Event | None:
+        def read_back(self, row: Kept) -> EncodedEvent | None:
             """The event of a row of our own outbox."""
 
         def orphaned(self) -> Orphaned | None:
@@ -83,7 +82,7 @@ REST_S = 0.00005
 """Long enough for a thread that waits for the interpreter to take it."""
 RUSH = 500
 """With so many waiting there is no rest: on a busy machine it takes milliseconds, and the queue would fill."""
-LATER: Sequence[Event] = []
+LATER: Sequence[EncodedEvent] = []
 """Stands for the event of a record that has to wait."""
 FLUSH_LOOK_S = 0.05
 """How often `flush` looks whether waiting is of any use."""
@@ -102,13 +101,13 @@ class Flusher:
     def __init__(
         self,
         queue: Queue,
-        build: Callable[[Sealable], Event | None],
+        build: Callable[[Sealable], EncodedEvent | None],
         courier: Courier,
         flush_at: int,
         flush_interval_s: float,
         exit_timeout_s: float,
         process: Process,
-        overdue: Callable[[bool], list[Event]] = lambda final: [],
+        overdue: Callable[[bool], list[EncodedEvent]] = lambda final: [],
         held: Callable[[], int] = lambda: 0,
         durable: Durability | None = None,
     ) -> None:
@@ -145,7 +144,7 @@ class Flusher:
         self._later_since: float | None = None
         """Since when no event could be made."""
         self._pausing = False
-        self._batch: list[Event] = []
+        self._batch: list[EncodedEvent] = []
         self._batch_bytes = 0
         self._in_hand = 0
         self._n_lost_told = 0
@@ -450,7 +449,7 @@ class Flusher:
         self._later_since = now if self._later_since is None else self._later_since
         return now - self._later_since > RETRY_BUDGET_S
 
-    def _made(self, record: Sealable) -> Sequence[Event]:
+    def _made(self, record: Sealable) -> Sequence[EncodedEvent]:
         """The event of a record, if it makes one. `LATER` where a module of ours cannot be read at the moment: a
         process may have all the files open that it can have."""
         try:
@@ -506,7 +505,7 @@ class Flusher:
         self._ship(orphan, events)
         return True
 
-    def _ship(self, ledger: Ledger, events: Sequence[Event | None]) -> None:
+    def _ship(self, ledger: Ledger, events: Sequence[EncodedEvent | None]) -> None:
         """Deliver events that were read back."""
         made = [event for event in events if event is not None]
         self._in_hand += len(made)
@@ -524,7 +523,7 @@ class Flusher:
         finally:
             self.queue.done()
 
-    def _deliver(self, batch: list[Event], ledger: Ledger | None = None) -> None:
+    def _deliver(self, batch: list[EncodedEvent], ledger: Ledger | None = None) -> None:
         if not batch:
             return
         try:

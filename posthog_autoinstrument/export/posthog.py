@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from .._version import __version__
 from ..core import config
 from ..core.guard import guarded, quietly
+from ..core.records import EncodedEvent
 from . import http_session
-from .exporter import Event, Outcome
+from .exporter import Outcome
 
 if TYPE_CHECKING:  # tools that bundle programs look for imports; it is `http_session` that loads a copy
     import requests  # noqa: F401
@@ -92,7 +93,7 @@ class PostHogSink:
         self._inherited: list[Any] = []
 
     @guarded("send events to PostHog", Outcome("retry", "unexpected failure of the agent"))
-    def send(self, events: Sequence[Event], timeout_s: float) -> Outcome:
+    def send(self, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome:
         """Try once to deliver `events`, giving up after about `timeout_s` seconds. Never raises."""
         if not events:
             return Outcome("delivered")
@@ -125,7 +126,7 @@ class PostHogSink:
         else:
             self._inherited.append(session)
 
-    def _send_to(self, path: str, events: Sequence[Event], timeout_s: float) -> Outcome | None:
+    def _send_to(self, path: str, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome | None:
         """One attempt on one path; None for a 404."""
         largest = max(len(event.body) for event in events)
         if largest > _MAX_EVENT_BYTES[path]:
@@ -142,7 +143,7 @@ class PostHogSink:
         except OSError as error:  # requests raises it for a CA bundle that is not there
             return Outcome("retry", f"cannot reach {self._shown_host()}: {error.strerror or error}")
 
-    def _body(self, events: Sequence[Event]) -> bytes:
+    def _body(self, events: Sequence[EncodedEvent]) -> bytes:
         """The gzipped request body. The events' own bytes are spliced in; they were serialised and sized before."""
         sent_at = datetime.now(timezone.utc).isoformat()
         head = json.dumps({"api_key": self.token, "sent_at": sent_at, "batch": []})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, urlsplit
 
 from ..core.config import EU_HOST, US_HOST
-from ..viewer.formatting import iso_utc
+from ..core.formatting import iso_utc
 
 _APPS = {US_HOST: "https://us.posthog.com", EU_HOST: "https://eu.posthog.com"}
 _TRACES = "/ai-observability/traces"

@@ -35,10 +35,6 @@ def where_to_look(sink: Sink | None, db: str | None) -> str:
     return f"see them: posthog-instrument view{f' --db {shlex.quote(db)}' if db else ''}"
 
 
-BY_RULES = "sampling or filters"
-BY_HOOK = "before_send"
-
-
 class Tally:
     """Counts of one process. A forked child begins its own."""
 
@@ -97,8 +93,7 @@ class Tally:
     def line(self, prices_path: str, where: str, asked_hosts: Collection[str] = (), n_lost: int = 0) -> str:
         """The line. `where` is where to look; costs are by the user's file of prices and by the package, if any.
         `asked_hosts` are asked for the tokens of streams; `n_lost` events were lost."""
-        from ..cli.terminal import clean
-        from ..viewer.formatting import count, money, seconds
+        from ..core.formatting import clean, count, money, seconds
 
         left_out = ""
         if self.left_out:
@@ -129,8 +124,7 @@ class Tally:
         return "; ".join(filter(None, (", ".join(parts), lost, where)))
 
     def _tokens(self, asked_hosts: Collection[str]) -> str:
-        from ..cli.terminal import clean
-        from ..viewer.formatting import count
+        from ..core.formatting import clean, count
 
         counted = f"{count(self.input_tokens)} {'token' if self.input_tokens == 1 else 'tokens'} in"
         counted += f", {count(self.output_tokens)} out"

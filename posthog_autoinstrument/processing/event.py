@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._version import __version__
-from ..core import guard
+from ..core import guard, reasoning_tokens
 from ..core.records import Call, Error, Identity, Record, Remark, Span
 from ..providers import Provider, parsing
 from ..providers.generation import Failure, Generation, Usage
 from ..scrubbing import scrubber
-from . import privacy, reasoning_tokens, redaction, sanitize
+from . import privacy, redaction, sanitize
 
 LIBRARY = "posthog-autoinstrument"
 

@@ -11,9 +11,7 @@ from typing import Any
 from ..capture import calls
 from ..core import forks, guard, hook_loader
 from ..core.config import NOT_ACCEPTED, Config
-from ..core.records import Call, Record, Remark, Sealable, Span
-from ..export import run_summary
-from ..export.exporter import Event
+from ..core.records import Call, EncodedEvent, Record, Remark, Sealable, Span
 from ..providers import Provider
 from ..providers.generation import Generation
 from . import event, kept_events, sanitize
@@ -31,12 +29,15 @@ LOST = "posthog_autoinstrument_lost_events"
 MANY = 20
 """Events for which a hook may return None before it is asked about."""
 HOOK_STEP = "run before_send (its event is dropped)"
+BY_RULES = "sampling or filters"
+BY_HOOK = "before_send"
+"""Why a call makes no event."""
 
 
 class Maker:
     """Makes events. `lose` is told of those that the user's hook failed on, `take_untold` gives how many were lost that
-    no event has told of yet, `forget` is told of rows of our outbox that make no event. `sums_up`: it may be asked what
-    it made.
+    no event has told of yet, `forget` is told of rows of our outbox that make no event. `on_event` is called with each
+    event before it is encoded, `on_left_out` with the reason why a call makes none.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class Maker:
         lose: Callable[[int, str], None],
         take_untold: Callable[[], int],
         forget: Callable[[tuple[int, ...]], None],
-        sums_up: bool = False,
+        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+        on_left_out: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._config = settings
         self._providers = providers
@@ -55,7 +57,7 @@ class Maker:
         self.forget = forget
         self.background = Background(self.built)
         self.tools = Tools()
-        self._more: list[Event] = []
+        self._more: list[EncodedEvent] = []
         """Events that were made beside those that were asked for."""
         self.before_send: BeforeSend | None = None
         self._returned_none = 0
@@ -63,16 +65,14 @@ class Maker:
         self._any_returned = False
         """The hook has returned an event."""
         self._before_send_read = False
-        self.tally = run_summary.Tally() if sums_up else None
+        self.on_event, self.on_left_out = on_event, on_left_out
         self.follow_settings()
 
     def follow_settings(self) -> None:
         """The settings are new, or others since the program has set some of them late."""
         self._sampling = Sampling(self._config)
-        if self._config.summary and self.tally is None:
-            self.tally = run_summary.Tally()
 
-    def build(self, record: Sealable) -> Event | None:
+    def build(self, record: Sealable) -> EncodedEvent | None:
         """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised. Raises
         NotYetError, the record as it was, where the hook is not defined yet."""
         self.hook()
@@ -88,7 +88,7 @@ class Maker:
         forget: Callable[[tuple[int, ...]], None],
         keep_media: bool | None = None,
         provider_name: str | None = None,
-    ) -> Event | None:
+    ) -> EncodedEvent | None:
         """The event of a record; rows of an outbox that make none are told to `forget`."""
         if self._config.privacy_mode:  # perhaps since after the call had begun
             record.identity.privacy_mode = True
@@ -125,7 +125,7 @@ class Maker:
 
     def read_event(
         self, built: dict[str, Any], rows: tuple[int, ...], size: int, background: Background, forget: Forget
-    ) -> Event | None:
+    ) -> EncodedEvent | None:
         """The event of what `kept` gave; None where it makes none, or not yet."""
         note = built.pop(kept_events.NOTE, None)
         if note is not None:  # an empty one: a poll that does not say how anything stands
@@ -141,7 +141,7 @@ class Maker:
             forget(rows)
         return made
 
-    def _event_of_waiting(self, told: Waiting, forget: Forget, keep_media: bool | None = None) -> Event | None:
+    def _event_of_waiting(self, told: Waiting, forget: Forget, keep_media: bool | None = None) -> EncodedEvent | None:
         if isinstance(told, Call):
             made = self._event_of(told, event.read(told, self.provider_of(told)), keep_media)
         else:
@@ -171,7 +171,7 @@ class Maker:
         forget: Callable[[tuple[int, ...]], None],
         keep_media: bool | None = None,
         provider_name: str | None = None,
-    ) -> Event | None:
+    ) -> EncodedEvent | None:
         """The event of a record; rows of an outbox that make none are told to `forget`."""
         provider = self.provider_of(call)
         generation = event.read(call, provider)
@@ -191,12 +191,12 @@ class Maker:
             forget(told.spooled)
         return made
 
-    def _tools_of(self, call: Call, generation: Generation, keep_media: bool | None) -> list[Event]:
+    def _tools_of(self, call: Call, generation: Generation, keep_media: bool | None) -> list[EncodedEvent]:
         found = [span for span in self.tools.look(call, generation) if self.takes(span)]
         made = [self.finished(self.built(span, keep_media), ()) for span in found]
         return [one for one in made if one is not None]
 
-    def overdue(self, final: bool) -> list[Event]:
+    def overdue(self, final: bool) -> list[EncodedEvent]:
         """The events of tools, and of calls in the background whose outcome is waited for no longer."""
         more, self._more = self._more, []
         return more + self.overdue_of(self.background, final, self.forget)
@@ -206,10 +206,10 @@ class Maker:
         self.background.clear()
         self.tools.clear()
         self._more.clear()
-        if self.tally is not None:
-            self.tally.clear()
 
-    def overdue_of(self, background: Background, final: bool, forget: Callable[[tuple[int, ...]], None]) -> list[Event]:
+    def overdue_of(
+        self, background: Background, final: bool, forget: Callable[[tuple[int, ...]], None]
+    ) -> list[EncodedEvent]:
         """The same of calls that wait elsewhere; rows that make no event are told to `forget`."""
         found = []
         for call in background.overdue(final):
@@ -220,23 +220,19 @@ class Maker:
 
     def _event_of(
         self, call: Call, generation: Generation, keep_media: bool | None = None, provider_name: str | None = None
-    ) -> Event | None:
+    ) -> EncodedEvent | None:
         if not self.takes(call, generation):
-            self._leave_out(run_summary.BY_RULES)
+            self.on_left_out(BY_RULES)
             return None
         keep_media = self._config.keep_media if keep_media is None else keep_media
         named = self._config.provider if provider_name is None else provider_name or None
         returned_none = self._returned_none
         made = self.finished(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)
         if self._returned_none != returned_none:  # one that the hook failed on is lost
-            self._leave_out(run_summary.BY_HOOK)
+            self.on_left_out(BY_HOOK)
         return made
 
-    def _leave_out(self, why: str) -> None:
-        if self.tally is not None:
-            self.tally.leave_out(why)
-
-    def finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> Event | None:
+    def finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> EncodedEvent | None:
         """An event through the user's hook, serialised; None where the hook drops it."""
         hook = self.hook()
         if hook is drop:
@@ -254,12 +250,13 @@ class Maker:
         if str(built["distinct_id"]).lower() in event.SHARED_IDS:
             said = f"distinct_id {built['distinct_id']!r} is nobody's: PostHog makes no person of it"
             guard.warn_once("shared distinct_id", said)
-        if self.tally is not None:
-            guard.attempt("count a call", self.tally.note, built)
+        guard.attempt("count a call", self.on_event, built)
         lost = self._take_untold()
         if lost:
             built["properties"][LOST] = lost
-        return Event(str(built["uuid"]), str(built["event"]), sanitize.dumps(built, foreign=hook is not None), spooled)
+        return EncodedEvent(
+            str(built["uuid"]), str(built["event"]), sanitize.dumps(built, foreign=hook is not None), spooled
+        )
 
     def _count_unsent(self, returned: Any, failed: bool) -> None:
         """The hook returned no event."""

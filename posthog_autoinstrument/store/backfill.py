@@ -9,10 +9,9 @@ import time
 from typing import Any
 
 from ..core import fastjson
-from ..export.exporter import Event
-from ..export.local import make_row
+from ..core.records import EncodedEvent
 from . import search as words
-from .columns import CALLS, summary
+from .columns import CALLS, make_row, summary
 from .database import Row, Store, StoreError
 from .results import Pricing
 
@@ -95,6 +94,6 @@ def parsed(body: str) -> dict[str, Any] | None:
 
 def _row_of(uuid: str, name: str, body: str) -> Row | None:
     try:
-        return make_row(Event(uuid, name, body.encode("utf-8")), summary)
+        return make_row(EncodedEvent(uuid, name, body.encode("utf-8")), summary)
     except (ValueError, RecursionError):
         return None

@@ -9,11 +9,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..processing import reasoning_tokens as thoughts
+from ..core import fastjson, guard, reasoning_tokens
+from ..core.records import EncodedEvent
+from .schema import Row
 from .summary import Consumed, Summary
 
 KINDS = {
@@ -134,7 +137,7 @@ def own(event: dict[str, Any]) -> dict[str, Any]:
 def _output_tokens(properties: dict[str, Any]) -> int | None:
     """All output tokens, reasoning among them."""
     said, thought = _count(properties.get("$ai_output_tokens")), _count(properties.get("$ai_reasoning_tokens"))
-    if thought and thoughts.are_beside_output(properties.get("$ai_model")):
+    if thought and reasoning_tokens.are_beside_output(properties.get("$ai_model")):
         return (said or 0) + thought
     return said
 
@@ -142,6 +145,78 @@ def _output_tokens(properties: dict[str, Any]) -> int | None:
 def _properties(event: dict[str, Any]) -> dict[str, Any]:
     properties = event.get("properties")
     return properties if isinstance(properties, dict) else {}
+
+
+# --- the row of an event ---
+
+
+def make_row(event: EncodedEvent, summarise: Callable[[dict[str, Any]], Summary]) -> Row:
+    """The event with its columns. Raises ValueError when its body is no JSON object."""
+    body = event.body.decode("utf-8")
+    parsed = fastjson.loads(event.body)
+    if not isinstance(parsed, dict):
+        raise ValueError("not an object")
+    summary = guard.attempt("summarise an event", summarise, parsed) or Summary("", "")
+    when = _utc(parsed.get("timestamp"))
+    is_call = summary.kind in CALLS
+    return Row(
+        uuid=event.uuid,
+        timestamp=when.isoformat(),
+        epoch=when.timestamp(),
+        event=event.name,
+        distinct_id=_stored_text(parsed.get("distinct_id")),
+        trace_id=_stored_text(summary.trace),
+        model=_stored_text(summary.model),
+        is_error=summary.is_error,
+        body=body,
+        kind=_stored_text(summary.kind) or "",
+        provider=_stored_text(summary.provider),
+        endpoint=_stored_text(summary.endpoint),
+        user=None if summary.anonymous else _stored_text(summary.user),
+        input_tokens=summary.input_tokens,
+        output_tokens=summary.output_tokens,
+        cached_tokens=summary.cached_tokens,
+        reasoning_tokens=summary.reasoning_tokens,
+        latency_s=summary.latency_s,
+        ttft_s=summary.ttft_s,
+        cost_usd=summary.cost_usd,
+        priced=summary.cost_usd is not None or not is_call,
+        status=summary.status,
+        session_id=_stored_text(summary.session),
+        span_id=_stored_text(summary.span),
+        parent_id=_stored_text(summary.parent),
+        name=_stored_text(summary.name),
+        words=_first_words(summary.input_text),
+        answer=_first_words(summary.output_text),
+    )
+
+
+def _utc(timestamp: object) -> datetime:
+    """The ISO 8601 time, in UTC; now when it is none."""
+    try:
+        # Python 3.10 does not read "Z".
+        when = datetime.fromisoformat(str(timestamp).replace("Z", "+00:00"))
+        return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # OverflowError: year 1 or 9999 here, another one in UTC
+        return datetime.now(timezone.utc)
+
+
+def _stored_text(value: object) -> str | None:
+    """As SQLite takes it: a lone surrogate is no UTF-8."""
+    if value is None:
+        return None
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+_MAX_WORDS_CHARS = 200
+
+
+def _first_words(text: str | None) -> str | None:
+    """One short line of a text that may be long."""
+    return (
+        _stored_text(" ".join(text[: _MAX_WORDS_CHARS + 50].split())[:_MAX_WORDS_CHARS]) if text is not None else None
+    )
 
 
 # --- values of any type ---

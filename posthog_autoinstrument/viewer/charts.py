@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..core.formatting import local, money, seconds, short
 from ..store.results import Point, Series, Totals
-from .formatting import local, money, seconds, short
 
 Reading = Callable[[Totals], float | None]
 

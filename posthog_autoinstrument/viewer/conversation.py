@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .formatting import pretty_json
+from ..core.formatting import pretty_json
 
 MAX_SHOWN = 100_000
 """Characters of one part that a page shows; all of it is in the event's JSON."""

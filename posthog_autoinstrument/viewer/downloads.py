@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ..core.formatting import shown
 from ..store import columns
 from ..store.queries import Ledger
 from ..store.results import Pricing
 from ..store.selection import Selection
-from .formatting import shown
 
 _CHUNK_CHARS = 64 * 1024
 

@@ -30,7 +30,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..core.ids import new_ids
-from ..export.exporter import Event
+from ..core.records import EncodedEvent
 from ..export.local import LocalSink
 from ..store import columns
 from ..store.retention import DEFAULT_MAX_BYTES
@@ -282,7 +282,7 @@ def _blob(media: str, content: bytes) -> Any:
     return f"[{media}, {len(content)} bytes]"
 
 
-def _stored(event: Properties) -> Event:
+def _stored(event: Properties) -> EncodedEvent:
     """An event as the store keeps it: complete, and without the token."""
     now = time.time()
     properties = {name: value for name, value in (event.get("properties") or {}).items() if name != "token"}
@@ -294,4 +294,4 @@ def _stored(event: Properties) -> Event:
         "distinct_id": str(capture_protocol.person_of(event))[:MAX_ID_CHARS],
         "properties": properties,
     }
-    return Event(uuid, str(event["event"]), json.dumps(kept).encode())
+    return EncodedEvent(uuid, str(event["event"]), json.dumps(kept).encode())

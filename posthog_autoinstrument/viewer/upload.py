@@ -11,7 +11,7 @@ from os import PathLike
 
 from .. import agent
 from ..core.config import Config
-from ..export.exporter import Event
+from ..core.records import EncodedEvent
 from ..export.spool.directory import fingerprint
 from ..store.database import Store
 
@@ -107,14 +107,14 @@ class _Rows:
         self._uuids: dict[int, str] = {}
         """Of the events that were given last."""
 
-    def next(self, limit: int) -> list[Event] | None:
+    def next(self, limit: int) -> list[EncodedEvent] | None:
         """The next events; None where there are no more."""
         rows = self._store.unsent(self._project, self._last, limit)
         if not rows:
             return None
         self._last = rows[-1][0]
         self._uuids = {number: uuid for number, uuid, _, _ in rows}
-        return [Event(uuid, name, body.encode("utf-8"), (number,)) for number, uuid, name, body in rows]
+        return [EncodedEvent(uuid, name, body.encode("utf-8"), (number,)) for number, uuid, name, body in rows]
 
     def done(self, numbers: Sequence[int]) -> None:
         """These were delivered, or cannot be."""

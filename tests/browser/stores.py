@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from posthog_autoinstrument.export.exporter import Event
+from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store.columns import summary
 from posthog_autoinstrument.store.database import Store
@@ -29,7 +29,7 @@ def spread(demo: Path, path: Path, runs: int, hours: float, seed: int = 1, users
     text = json.dumps(events)
     chance = random.Random(seed)
     sink = LocalSink(path, summary, max_bytes=2**40)
-    batch: list[Event] = []
+    batch: list[EncodedEvent] = []
     for place in sorted(chance.random() for _ in range(runs)):
         made = text
         for ident in ids:
@@ -42,14 +42,14 @@ def spread(demo: Path, path: Path, runs: int, hours: float, seed: int = 1, users
         back = timedelta(hours=hours * (1 - place))
         for event in json.loads(made):
             event["timestamp"] = (datetime.fromisoformat(event["timestamp"]) - back).isoformat()
-            batch.append(Event(event["uuid"], event["event"], json.dumps(event).encode(), (len(batch),)))
+            batch.append(EncodedEvent(event["uuid"], event["event"], json.dumps(event).encode(), (len(batch),)))
         if len(batch) >= 900:
             _write(sink, batch)
             batch = []
     _write(sink, batch)
 
 
-def _write(sink: LocalSink, batch: list[Event]) -> None:
+def _write(sink: LocalSink, batch: list[EncodedEvent]) -> None:
     if batch:
         outcome = sink.send(batch, 60.0)
         assert outcome.kind == "delivered", outcome

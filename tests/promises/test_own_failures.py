@@ -193,7 +193,7 @@ if AGENT:
     from posthog_autoinstrument.capture import calls
     from posthog_autoinstrument.capture import finalize
     from posthog_autoinstrument.instrumentation import streams
-    from posthog_autoinstrument.export.exporter import posthog
+    from posthog_autoinstrument.export import posthog
 
 def fail(*args, **kwargs):
     raise RuntimeError("sabotage")

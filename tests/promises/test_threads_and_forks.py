@@ -267,7 +267,7 @@ def abandon():
 
 call("first")
 from posthog_autoinstrument import agent
-from posthog_autoinstrument.export.exporter import posthog
+from posthog_autoinstrument.export import posthog
 flusher = agent._agent.flusher
 posthog_autoinstrument.flush(5)
 locks = [threading._active_limbo_lock, logging._lock, flusher._starting, flusher._pumping, flusher.queue._wake,

@@ -12,14 +12,13 @@ from typing import Any
 from ...core import fastjson, guard
 from ...core.config import Config
 from ...core.hook_loader import NotYetError
-from ...core.records import Call, Identity, Record, Sealable, Sealed, Span, record_from_bytes
+from ...core.records import Call, EncodedEvent, Identity, Record, Sealable, Sealed, Span, record_from_bytes
 from ...processing import sanitize
 from ...processing.background_responses import Background
 from ...processing.pipeline import Maker, drop
 from ...scrubbing import scrubber, secret_texts
 from ...scrubbing.secret_names import is_secret
 from ...store.database import StoreError
-from ..exporter import Event
 from .byte_search import Marks
 from .directory import Orphan, Spool, fingerprint
 from .outbox import EVENT, RECORD, Kept
@@ -70,13 +69,13 @@ class Durable:
             kind, body = RECORD, call.to_bytes()
         self.spool.keep(kind, call.uuid, body, numbers)
 
-    def read_back(self, row: Kept) -> Event | None:
+    def read_back(self, row: Kept) -> EncodedEvent | None:
         """The event of a row of our own outbox."""
         return self.read_row(row, self.maker.background, self.maker.forget, {})
 
     def read_row(
         self, row: Kept, background: Background, forget: Callable[[tuple[int, ...]], None], facts: dict[str, str]
-    ) -> Event | None:
+    ) -> EncodedEvent | None:
         """The event of a row; `facts` are those of the process that wrote it."""
         rows = (row.number,)
         try:
@@ -122,16 +121,18 @@ class Rest:
         self._last = 0
         self._over = False
 
-    def next(self, limit: int) -> list[Event] | None:
+    def next(self, limit: int) -> list[EncodedEvent] | None:
         """The events of the next rows; None where there are no more."""
         maker = self._durable.maker
-        tally, maker.tally = maker.tally, None  # these are not our calls
+        counted = maker.on_event, maker.on_left_out
+        maker.on_event = lambda event: None  # these are not calls of this process
+        maker.on_left_out = lambda reason: None
         try:
             return self._next(limit)
         finally:
-            maker.tally = tally
+            maker.on_event, maker.on_left_out = counted
 
-    def _next(self, limit: int) -> list[Event] | None:
+    def _next(self, limit: int) -> list[EncodedEvent] | None:
         try:
             rows = self._orphan.outbox.rows(self._last, limit)
         except StoreError as error:

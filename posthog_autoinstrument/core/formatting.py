@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from datetime import datetime, timezone
 from typing import Any
 
@@ -34,6 +35,20 @@ def _name(match: re.Match[str]) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     return "\u2421" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def clean(text: str) -> str:
+    """One line without anything a terminal obeys: control characters, escape sequences, direction marks."""
+    if text.isascii() and text.isprintable():
+        return text
+    kept = (" " if char.isspace() else char for char in text if char.isspace() or not _is_control(char))
+    return " ".join("".join(kept).split())
+
+
+def _is_control(char: str) -> bool:
+    if char == "\u200d":  # joins the parts of one emoji
+        return False
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 def pretty_json(value: Any) -> str:
