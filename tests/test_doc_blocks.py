@@ -74,8 +74,7 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-PAGES = [page for page in DOCUMENTS if page.name != "README.md"]  # its blocks are fragments still
-BLOCKS = [block for page in PAGES for block in blocks(page)]
+BLOCKS = [block for page in DOCUMENTS for block in blocks(page)]
 
 
 def program(page: Path) -> str:
@@ -94,7 +93,7 @@ def test_every_fence_is_read(page: Path) -> None:
 
 
 @needs("responses")  # one SDK of many is enough
-@pytest.mark.parametrize("page", [page for page in PAGES if program(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in DOCUMENTS if program(page)], ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, run_program: Callable[..., Any]) -> None:
     ran = run_program(program(page), name=f"{page.stem}.py")
     assert ran.returncode == 0, ran.stderr
@@ -133,7 +132,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
     """For each page a folder: what one block leaves, as calls in the local store, the next one finds."""
-    return {page: tmp_path_factory.mktemp(page.stem) for page in PAGES}
+    return {page: tmp_path_factory.mktemp(page.stem) for page in DOCUMENTS}
 
 
 @needs("responses")
@@ -172,7 +171,7 @@ def test_a_shell_block_runs(
         start_new_session=True,
     ) as shell:
         try:
-            output, _ = shell.communicate(timeout=60)
+            output, _ = shell.communicate(timeout=100)
         except subprocess.TimeoutExpired:
             os.killpg(shell.pid, signal.SIGKILL)  # all that the block has started: a server, for one
             raise
