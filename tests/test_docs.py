@@ -27,6 +27,9 @@ from generate.events import captured as example_events  # noqa: E402
 README = ROOT / "README.md"
 PROVIDER_GUIDE = ROOT / "docs" / "adding-a-provider.md"
 
+MAPS = (ROOT / "docs" / "architecture.md", PROVIDER_GUIDE, ROOT / "CONTRIBUTING.md")
+"""Pages for those who change the code, which name its files."""
+
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
@@ -114,6 +117,17 @@ def test_links_lead_somewhere(document: Path) -> None:
             path = document.parent / target if target else document
             assert path.exists(), target
             assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+PLACES = (ROOT, ROOT / "posthog_autoinstrument", ROOT / "tests", ROOT / "benchmarks", ROOT / "sitecustomize_template")
+
+
+@pytest.mark.parametrize("document", MAPS, ids=lambda path: path.name)
+def test_files_and_folders_are_where_a_page_has_them(document: Path) -> None:
+    """`capture/calls.py`, `integrations/web/`: from the repository's top folder or from one of those below it."""
+    for name in re.findall(r"`([\w.][\w./-]*(?:\.py|/))`", document.read_text()):
+        if "NAME" not in name and not name.startswith("build/"):
+            assert any((place / name).exists() for place in PLACES), name
 
 
 def anchors(document: Path) -> set[str]:

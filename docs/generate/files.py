@@ -9,8 +9,10 @@ from pathlib import Path
 from . import ROOT, Regions
 
 PACKAGE = ROOT / "posthog_autoinstrument"
-FIRST = ("bootstrap", "core", "context", "providers", "capture", "instrumentation", "propagation", "integrations")
-THEN = ("processing", "export", "store", "viewer", "cli", "testing")
+ORDER = (
+    *(".", "bootstrap", "core", "scrubbing", "context", "providers", "capture", "instrumentation", "propagation"),
+    *("integrations", "processing", "export", "store", "lifecycle", "viewer", "cli", "testing"),
+)
 """Folders in the order of the data's way; those that are not named come last."""
 
 
@@ -34,9 +36,8 @@ def files() -> str:
 
 def _place(folder: Path) -> tuple[int, str]:
     name = folder.relative_to(PACKAGE).as_posix()
-    order = (".", *FIRST, *THEN)
     top = name.split("/")[0]
-    return order.index(top) if top in order else len(order), name
+    return ORDER.index(top) if top in ORDER else len(ORDER), name
 
 
 def _table(folder: Path) -> str:
