@@ -17,7 +17,7 @@ from . import providers
 from .bootstrap import startup
 from .capture import calls, span_recorder
 from .context import posthog_clients, scope
-from .core import config, forks, guard, threads
+from .core import config, diagnostics, forks, guard, threads
 from .export import first_run, project
 from .export.delivery import Courier
 from .export.flusher import Flusher
@@ -42,7 +42,7 @@ class Agent:
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self._watches_requests = False
-        self._in_terminal = guard.owner == os.getpid() and first_run.in_terminal()
+        self._in_terminal = diagnostics.is_main_process() and first_run.in_terminal()
         self._drops = False
         """Events are not made: nobody has said where they go, or capture was switched off."""
         self._project: project.Project | None = None
@@ -149,7 +149,7 @@ class Agent:
         """Say so where an SDK has loaded and nothing in it is what we know: silence would look like no calls."""
         wired = [point for point in hook.points if point.module == hook.provider.wire.base_module]
         if not any(point.state == "matched" for point in wired):
-            guard.warn_once(
+            diagnostics.warn_once(
                 "unpatched",
                 f"nothing of {hook.provider.package} {_version_of(hook.provider.package)} could be patched: "
                 "no call is captured (posthog-instrument doctor tells more)",
@@ -189,7 +189,7 @@ class Agent:
         if self.config.disabled:  # since the start
             return False
         if project.find(self.config) is None:
-            guard.warn_once(
+            diagnostics.warn_once(
                 "no project",
                 "nothing is captured: POSTHOG_PROJECT_TOKEN is not set (POSTHOG_AUTOINSTRUMENT_LOCAL=1 keeps events on "
                 "this machine)",
@@ -203,7 +203,7 @@ class Agent:
     def take_arguments(self, token: str | None, host: str | None) -> None:
         """Take over what the program gives in code."""
         for line in config.take_arguments(self.config, token=token, host=host):
-            guard.warn_once(line, line)
+            diagnostics.warn_once(line, line)
         if token is not None or host is not None:
             self._notice_late_project()
 
@@ -230,7 +230,7 @@ class Agent:
             )
         else:
             line = "the PostHog project was set too late: set it before the first call"
-        guard.warn_once("late project", line)
+        diagnostics.warn_once("late project", line)
 
     # On the flusher's thread
 
@@ -280,7 +280,7 @@ class Agent:
     def _reread_settings(self) -> None:
         """What the program has set since the start counts, too: many call `load_dotenv()` after their imports."""
         for line in config.reread(self.config):
-            guard.warn_once(line, line)
+            diagnostics.warn_once(line, line)
         self.recorder.defaults = defaults = self._defaults()
         for made in self.calls:
             made.defaults = defaults
@@ -358,7 +358,7 @@ class Agent:
         guard.attempt("look for a late token", self._notice_late_project)
         if self._maker is not None:
             guard.attempt("ask about before_send", self._maker.note_nothing_returned)
-        if (self.config.summary or self._in_terminal) and guard.owner == os.getpid():
+        if (self.config.summary or self._in_terminal) and diagnostics.is_main_process():
             guard.attempt("sum up", self._sum_up)
         if self._signals is not None:
             guard.attempt("leave signals to the system", self._signals.remove)
@@ -383,7 +383,7 @@ class Agent:
             asked,
             self.courier.n_lost,
         )
-        guard.say_once("summary", line)
+        diagnostics.write_once("summary", line)
 
     def terminate(self, number: int) -> bool:
         """Signal `number` wants to end this process: deliver first, as at exit.
@@ -497,7 +497,7 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
         with forks.IMPORTS:  # only a process with a spool pays for sqlite3
             from .export.spool import writer
     except ImportError as error:
-        guard.warn_once("spool", f"this Python has no {error.name}, so there is no spool: calls wait in memory")
+        diagnostics.warn_once("spool", f"this Python has no {error.name}, so there is no spool: calls wait in memory")
         return None
     return writer.make(settings, maker)
 
@@ -524,7 +524,7 @@ def start(explicit: bool = False) -> Agent:
         if _agent is None:
             settings = config.load()
             if not settings.launched:
-                guard.tree = config.process_tree_of(startup.finder().tree)
+                diagnostics.tree = config.process_tree_of(startup.finder().tree)
             made = Agent(settings)
             # Woken by PYTHONPATH alone, nobody said where events should go: capture nothing.
             if not (explicit or settings.launched or settings.local or settings.token or settings.disabled):
@@ -541,7 +541,7 @@ def start(explicit: bool = False) -> Agent:
             scope.private = settings.privacy_mode
             if not settings.launched:  # the launcher has said them already
                 for problem in settings.problems:
-                    guard.warn_once(problem, problem)
+                    diagnostics.warn_once(problem, problem)
         elif explicit and not _agent.config.disabled and not _agent.waits_for_project():
             _agent.set_active(True)
         return _agent
@@ -599,9 +599,9 @@ def begin_delivery() -> Callable[[], bool] | None:
 
 def sum_up_nothing() -> None:
     """At the end of a process that imported no SDK, as gunicorn's master does not, where a summary is asked for."""
-    if _agent is None and config.load().summary and guard.owner == os.getpid():
+    if _agent is None and config.load().summary and diagnostics.is_main_process():
         nothing = "no calls were captured: this process imported no SDK (those of its child processes are not counted)"
-        guard.say_once("summary", nothing)
+        diagnostics.write_once("summary", nothing)
 
 
 def configure(before_send: BeforeSend | None = None) -> None:

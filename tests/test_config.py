@@ -6,14 +6,14 @@ import dataclasses
 
 import pytest
 
-from posthog_autoinstrument.core import config, guard
+from posthog_autoinstrument.core import config, diagnostics, guard
 
 
 @pytest.fixture(autouse=True)
 def _restore_guard():
-    loud, debug = guard.loud, guard.debug
+    loud, debug = guard.raise_failures, diagnostics.debug
     yield
-    guard.loud, guard.debug = loud, debug
+    guard.raise_failures, diagnostics.debug = loud, debug
 
 
 def test_the_defaults_of_the_table_and_of_the_class_are_the_same():

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from posthog_autoinstrument.core import guard
+from posthog_autoinstrument.core import diagnostics, guard
 
 PROGRAM = """
 import asyncio, gc, itertools, os, signal, sys
@@ -111,7 +111,7 @@ def test_what_a_handler_raises_reaches_the_program_and_no_call_is_lost(
     ]
     assert ran.returncode == 0
     # asyncio tells of coroutines and generators that were interrupted while they began or ended: without us, too.
-    assert guard.PREFIX not in ran.stderr
+    assert diagnostics.PREFIX not in ran.stderr
     asked = Counter(found for request in openai_server.requests for found in MARK.findall(request.body.decode()))
     inputs = [json.dumps(event["properties"]["$ai_input"]) for event in ran.events]
     told = Counter(found for text in inputs for found in MARK.findall(text))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from posthog_autoinstrument.core import config, guard
+from posthog_autoinstrument.core import config, diagnostics, guard
 
 
 @pytest.fixture(autouse=True)
 def _restore_guard():
-    loud, debug, owner = guard.loud, guard.debug, guard.owner
+    loud, debug, owner = guard.raise_failures, diagnostics.debug, diagnostics.main_pid
     yield
-    guard.loud, guard.debug, guard.owner = loud, debug, owner
+    guard.raise_failures, diagnostics.debug, diagnostics.main_pid = loud, debug, owner
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Ran, environment
 
-from posthog_autoinstrument.core import guard
+from posthog_autoinstrument.core import diagnostics
 from posthog_autoinstrument.testing import Answer, LoopbackServer, OpenAIServer
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
@@ -73,8 +73,8 @@ def refusing() -> Iterator[LoopbackServer]:
 
 def lines(ran: Ran) -> list[str]:
     assert ran.returncode == 0, ran.stderr
-    assert all(line.startswith(guard.PREFIX) for line in ran.stderr.splitlines()), ran.stderr
-    return [line.removeprefix(guard.PREFIX) for line in ran.stderr.splitlines()]
+    assert all(line.startswith(diagnostics.PREFIX) for line in ran.stderr.splitlines()), ran.stderr
+    return [line.removeprefix(diagnostics.PREFIX) for line in ran.stderr.splitlines()]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -173,7 +173,7 @@ def test_forked_children_are_one_tree_without_the_launcher_too(
         check=True,
     )
     said = done.stderr.splitlines()
-    assert len([line for line in said if line.startswith(f"{guard.PREFIX}401 from 127.0.0.1")]) == 1, said
+    assert len([line for line in said if line.startswith(f"{diagnostics.PREFIX}401 from 127.0.0.1")]) == 1, said
     assert len([line for line in said if " lost (" in line]) == 1, said
 
 

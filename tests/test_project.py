@@ -13,7 +13,7 @@ import pytest
 from conftest import Ran, environment
 
 import sitecustomize_template
-from posthog_autoinstrument.core import guard
+from posthog_autoinstrument.core import diagnostics
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
 Run = Callable[..., Ran]
@@ -30,7 +30,7 @@ def call(text="hi"):
 def lines(ran: Ran) -> list[str]:
     """What we said, without the launcher's line."""
     assert ran.returncode == 0, ran.stderr
-    said = [line.removeprefix(guard.PREFIX) for line in ran.stderr.splitlines()]
+    said = [line.removeprefix(diagnostics.PREFIX) for line in ran.stderr.splitlines()]
     return [line for line in said if "calls are kept in" not in line]
 
 
@@ -177,7 +177,7 @@ class TestWithoutAToken:
         ran = self.woken(tmp_path, openai_server, CALL + "call()\ncall()\n" + count)
         assert ran.stdout == "1\n"
         (line,) = ran.stderr.splitlines()
-        assert line.startswith(guard.PREFIX + self.SAID)
+        assert line.startswith(diagnostics.PREFIX + self.SAID)
         assert self.woken(tmp_path, openai_server, CALL).stderr == ""
         off = {"POSTHOG_AUTOINSTRUMENT_DISABLED": "1"}
         assert self.woken(tmp_path, openai_server, CALL + "call()\n", **off).stderr == ""

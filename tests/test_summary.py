@@ -14,7 +14,7 @@ import pytest
 from conftest import Ran, environment, wait_until
 from stored import NOON, call, span
 
-from posthog_autoinstrument.core import guard
+from posthog_autoinstrument.core import diagnostics
 from posthog_autoinstrument.export import posthog_links
 from posthog_autoinstrument.export.run_summary import Tally
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
@@ -34,7 +34,9 @@ Run = Callable[..., Ran]
 
 def said(ran: Ran) -> list[str]:
     """The lines that are ours, without the launcher's."""
-    lines = [line.removeprefix(guard.PREFIX) for line in ran.stderr.splitlines() if line.startswith(guard.PREFIX)]
+    lines = [
+        line.removeprefix(diagnostics.PREFIX) for line in ran.stderr.splitlines() if line.startswith(diagnostics.PREFIX)
+    ]
     return [line for line in lines if "calls are kept in" not in line]
 
 

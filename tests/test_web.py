@@ -408,12 +408,12 @@ print(web.get("/otel/inside").text)
     ("value", "wanted"), [("1", "1"), ("on", "1"), ("0", "0"), ("no", "0"), ("Anonymous", "anonymous"), ("2", "1")]
 )
 def test_the_setting(value: str, wanted: str) -> None:
-    from posthog_autoinstrument.core import config, guard
+    from posthog_autoinstrument.core import config, diagnostics, guard
 
-    before = guard.loud, guard.debug, guard.owner
+    before = guard.raise_failures, diagnostics.debug, diagnostics.main_pid
     try:
         read = config.load({"POSTHOG_AUTOINSTRUMENT_TRACING_HEADERS": value})
     finally:
-        guard.loud, guard.debug, guard.owner = before
+        guard.raise_failures, diagnostics.debug, diagnostics.main_pid = before
     assert read.tracing_headers == wanted
     assert bool(read.problems) == (value == "2")

@@ -14,7 +14,7 @@ import pytest
 import web
 from conftest import environment, wait_until
 
-from posthog_autoinstrument.core import guard
+from posthog_autoinstrument.core import diagnostics
 from posthog_autoinstrument.testing import Answer, LoopbackServer, OpenAIServer
 
 pytestmark = [
@@ -57,7 +57,7 @@ def refusing() -> Iterator[LoopbackServer]:
 
 
 def ours(text: str) -> list[str]:
-    return [line.removeprefix(guard.PREFIX) for line in text.splitlines() if line.startswith(guard.PREFIX)]
+    return [line.removeprefix(diagnostics.PREFIX) for line in text.splitlines() if line.startswith(diagnostics.PREFIX)]
 
 
 def check(said: list[str]) -> None:

@@ -8,7 +8,7 @@ from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any
 
 from ..context import scope
-from ..core import guard, ids, safejson
+from ..core import diagnostics, guard, ids, safejson
 from .calls import Intent
 from .span_recorder import Recorder, is_recorder_made, recording
 from .spans import Finished
@@ -70,7 +70,7 @@ def _capture(function: str, trace_id: ids.Id | None, name: str | None, value: An
     to = recording()
     if to is None:
         if not is_recorder_made():
-            guard.warn_once(
+            diagnostics.warn_once(
                 "remark without an agent",
                 f"{function}: nothing is captured in this process: start it with posthog-instrument, or call "
                 "posthog_autoinstrument.instrument()",
@@ -78,7 +78,7 @@ def _capture(function: str, trace_id: ids.Id | None, name: str | None, value: An
         return
     about = ids.text_of(trace_id, f"{function}: trace_id") or scope.current_trace_id()
     if about is None:
-        guard.warn_once(
+        diagnostics.warn_once(
             "remark without a trace", f"{function}: no trace is open here, so it is left out: name one with trace_id"
         )
         return

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .._version import __version__
-from ..core import guard
+from ..core import diagnostics
 
 USAGE = """\
 usage: posthog-instrument [OPTION ...] [run | --] COMMAND [ARG ...]
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif option in ("-V", "--version"):
             return _with_output(lambda: _tell(f"posthog-autoinstrument {__version__}\n"))
         else:
-            guard.say(f"unknown option {option} (options of the program stand after it)")
+            diagnostics.write(f"unknown option {option} (options of the program stand after it)")
             _usage()
             return 2
     if arguments and arguments[0] in ("demo", "view", "events", "stats", "send", "doctor"):
@@ -117,7 +117,7 @@ def _with_output(command: Callable[[], int]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         detach(sys.stdout)
-        guard.say(f"cannot write to standard output: {error.strerror}")
+        diagnostics.write(f"cannot write to standard output: {error.strerror}")
         return 1
 
 
@@ -131,7 +131,7 @@ def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
     if debug:
         environ["POSTHOG_AUTOINSTRUMENT_DEBUG"] = "1"
     settings = config.load(environ)
-    guard.owner = guard.tree = None  # a command of ours speaks, also where it was itself launched
+    diagnostics.main_pid = diagnostics.tree = None  # a command of ours speaks, also where it was itself launched
     if word == "events":
         from . import events
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..core import guard
+from ..core import diagnostics
 from ..core.config import EU_HOST, Config
 from ..core.formatting import clean
 from ..export.posthog_links import traces_url
@@ -54,16 +54,16 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     options = parser.parse_args(list(arguments))
     environ = dict(os.environ)
     if options.live and not environ.get("OPENAI_API_KEY"):
-        guard.say("demo --live needs OPENAI_API_KEY, the key of your OpenAI account")
+        diagnostics.write("demo --live needs OPENAI_API_KEY, the key of your OpenAI account")
         return 2
     if options.send and settings.token is None:
-        guard.say("demo --send needs POSTHOG_PROJECT_TOKEN, the token of your PostHog project")
+        diagnostics.write("demo --send needs POSTHOG_PROJECT_TOKEN, the token of your PostHog project")
         return 2
     if settings.disabled:
-        guard.say("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing would be captured")
+        diagnostics.write("POSTHOG_AUTOINSTRUMENT_DISABLED is set: nothing would be captured")
         return 1
     if importlib.util.find_spec("openai") is None:
-        guard.say('the demo needs the openai package: pip install "posthog-autoinstrument[demo]"')
+        diagnostics.write('the demo needs the openai package: pip install "posthog-autoinstrument[demo]"')
         return 1
 
     path = os.path.join(os.path.dirname(settings.db_path), "demo.db")
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str], settings: Config) -> int:
         _say("", f"$ {' '.join(command)}")
         code, lost = _run_program([*command[1:], "--model", options.model], environ, settings)
     if code != 0:
-        guard.say(f"the example program ended with exit code {code}")
+        diagnostics.write(f"the example program ended with exit code {code}")
         return 1
     if options.send:
         return _after_sending(settings.host, run, lost)
@@ -113,7 +113,7 @@ def _run_program(arguments: Sequence[str], environ: dict[str, str], settings: Co
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE) as child:
         assert child.stderr is not None
         for line in child.stderr:
-            lost = lost or (line.startswith(guard.PREFIX.encode()) and b" lost " in line)
+            lost = lost or (line.startswith(diagnostics.PREFIX.encode()) and b" lost " in line)
             sys.stderr.write(line.decode("utf-8", "replace"))
             sys.stderr.flush()
     return child.returncode, lost
@@ -124,10 +124,10 @@ def _after_storing(path: str, run: str, started_at: float) -> int:
     try:
         shown = _stored(path, run, started_at)
     except StoreError as error:
-        guard.say(clean(str(error)))
+        diagnostics.write(clean(str(error)))
         return 1
     if not shown:
-        guard.say(f"the example program left no events in {path}; posthog-instrument doctor may tell why")
+        diagnostics.write(f"the example program left no events in {path}; posthog-instrument doctor may tell why")
         return 1
     _say("", f"{len(shown)} events, one for each call and one for the tool that was used:", "")
     print_table(shown, shutil.get_terminal_size((80, 24)).columns, sys.stdout)
@@ -171,7 +171,7 @@ def _stored(path: str, run: str, started_at: float) -> list[Summary]:
 def _after_sending(host: str, run: str, lost: bool) -> int:
     """Say where the run's events are in PostHog; nothing of them is on this machine."""
     if lost:
-        guard.say(f"not all events reached {urlsplit(host).hostname}; posthog-instrument doctor may tell why")
+        diagnostics.write(f"not all events reached {urlsplit(host).hostname}; posthog-instrument doctor may tell why")
         return 1
     _say(
         "",

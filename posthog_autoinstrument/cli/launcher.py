@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import sitecustomize_template
 
-from ..core import config, guard, process_tree
+from ..core import config, diagnostics, process_tree
 from ..core import environment as variables
 from . import interpreter
 
@@ -71,10 +71,10 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     if program is None:
         return _refuse(arguments[0])
     for problem in settings.problems:
-        guard.say(problem)
+        diagnostics.write(problem)
     found = interpreter.find([program, *arguments[1:]], environ)
     if found.obstacles and not settings.disabled:
-        guard.say(f"no call is captured: {'; '.join(found.obstacles)}; {OTHER_REMEDY}")
+        diagnostics.write(f"no call is captured: {'; '.join(found.obstacles)}; {OTHER_REMEDY}")
         if found.python is not None:
             del environ[variables.LAUNCHER]  # said all there is to say
     elif not settings.disabled and (settings.local or settings.token is None):
@@ -90,18 +90,18 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     try:
         os.execve(program, arguments, environ)
     except OSError as error:
-        guard.say(f"cannot execute {arguments[0]}: {error.strerror}")
+        diagnostics.write(f"cannot execute {arguments[0]}: {error.strerror}")
         return NOT_EXECUTABLE
 
 
 def _refuse(name: str) -> int:
     if os.path.isdir(name):
-        guard.say(f"cannot execute {name}: it is a directory")
+        diagnostics.write(f"cannot execute {name}: it is a directory")
         return NOT_EXECUTABLE
     if os.path.dirname(name) and os.path.exists(name):
-        guard.say(f"cannot execute {name}: permission denied (a Python file? then: python {name})")
+        diagnostics.write(f"cannot execute {name}: permission denied (a Python file? then: python {name})")
         return NOT_EXECUTABLE
-    guard.say(f"program not found: {name}")
+    diagnostics.write(f"program not found: {name}")
     return NOT_FOUND
 
 

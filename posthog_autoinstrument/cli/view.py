@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from ..core import environment, guard
+from ..core import diagnostics, environment
 from ..core.config import Config
 from ..core.formatting import clean
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
     options = parser.parse_args(list(arguments))
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        guard.say(f'the page needs {", ".join(missing)}: pip install "posthog-autoinstrument[viewer]"')
+        diagnostics.write(f'the page needs {", ".join(missing)}: pip install "posthog-autoinstrument[viewer]"')
         return 1
     from ..store import prices
     from ..store.database import StoreError
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
         Ledger(path).close()  # whether it can be used at all
         listener = server.listen(options.port)
     except (StoreError, prices.PricesError, server.PortError) as error:
-        guard.say(clean(str(error)))
+        diagnostics.write(clean(str(error)))
         return 1
     with listener:
         opened = not options.no_browser and _has_browser()

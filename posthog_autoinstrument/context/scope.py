@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ..core import guard, ids
+from ..core import diagnostics, guard, ids
 from ..core.environment import PARENT_CONTEXT, is_on
 from . import posthog_clients, request_lifetime
 
@@ -420,7 +420,7 @@ def fields_of_overrides(overrides: Mapping[str, Any]) -> Fields:
         if value is None:
             return {}
         if not isinstance(value, Mapping):
-            guard.warn_once(name, f"{name} must be a mapping, not {type(value).__name__}; it is left out")
+            diagnostics.warn_once(name, f"{name} must be a mapping, not {type(value).__name__}; it is left out")
             return {}
         return serialised(value)
 

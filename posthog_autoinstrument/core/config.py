@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import guard, hook_loader, package, process_tree
+from . import diagnostics, guard, hook_loader, package, process_tree
 from .environment import INTERNAL, LAUNCHED, flag, is_main_process
 
 US_HOST = "https://us.i.posthog.com"
@@ -785,10 +785,10 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         problems=tuple(problems),
     )
     _use_scrub(config)
-    guard.loud = config.raise_errors
-    guard.debug = config.debug
-    guard.owner = os.getpid() if config.main_process else 0
-    guard.tree = process_tree_of(launched or process_tree.label(), environ)
+    guard.raise_failures = config.raise_errors
+    diagnostics.debug = config.debug
+    diagnostics.main_pid = os.getpid() if config.main_process else 0
+    diagnostics.tree = process_tree_of(launched or process_tree.label(), environ)
     return config
 
 

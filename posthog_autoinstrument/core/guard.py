@@ -1,116 +1,53 @@
-"""Our own failures: quiet in production, counted, said once, and loud in our tests.
+"""Our own failures: counted, reported once, and raised in our tests; they never reach the program.
 
 This is the only module with a broad `except`. Whatever goes wrong in the agent, the host program gets its own result.
-Nothing here takes a lock or writes through `sys.stderr`: it may run in a finaliser, in a forked child or at exit.
+Nothing here takes a lock: it may run in a finaliser, in a forked child or at exit.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
-from . import package
-from .process_tree import ProcessTree
+from . import diagnostics, package
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PREFIX = "posthog-autoinstrument: "
-
-loud = False
+raise_failures = False
 """Set by `config` from POSTHOG_AUTOINSTRUMENT_RAISE: failures are raised into the host program. For our tests."""
-debug = False
-"""Set by `config` from POSTHOG_AUTOINSTRUMENT_DEBUG: every failure is said, with its place."""
-
-owner: int | None = None
-"""Process that says what is not urgent: set by `config`. Its children keep silent, unless `debug` is set."""
-tree: ProcessTree | None = None
-"""The processes that warn of the same thing only once: set by `config`. None: this one is alone."""
 
 failures: dict[str, int] = {}
 """How often each step failed in this process."""
 
-_said: set[str] = set()
 _HERE = package.FOLDER + os.sep
 _CO_VARARGS = 0x04
 """`inspect.CO_VARARGS`: a function that takes `*args`."""
 
 
-def say(line: str) -> None:
-    """Write one line to the standard error file descriptor, in the launched process. Never raises, takes no lock."""
-    if owner is not None and owner != os.getpid() and not debug:
-        return
-    _write(line)
-
-
-def say_once(key: str, line: str) -> None:
-    """`say` it, unless something was said under this key in this process."""
-    if key not in _said:
-        _said.add(key)
-        say(line)
-
-
-def warn_once(kind: str, line: str) -> None:
-    """Say a loss, a refusal, or that nothing is captured: in whichever process of a tree meets it first, once for each
-    kind. Workers are where the calls are made. Never raises, takes no lock."""
-    if kind not in _said:
-        _said.add(kind)
-        if _is_mine(kind, None):
-            _write(line)
-
-
-def warn_again(kind: str, line: str, every_s: float) -> bool:
-    """The same of what recurs: once in so many seconds in a tree of processes. Whether this process said it."""
-    if not _is_mine(kind, every_s):
-        return False
-    _write(line)
-    return True
-
-
-def _is_mine(kind: str, every_s: float | None) -> bool:
-    return tree is None or debug or tree.claim(kind, every_s)
-
-
-def _write(line: str) -> None:
-    # The interpreter's own stream says whether there is one: where the program was started with it closed, the number
-    # 2 may belong to a file or a socket of the host's by now.
-    stream = sys.__stderr__
-    # What texts of the program's it quotes came by way of this module: nothing is imported here. Another thread may be
-    # in the middle of loading it.
-    secrettexts = package.loaded("scrubbing.secret_texts")
-    try:
-        if secrettexts is not None and not getattr(secrettexts.__spec__, "_initializing", False):
-            line = secrettexts.scrub_text(line, True)
-        if stream is not None and not stream.closed:
-            os.write(stream.fileno(), (PREFIX + line + "\n").encode("utf-8", "replace"))
-    except (OSError, ValueError, RecursionError):
-        pass
-
-
 def report(step: str, error: BaseException) -> None:
-    """Count a failure of ours and warn of the first one of each step. Raises it where `loud` is set, and where it is
-    the program's (`is_interruption`)."""
-    if loud or is_interruption(error):
+    """Count a failure of ours and warn of the first one of each step. Raises it where `raise_failures` is set, and
+    where it is the program's (`is_interruption`)."""
+    if raise_failures or is_interruption(error):
         try:
             raise error
         finally:
             del error  # it holds this frame, which would hold it: what it holds of the program's must be let go at once
     failures[step] = failures.get(step, 0) + 1
-    if debug or failures[step] == 1:
+    if diagnostics.debug or failures[step] == 1:
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         place = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
         # The message of the error is left out: it may quote a payload.
         line = f"could not {step} ({type(error).__name__}{place}); the program is not affected"
-        if debug:
-            say(line)
+        if diagnostics.debug:
+            diagnostics.write(line)
         else:
-            warn_once(f"could not {step}", line)
+            diagnostics.warn_once(f"could not {step}", line)
 
 
 def is_interruption(error: BaseException) -> bool:
@@ -251,8 +188,8 @@ def quietly(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | 
     except Exception as error:
         if is_interruption(error):
             raise
-        if debug:
-            say(f"ignored {error!r:.200}")
+        if diagnostics.debug:
+            diagnostics.write(f"ignored {error!r:.200}")
         return None
 
 

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from . import guard
+from . import diagnostics, guard
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -85,7 +85,7 @@ def text_of(value: object, name: str) -> str | None:
     found = guard.quietly(_text_of, value)
     if found is None:
         kind = type(value).__name__
-        guard.warn_once(f"id {name}", f"{name} of type {kind} cannot be made into text: it is left out")
+        diagnostics.warn_once(f"id {name}", f"{name} of type {kind} cannot be made into text: it is left out")
     return found or None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..core import guard
+from ..core import diagnostics, guard
 from .sleeper import Sleeper
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Courier:
                 return
             if outcome.kind == "refused":
                 self.refused = outcome.detail or "refused"
-                guard.warn_once("refused", f"{outcome.detail}; no events are sent from now on")
+                diagnostics.warn_once("refused", f"{outcome.detail}; no events are sent from now on")
                 self._give_up(portion, self.refused)
                 return
             if outcome.kind == "paused":
@@ -213,7 +213,7 @@ class Courier:
                 portion = [smaller]
                 continue
             if outcome.kind == "rejected":
-                guard.warn_once("rejected", f"one event was dropped: {outcome.detail}")
+                diagnostics.warn_once("rejected", f"one event was dropped: {outcome.detail}")
                 self._done(portion)
                 self.lose(1, "rejected")
                 return
@@ -226,8 +226,8 @@ class Courier:
                 wait_s = min(wait_s, max(MIN_RETRY_S, (self.deadline - self.clock()) / 4))
             if outcome.retry_after_s is not None:
                 wait_s = max(wait_s, min(MAX_RETRY_AFTER_S, outcome.retry_after_s))
-            if guard.debug:
-                guard.say(f"{outcome.detail}; trying again in {wait_s:.1f} s")
+            if diagnostics.debug:
+                diagnostics.write(f"{outcome.detail}; trying again in {wait_s:.1f} s")
             self._pause_until = self.clock() + wait_s
             self.why = outcome.detail or "not delivered"
             # Counted as well: a host that stops the clock (freezegun) stops this one too.
@@ -244,7 +244,7 @@ class Courier:
         if self.deadline is None and self.waits_out_refusals:
             detail += "; delivery pauses and is tried again in 10 minutes, then every hour"
         if self._n_refusals == 1:  # after what was delivered it is news again
-            guard.warn_again("refused", detail, SAID_EVERY_S)
+            diagnostics.warn_every("refused", detail, SAID_EVERY_S)
 
     def _pause(self) -> bool | None:
         """Wait for the next attempt. True where that was cut short because the program is ending; None where there is

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from .._version import __version__
-from ..core import fastjson, forks, guard
+from ..core import diagnostics, fastjson, forks, guard
 from ..core.config import Config
 from ..core.records import EncodedEvent
 from ..processing import event, redaction, sanitize
@@ -46,12 +46,12 @@ def choose(settings: Config) -> Sink:
         refused = why_refused(found.host, settings)
         if refused:
             return NoSink(refused)
-        if guard.debug:
-            guard.say(f"events go to {redaction.redact_url(found.host)}")
+        if diagnostics.debug:
+            diagnostics.write(f"events go to {redaction.redact_url(found.host)}")
         return PostHogSink(found.token, found.host, library=f"{event.LIBRARY}/{__version__}")
     if settings.local or settings.launched:
-        if guard.debug:
-            guard.say(f"events go to {settings.db_path}")
+        if diagnostics.debug:
+            diagnostics.write(f"events go to {settings.db_path}")
         try:
             with forks.IMPORTS:  # sqlite3: only a process that writes the store pays for it
                 from .local import LocalSink

@@ -13,7 +13,7 @@ from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from ..context import scope
-from ..core import forks, guard, threads
+from ..core import diagnostics, forks, guard, threads
 from .delivery import RETRY_BUDGET_S, SEND_TIMEOUT_S, Courier
 from .owned_lock import OwnedLock
 from .queue import Marker, Queue
@@ -456,7 +456,7 @@ class Flusher:
             self.courier.choose()
             event = self._build(record)
         except (ImportError, OSError) as error:
-            guard.warn_once("later", f"no events can be made at the moment ({error}); they wait")
+            diagnostics.warn_once("later", f"no events can be made at the moment ({error}); they wait")
             return LATER
         self._later_since = None
         return [event] if event is not None else []
@@ -560,7 +560,7 @@ class Flusher:
             left -= stay
             if stay:
                 why = f" ({self.courier.stays})" if self.courier.stays else ""
-                guard.say(
+                diagnostics.write(
                     f"{stay} {'event stays' if stay == 1 else 'events stay'} in the spool {self._spool.folder}{why}"
                 )
         if left > 0:
@@ -572,9 +572,9 @@ class Flusher:
             reasons = ", ".join(f"{count}: {reason}" for reason, count in lost.items())
             total = sum(lost.values())
             line = f"{total} {'event was' if total == 1 else 'events were'} lost"
-            if guard.owner == self._pid:
+            if diagnostics.main_pid == self._pid:
                 line += f" ({reasons})"
             else:
                 line += f" in process {self._pid} ({reasons}); other processes of this program may have lost more"
-            if guard.warn_again("lost", line, REPORT_EVERY_S):
+            if diagnostics.warn_every("lost", line, REPORT_EVERY_S):
                 self.courier.take_lost()

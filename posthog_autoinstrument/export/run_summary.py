@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from ..core import guard
+from ..core import diagnostics, guard
 from ..store.columns import CALLS, consumed, host_of_chat_stream, summary
 from ..store.summary import Consumed
 
@@ -168,7 +168,7 @@ class Tally:
         try:
             prices = Prices.load(prices_path)
         except PricesError as error:
-            guard.say(str(error))
+            diagnostics.write(str(error))
             return
         for use in waiting:
             cost = prices.cost_of(use)

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core import guard
+from ..core import diagnostics, guard
 
 MAX_FRAMES = 40
 """Frames looked at above a call. LangChain's nearest is 6 to 10 away; a model of the program's own may have more."""
@@ -113,8 +113,8 @@ def is_gateway(base_url: str) -> bool:
 
 def tell(name: str) -> None:
     """Say once that calls are left to somebody else, where the user wants to know what the agent does."""
-    if guard.debug:
-        guard.say_once(f"left to {name}", f"calls that {name} records are left to it")
+    if diagnostics.debug:
+        diagnostics.write_once(f"left to {name}", f"calls that {name} records are left to it")
 
 
 class _Nothing:

@@ -16,7 +16,7 @@ from typing import Any, AnyStr
 from urllib.parse import urlsplit
 
 from ..capture.calls import MARK, OpenCall
-from ..core import guard
+from ..core import diagnostics, guard
 
 _RAW_RESPONSE = "x-stainless-raw-response"
 """The header by which the SDK (1.0 to 3.54) marks a call whose answer the program reads itself."""
@@ -106,7 +106,7 @@ class StreamUsage:
             if b"stream_options" not in body and b"include_usage" not in body:
                 return
         self._refused.add(host)
-        guard.warn_once(
+        diagnostics.warn_once(
             f"usage {host}",
             f"{host} answered 400 to a stream that was asked for its token counts; it is not asked again",
         )

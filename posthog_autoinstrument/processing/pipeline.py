@@ -9,7 +9,7 @@ from types import CoroutineType
 from typing import Any
 
 from ..capture import calls
-from ..core import forks, guard, hook_loader
+from ..core import diagnostics, forks, guard, hook_loader
 from ..core.config import NOT_ACCEPTED, Config
 from ..core.records import Call, EncodedEvent, Record, Remark, Sealable, Span
 from ..providers import Provider
@@ -249,7 +249,7 @@ class Maker:
             built = event.settled(sent, kept)
         if str(built["distinct_id"]).lower() in event.SHARED_IDS:
             said = f"distinct_id {built['distinct_id']!r} is nobody's: PostHog makes no person of it"
-            guard.warn_once("shared distinct_id", said)
+            diagnostics.warn_once("shared distinct_id", said)
         guard.attempt("count a call", self.on_event, built)
         lost = self._take_untold()
         if lost:
@@ -264,7 +264,7 @@ class Maker:
             if isinstance(returned, CoroutineType):
                 returned.close()  # else Python warns that nobody awaited it
             said = f"before_send returned {type(returned).__name__}, no dict and not None: its event is dropped"
-            guard.warn_once("before_send", said)
+            diagnostics.warn_once("before_send", said)
             self.lose(1, "before_send returned no event")
         elif failed:
             self.lose(1, "before_send failed")
@@ -277,7 +277,7 @@ class Maker:
         """Say so where the hook returned None for all events: it may have been meant to return them."""
         if self._returned_none and not self._any_returned:
             which = "the only event" if self._returned_none == 1 else f"all {self._returned_none} events"
-            guard.warn_once(
+            diagnostics.warn_once(
                 "before_send returned None",
                 f"before_send returned None for {which} so far, so none was sent; to have an event sent, return it",
             )
@@ -312,7 +312,9 @@ class Maker:
             return False
         except hook_loader.HookError as error:
             if named != NOT_ACCEPTED:
-                guard.warn_once("before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={named}: {error}; no event is sent")
+                diagnostics.warn_once(
+                    "before_send", f"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND={named}: {error}; no event is sent"
+                )
         return True
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from ...core import descriptors, guard, threads
+from ...core import descriptors, diagnostics, guard, threads
 from ...store import ownership
 from ...store.database import StoreError
 from .outbox import Kept, Outbox, delete, empty, is_recent
@@ -248,7 +248,7 @@ class Spool:
             return
         why = getattr(error, "strerror", None) or error  # without the path
         said = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {why}"
-        guard.warn_once("spool", f"POSTHOG_SPOOL: {said}; calls wait in memory instead")
+        diagnostics.warn_once("spool", f"POSTHOG_SPOOL: {said}; calls wait in memory instead")
         if isinstance(error, StoreError) and error.damaged and self._outbox is not None:
             # Ours, broken under our hands. What is in it is kept aside; a new one is begun.
             broken, self._outbox = self._outbox, None
@@ -351,7 +351,7 @@ class Spool:
                 if error.damaged:
                     self._set_aside_orphan(path)
                 elif not error.transient:
-                    guard.say_once(f"left {path}", f"{error}; it is left alone")
+                    diagnostics.write_once(f"left {path}", f"{error}; it is left alone")
                 continue
             except OSError:
                 continue
@@ -445,7 +445,9 @@ def put_aside(path: Path) -> None:
             if os.path.exists(f"{path}{suffix}"):
                 os.replace(f"{path}{suffix}", f"{aside}{suffix}")
         os.replace(path, aside)
-        guard.say_once(f"aside {path}", f"{path} is not an outbox that can be read: it was put aside as {aside.name}")
+        diagnostics.write_once(
+            f"aside {path}", f"{path} is not an outbox that can be read: it was put aside as {aside.name}"
+        )
     except OSError:
         pass
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...core import fastjson, guard
+from ...core import diagnostics, fastjson, guard
 from ...core.config import Config
 from ...core.hook_loader import NotYetError
 from ...core.records import Call, EncodedEvent, Identity, Record, Sealable, Sealed, Span, record_from_bytes
@@ -105,7 +105,7 @@ class Durable:
         if hook is drop:
             return False  # none of them would be sent, and it was said why
         if facts.get("hooked") == "1" and hook is None:
-            guard.warn_once("hooked", "what a dead process left in the spool stays there: it has a before_send")
+            diagnostics.warn_once("hooked", "what a dead process left in the spool stays there: it has a before_send")
             return False
         return True
 
@@ -163,7 +163,7 @@ class Rest:
             self._orphan.done(numbers)
         except StoreError as error:
             self._durable.spool.refuse(self._orphan, error)
-            guard.say_once("taken over", f"{error}; what was delivered of it may be sent again")
+            diagnostics.write_once("taken over", f"{error}; what was delivered of it may be sent again")
 
     def spill(self, numbers: Sequence[int]) -> None:
         """They stay where they are."""

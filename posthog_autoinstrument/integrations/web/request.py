@@ -15,7 +15,7 @@ from typing import Any
 from ...context import headers as carrier
 from ...context import request_lifetime, scope
 from ...context.scope import CONTEXT, NOTHING, Context, Fields
-from ...core import guard, hook_loader, ids, safejson
+from ...core import diagnostics, guard, hook_loader, ids, safejson
 
 MAX_DISTINCT_ID_CHARS = 200
 MAX_HEADER_CHARS = 1_000
@@ -78,7 +78,7 @@ class Web:
         except hook_loader.NotYetError:
             pass
         except hook_loader.HookError as error:
-            guard.warn_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it names nobody")
+            diagnostics.warn_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it names nobody")
             return False
         return True
 
@@ -130,7 +130,7 @@ class Request(scope.Ambient):
             self.trace_id = self.carried.trace_id or self.trace_id
             self.is_private = bool(self.carried.privacy_mode)
         elif carrier.is_told(asked.get):
-            guard.warn_once(
+            diagnostics.warn_once(
                 "baggage",
                 "a web request has a context of posthog-autoinstrument in its headers, which is not taken: set "
                 "POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE=1 where only services of your own can send one",
