@@ -61,6 +61,8 @@ myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = f"posthog-autoinstrument {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_use_index = False

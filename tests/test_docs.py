@@ -145,17 +145,15 @@ def test_make_targets_exist(document: Path) -> None:
     assert set(re.findall(r"(?:`|^\s*)make ([a-z-]+)", document.read_text(), re.MULTILINE)) <= targets
 
 
-@each_document
-def test_python_in_the_documents_compiles(document: Path) -> None:
-    for number, block in enumerate(blocks(document, "python")):
-        compile(block, f"{document.name} block {number}", "exec")
-
-
 def test_every_captured_call_is_named() -> None:
     for provider in load_providers():
         for endpoint in provider.endpoints:
             sites = [site for site in provider.sites if site.endpoint == endpoint.name]
             assert sites or endpoint.wire_only, f"{endpoint.name}: nobody would know how to call it"
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.read_text().splitlines()) <= 250
 
 
 def test_public_names_are_in_the_readme() -> None:

@@ -12,10 +12,10 @@ NO_EVENT = "none of its own: the outcome of a call in the background"
 
 
 def settings() -> str:
-    lines = ["| Variable | Accepts | Default | Meaning |", "|---|---|---|---|"]
+    lines = ["| Variable | Meaning | Accepts | Default |", "|---|---|---|---|"]
     for setting in SETTINGS:
         names = "<br>or ".join(f"`{name}`" for name in (setting.variable, *setting.aliases))
-        lines.append(f"| {names} | {setting.accepts} | {_default(setting.default)} | {setting.help} |")
+        lines.append(f"| {names} | {setting.help} | {setting.accepts} | {_default(setting.default)} |")
     return "\n".join(lines) + "\n"
 
 
