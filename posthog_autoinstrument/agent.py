@@ -17,7 +17,7 @@ from . import providers
 from .bootstrap import startup
 from .capture import calls, span_recorder
 from .context import posthog_clients, scope
-from .core import config, diagnostics, forks, guard, threads
+from .core import diagnostics, forks, guard, threads
 from .export import first_run, project
 from .export.delivery import Courier
 from .export.flusher import Flusher
@@ -26,14 +26,15 @@ from .instrumentation import deduplication, patcher, stream_usage
 from .integrations import agents, web
 from .integrations.workers import aws_lambda
 from .lifecycle import exits, signals
+from .settings import config
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
-    from .core.config import Config
     from .core.records import EncodedEvent, Sealable
     from .export.exporter import Sink
     from .export.run_summary import Tally
     from .export.spool.writer import Durable
     from .processing.pipeline import BeforeSend, Maker
+    from .settings.config import Config
 
 
 class Agent:

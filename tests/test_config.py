@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from posthog_autoinstrument.core import config, diagnostics, guard
+from posthog_autoinstrument.core import diagnostics, guard
+from posthog_autoinstrument.settings import config
 
 
 @pytest.fixture(autouse=True)

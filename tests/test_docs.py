@@ -15,9 +15,10 @@ import pytest
 
 import posthog_autoinstrument
 from posthog_autoinstrument import cli
-from posthog_autoinstrument.core import config, environment
+from posthog_autoinstrument.core import environment
 from posthog_autoinstrument.processing.privacy import reduce
 from posthog_autoinstrument.providers import load_providers
+from posthog_autoinstrument.settings import config
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))

@@ -22,7 +22,7 @@ from features import has
 from ports import free_port
 
 import sitecustomize_template
-from posthog_autoinstrument.core.config import SETTINGS
+from posthog_autoinstrument.settings.config import SETTINGS
 from posthog_autoinstrument.testing import Answer, LoopbackServer, PostHogServer
 
 TOKEN = "phc_doctor_token_of_the_test_suite"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Ran, environment
 
-from posthog_autoinstrument.core import hook_loader
+from posthog_autoinstrument.settings import hook_loader
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
 CALL = """

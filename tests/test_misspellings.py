@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from posthog_autoinstrument.core import config, diagnostics, guard
+from posthog_autoinstrument.core import diagnostics, guard
+from posthog_autoinstrument.settings import config
 
 
 @pytest.fixture(autouse=True)

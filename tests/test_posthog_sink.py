@@ -29,12 +29,12 @@ import truststore
 from ports import free_port
 
 from posthog_autoinstrument import __version__
-from posthog_autoinstrument.core import config
-from posthog_autoinstrument.core.config import ingestion_host
 from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export import http_session, posthog
 from posthog_autoinstrument.export.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogSink
 from posthog_autoinstrument.processing.sanitize import dumps
+from posthog_autoinstrument.settings import config
+from posthog_autoinstrument.settings.config import ingestion_host
 from posthog_autoinstrument.testing import PostHogServer
 from posthog_autoinstrument.testing.posthog_server import Fault
 

@@ -14,7 +14,7 @@ from conftest import TOKEN
 from stored import NOON, call, write
 
 from posthog_autoinstrument.cli import send
-from posthog_autoinstrument.core import config
+from posthog_autoinstrument.settings import config
 from posthog_autoinstrument.store.database import StoreError
 from posthog_autoinstrument.store.queries import Ledger
 from posthog_autoinstrument.store.selection import Selection

@@ -20,10 +20,10 @@ import pytest
 from conftest import TOKEN, environment
 
 from posthog_autoinstrument.cli import send
-from posthog_autoinstrument.core import config
 from posthog_autoinstrument.core.records import record_from_bytes
 from posthog_autoinstrument.export.spool.directory import Orphan, Spool
 from posthog_autoinstrument.export.spool.outbox import EVENT, RECORD, Outbox
+from posthog_autoinstrument.settings import config
 from posthog_autoinstrument.store.database import StoreError
 from posthog_autoinstrument.testing import Answer, Fault
 

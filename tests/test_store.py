@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument.core.config import default_path
 from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalSink
+from posthog_autoinstrument.settings.config import default_path
 from posthog_autoinstrument.store import database
 from posthog_autoinstrument.store.database import Row, Store, StoreError
 from posthog_autoinstrument.store.retention import prune
@@ -287,8 +287,8 @@ def test_the_default_place(state_home: str | None, platform: str, expected: str)
 
 
 def test_the_size_of_the_store_is_a_setting(path: Path) -> None:
-    from posthog_autoinstrument.core import config
     from posthog_autoinstrument.export import destination
+    from posthog_autoinstrument.settings import config
 
     settings = config.Config(local=True, db=str(path), store_max_mb=1)
     sink = destination.choose(settings)
@@ -310,6 +310,6 @@ def test_the_size_of_the_store_is_a_setting(path: Path) -> None:
 )
 @posix
 def test_the_default_place_of_prices(config_home: str | None, platform: str, expected: str) -> None:
-    from posthog_autoinstrument.core.config import default_prices_path
+    from posthog_autoinstrument.settings.config import default_prices_path
 
     assert str(default_prices_path(config_home, "/home/me", platform)) == expected

@@ -182,7 +182,9 @@ class TestStartUp:
         [("0", 0), ("false", 0), (" Off ", 0), ("no", 0), (" ", 0), ("maybe", 0), ("1", 1), ("YES", 1), ("on", 1)],
     )
     def test_a_summary_is_asked_for_by_what_says_so(self, tmp_path, text, asked):
-        show = "import atexit, sys; print(atexit._ncallbacks(), 'posthog_autoinstrument.core.config' in sys.modules)"
+        show = (
+            "import atexit, sys; print(atexit._ncallbacks(), 'posthog_autoinstrument.settings.config' in sys.modules)"
+        )
         done = run("-c", show, path=[TEMPLATE], cwd=tmp_path, env={"POSTHOG_AUTOINSTRUMENT_SUMMARY": text})
         assert done.stdout == f"{asked} False\n"
         assert ("no calls were captured" in done.stderr) == bool(asked)

@@ -408,7 +408,8 @@ print(web.get("/otel/inside").text)
     ("value", "wanted"), [("1", "1"), ("on", "1"), ("0", "0"), ("no", "0"), ("Anonymous", "anonymous"), ("2", "1")]
 )
 def test_the_setting(value: str, wanted: str) -> None:
-    from posthog_autoinstrument.core import config, diagnostics, guard
+    from posthog_autoinstrument.core import diagnostics, guard
+    from posthog_autoinstrument.settings import config
 
     before = guard.raise_failures, diagnostics.debug, diagnostics.main_pid
     try:

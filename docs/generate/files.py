@@ -10,7 +10,18 @@ from . import ROOT, Regions
 
 PACKAGE = ROOT / "posthog_autoinstrument"
 ORDER = (
-    *(".", "bootstrap", "core", "scrubbing", "context", "providers", "capture", "instrumentation", "propagation"),
+    *(
+        ".",
+        "bootstrap",
+        "core",
+        "scrubbing",
+        "settings",
+        "context",
+        "providers",
+        "capture",
+        "instrumentation",
+        "propagation",
+    ),
     *("integrations", "processing", "export", "store", "lifecycle", "viewer", "cli", "testing"),
 )
 """Folders in the order of the data's way; those that are not named come last."""

@@ -24,8 +24,8 @@ from ..instrumentation import deduplication
 from ..providers import EDGE_BYTES, Endpoint, Provider, gap
 
 if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported here
-    from ..core.config import Config
     from ..core.records import Call, End
+    from ..settings.config import Config
 
 MARK = "_posthog_autoinstrument"
 """Set on every function of ours that stands in an SDK class."""

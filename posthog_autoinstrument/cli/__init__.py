@@ -122,7 +122,7 @@ def _with_output(command: Callable[[], int]) -> int:
 
 
 def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
-    from ..core import config
+    from ..settings import config
     from ..store import columns
 
     environ = dict(os.environ)

@@ -21,9 +21,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..core import diagnostics
-from ..core.config import EU_HOST, Config
 from ..core.formatting import clean
 from ..export.posthog_links import traces_url
+from ..settings.config import EU_HOST, Config
 from ..store import columns
 from ..store.database import Store, StoreError, is_there
 from ..store.summary import Summary

@@ -27,7 +27,6 @@ from .. import agent
 from .._version import __version__
 from ..bootstrap import startup
 from ..core import guard
-from ..core.config import EU_HOST, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
 from ..core.environment import LAUNCHED
 from ..core.formatting import clean
 from ..export.destination import why_refused
@@ -38,6 +37,7 @@ from ..instrumentation.patcher import Point
 from ..integrations import agents, web
 from ..processing import redaction
 from ..scrubbing import scrubber
+from ..settings.config import EU_HOST, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
 from ..store import ownership
 from ..store.database import Store, StoreError
 from ..store.prices import Prices, PricesError

@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..core import hook_loader
+from ..settings import hook_loader
 
 
 def check(text: str, folders: Sequence[str]) -> tuple[str | None, str]:

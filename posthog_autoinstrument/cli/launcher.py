@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import sitecustomize_template
 
-from ..core import config, diagnostics, process_tree
+from ..core import diagnostics, process_tree
 from ..core import environment as variables
+from ..settings import config
 from . import interpreter
 
 NOT_FOUND = 127

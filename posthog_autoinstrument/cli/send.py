@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from .. import agent as agents
-from ..core.config import Config
 from ..export.spool import writer
 from ..export.spool.directory import PREFIX, Orphan
+from ..settings.config import Config
 from ..store.database import StoreError, is_there
 from ..viewer.upload import Progress, Shipment, shipper
 

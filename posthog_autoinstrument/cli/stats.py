@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
-from ..core.config import Config
 from ..core.formatting import clean, count, money, seconds, stretch
+from ..settings.config import Config
 from ..store.database import StoreError, is_there
 from ..store.prices import Prices, PricesError
 from ..store.queries import Ledger

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from ..core import diagnostics, environment
-from ..core.config import Config
 from ..core.formatting import clean
+from ..settings.config import Config
 
 NEEDED = ("starlette", "uvicorn", "jinja2")
 """Packages of the extra `viewer` without which there is no page. Prices are left out where theirs is missing."""

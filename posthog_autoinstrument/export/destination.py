@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from .._version import __version__
 from ..core import diagnostics, fastjson, forks, guard
-from ..core.config import Config
 from ..core.records import EncodedEvent
 from ..processing import event, redaction, sanitize
+from ..settings.config import Config
 from ..store import columns
 from . import project
 from .exporter import Outcome, Sink

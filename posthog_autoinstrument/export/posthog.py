@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .._version import __version__
-from ..core import config
 from ..core.guard import guarded, quietly
 from ..core.records import EncodedEvent
+from ..settings import config
 from . import http_session
 from .exporter import Outcome
 

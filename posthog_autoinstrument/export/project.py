@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
-from ..core import config
-from ..core.config import Config
+from ..settings import config
+from ..settings.config import Config
 
 
 class Project(NamedTuple):

@@ -9,11 +9,12 @@ from types import CoroutineType
 from typing import Any
 
 from ..capture import calls
-from ..core import diagnostics, forks, guard, hook_loader
-from ..core.config import NOT_ACCEPTED, Config
+from ..core import diagnostics, forks, guard
 from ..core.records import Call, EncodedEvent, Record, Remark, Sealable, Span
 from ..providers import Provider
 from ..providers.generation import Generation
+from ..settings import hook_loader
+from ..settings.config import NOT_ACCEPTED, Config
 from . import event, kept_events, sanitize
 from .background_responses import Background, Waiting, state_of
 from .sampling import Sampling

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..core import fastjson
-from ..core.config import NOT_ACCEPTED
 from ..core.records import Call, Record, Span
+from ..settings.config import NOT_ACCEPTED
 
 if TYPE_CHECKING:
-    from ..core.config import Config
     from ..providers import Endpoint
     from ..providers.generation import Generation
+    from ..settings.config import Config
 
 
 class Patterns:

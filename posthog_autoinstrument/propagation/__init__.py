@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..core import config, guard, package
+from ..core import guard, package
+from ..settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from ..core.config import Config
+    from ..settings.config import Config
 
     F = TypeVar("F", bound=Callable[..., Any])
 

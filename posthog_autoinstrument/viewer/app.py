@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from .._version import __version__
-from ..core.config import Config
+from ..settings.config import Config
 from ..store.database import StoreError
 from ..store.queries import Ledger
 from ..store.results import Pricing

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 
 from .. import agent
-from ..core.config import Config
 from ..core.records import EncodedEvent
 from ..export.spool.directory import fingerprint
+from ..settings.config import Config
 from ..store.database import Store
 
 

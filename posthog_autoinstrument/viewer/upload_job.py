@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from os import PathLike
 
-from ..core.config import Config, mask
 from ..export import posthog_links
+from ..settings.config import Config, mask
 from ..store.database import StoreError
 from .upload import Progress, Shipment, Shipped
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...core import diagnostics, fastjson, guard
-from ...core.config import Config
-from ...core.hook_loader import NotYetError
 from ...core.records import Call, EncodedEvent, Identity, Record, Sealable, Sealed, Span, record_from_bytes
 from ...processing import sanitize
 from ...processing.background_responses import Background
 from ...processing.pipeline import Maker, drop
 from ...scrubbing import scrubber, secret_texts
 from ...scrubbing.secret_names import is_secret
+from ...settings.config import Config
+from ...settings.hook_loader import NotYetError
 from ...store.database import StoreError
 from .byte_search import Marks
 from .directory import Orphan, Spool, fingerprint

@@ -18,7 +18,7 @@ from ...core import guard, package
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ...core.config import Config
+    from ...settings.config import Config
 
     Hook = Callable[[ModuleType], bool]
 

@@ -20,7 +20,7 @@ from ...core import guard, package
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ...core.config import Config
+    from ...settings.config import Config
     from .request import Web
 
     Hook = Callable[[ModuleType, Web], None]
@@ -87,7 +87,7 @@ def install(watch: Callable[[str, Callable[[str], None]], None], settings: Confi
 
 def loaded(name: str) -> None:
     """One of the modules has loaded, in a program that has loaded no SDK yet."""
-    from ...core import config
+    from ...settings import config
 
     settings = config.load()
     if not settings.disabled:

@@ -15,7 +15,8 @@ from typing import Any
 from ...context import headers as carrier
 from ...context import request_lifetime, scope
 from ...context.scope import CONTEXT, NOTHING, Context, Fields
-from ...core import diagnostics, guard, hook_loader, ids, safejson
+from ...core import diagnostics, guard, ids, safejson
+from ...settings import hook_loader
 
 MAX_DISTINCT_ID_CHARS = 200
 MAX_HEADER_CHARS = 1_000

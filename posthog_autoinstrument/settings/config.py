@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import diagnostics, guard, hook_loader, package, process_tree
-from .environment import INTERNAL, LAUNCHED, flag, is_main_process
+from ..core import diagnostics, guard, package, process_tree
+from ..core.environment import INTERNAL, LAUNCHED, flag, is_main_process
 
 US_HOST = "https://us.i.posthog.com"
 EU_HOST = "https://eu.i.posthog.com"
@@ -118,6 +118,8 @@ def ingestion_host(host: str) -> str:
 
 
 def _hook(text: str) -> str:
+    from . import hook_loader  # only where there is one to look at
+
     hook_loader.parse(text)
     return text.strip()
 
