@@ -25,11 +25,11 @@ from posthog_autoinstrument.cli.events import print_table
 from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store.database import Store
-from posthog_autoinstrument.store.queries import Ledger
-from posthog_autoinstrument.store.summary import Summary
+from posthog_autoinstrument.store.queries import Queries
+from posthog_autoinstrument.store.summary import EventSummary
 
 NOW = datetime.now(timezone.utc)
-CALL = Summary(
+CALL = EventSummary(
     NOW.isoformat(),
     "generation",
     model="gpt-4o-mini-2024-07-18",
@@ -44,14 +44,14 @@ CALL = Summary(
 )
 
 
-def summarise(event: dict[str, Any]) -> Summary:
+def summarise(event: dict[str, Any]) -> EventSummary:
     found = event["properties"]
     return replace(
         CALL, time=event["timestamp"], trace=found["trace"], input_text=found["text"], user=event["distinct_id"]
     )
 
 
-def table(*summaries: Summary, width: int = 80) -> list[str]:
+def table(*summaries: EventSummary, width: int = 80) -> list[str]:
     out = io.StringIO()
     print_table(summaries, width, out)
     return out.getvalue().splitlines()
@@ -250,8 +250,8 @@ def test_a_reader_that_leaves_early_ends_it_quietly(path: Path) -> None:
     program = """
 import sys
 from posthog_autoinstrument.cli import events
-from posthog_autoinstrument.store.summary import Summary
-summarise = lambda event: Summary(event["timestamp"], "generation", input_text="x" * 1000, output_text="")
+from posthog_autoinstrument.store.summary import EventSummary
+summarise = lambda event: EventSummary(event["timestamp"], "generation", input_text="x" * 1000, output_text="")
 sys.exit(events.main(sys.argv[2:], path=sys.argv[1], summarise=summarise, stdout=sys.stdout))
 """
     root = Path(command.__file__).parent.parent.parent
@@ -325,8 +325,8 @@ def test_events_are_printed_as_they_come(follower: Callable[..., Follower]) -> N
     wait_until(lambda: "second" in one.out, "the first two are not there")
     write(one.path, [call(user="third"), call(user="fo\x1b[31mur\u202eth")])
     wait_until(lambda: "fo[31murth" in one.out, "the others are not there")
-    with Ledger(one.path) as ledger:
-        ledger.delete_all()
+    with Queries(one.path) as queries:
+        queries.delete_all()
     write(one.path, [call(user="fifth")])
     wait_until(lambda: "fifth" in one.out, "it has lost its place")
     assert one.interrupt() == 130

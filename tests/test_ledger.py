@@ -22,7 +22,7 @@ from posthog_autoinstrument.export.local import LocalSink
 from posthog_autoinstrument.store import columns, database, schema
 from posthog_autoinstrument.store.database import WORDS_BLOCK, Row, Store
 from posthog_autoinstrument.store.prices import Prices
-from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.results import Totals
 from posthog_autoinstrument.store.retention import prune
 from posthog_autoinstrument.store.selection import Selection
@@ -35,16 +35,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "events.db"
 
 
-def ready(path: Path) -> Ledger:
-    ledger = Ledger(path)
-    while ledger.refresh(5):
+def ready(path: Path) -> Queries:
+    queries = Queries(path)
+    while queries.refresh(5):
         pass
-    return ledger
+    return queries
 
 
 def texts(path: Path, search: str) -> list[str | None]:
-    with ready(path) as ledger:
-        return [entry.words for entry in ledger.events(Selection(text=search)).entries]
+    with ready(path) as queries:
+        return [entry.words for entry in queries.events(Selection(text=search)).entries]
 
 
 # --- sums ---
@@ -61,43 +61,43 @@ def test_totals_are_of_calls_and_know_what_is_not_known(path: Path) -> None:
             span(NOON + 40, latency=9.0, is_error=True),
         ],
     )
-    with ready(path) as ledger:
-        assert ledger.totals(EVERYTHING) == Totals(
+    with ready(path) as queries:
+        assert queries.totals(EVERYTHING) == Totals(
             calls=4, errors=1, input_tokens=40, output_tokens=10, cached_tokens=4, reasoning_tokens=2,
             cost_usd=0.5, unpriced=2, first=NOON, last=NOON + 30,
             latency_p50_s=2.0, latency_p95_s=3.0, ttft_p50_s=0.25, ttft_p95_s=0.25,
         )  # fmt: skip
-        assert ledger.totals(Selection(errors=True)) == Totals(
+        assert queries.totals(Selection(errors=True)) == Totals(
             calls=1, errors=1, first=NOON + 20, last=NOON + 20, latency_p50_s=2.0, latency_p95_s=2.0
         )
-        assert ledger.totals(Selection(model="no such model")) == Totals()
+        assert queries.totals(Selection(model="no such model")) == Totals()
 
 
 def test_a_percentile_is_a_value_that_was_measured(path: Path) -> None:
     write(path, [call(NOON + number, latency=float(number)) for number in range(1, 101)])
-    with ready(path) as ledger:
-        totals = ledger.totals(EVERYTHING)
+    with ready(path) as queries:
+        totals = queries.totals(EVERYTHING)
     assert (totals.latency_p50_s, totals.latency_p95_s) == (50.0, 95.0)
 
 
 def test_a_series_has_no_gaps_and_adds_up(path: Path) -> None:
     write(path, [call(NOON + offset) for offset in (0, 5, 70, 3000)])
-    with ready(path) as ledger:
-        series = ledger.calls(EVERYTHING).series(points=60)
+    with ready(path) as queries:
+        series = queries.calls(EVERYTHING).series(points=60)
     assert (series.start, series.step_s) == (NOON, 60.0)
     assert [point.start for point in series.points] == [NOON + 60 * number for number in range(51)]
     assert {point.start - NOON: point.totals.calls for point in series.points if point.totals.calls} == {
         0: 2, 60: 1, 3000: 1,
     }  # fmt: skip
     assert series.points[1].totals.latency_p50_s == 1.0
-    with Ledger(path) as ledger:
-        assert ledger.calls(Selection(model="none")).series().points == ()
+    with Queries(path) as queries:
+        assert queries.calls(Selection(model="none")).series().points == ()
 
 
 def test_a_series_reaches_to_now_where_its_range_is_open(path: Path) -> None:
     write(path, [call(time.time() - 1800)])
-    with ready(path) as ledger:
-        series = ledger.calls(Selection(since="1h")).series(points=12)
+    with ready(path) as queries:
+        series = queries.calls(Selection(since="1h")).series(points=12)
     assert series.step_s == 300.0
     assert series.points[-1].start <= time.time() < series.points[-1].start + 2 * series.step_s
     assert sum(point.totals.calls for point in series.points) == 1
@@ -106,8 +106,8 @@ def test_a_series_reaches_to_now_where_its_range_is_open(path: Path) -> None:
 @pytest.mark.parametrize("when", [0.0, -62_135_596_800.0 + 86_400, 253_402_300_000.0])
 def test_times_that_are_no_times_make_no_endless_series(path: Path, when: float) -> None:
     write(path, [call(NOON), call(when)])
-    with ready(path) as ledger:
-        series = ledger.calls(EVERYTHING).series()
+    with ready(path) as queries:
+        series = queries.calls(EVERYTHING).series()
         assert len(series.points) < 1000
         assert sum(point.totals.calls for point in series.points) >= 1
 
@@ -123,9 +123,9 @@ def test_groups_have_the_most_calls_first_and_the_nameless_too(path: Path) -> No
             call(model=None, user=None, trace_id="t3", request_url=None),
         ],
     )
-    with ready(path) as ledger:
+    with ready(path) as queries:
         grouped = {
-            by: [(group.key, group.totals.calls) for group in ledger.calls(EVERYTHING, by).groups(by)]
+            by: [(group.key, group.totals.calls) for group in queries.calls(EVERYTHING, by).groups(by)]
             for by in ("model", "user", "endpoint", "trace")
         }
         assert grouped["model"][0] == ("a", 3)
@@ -133,13 +133,13 @@ def test_groups_have_the_most_calls_first_and_the_nameless_too(path: Path) -> No
         assert set(grouped["user"]) == {("bob", 2), (None, 2), ("ann", 1)}
         assert set(grouped["endpoint"]) == {("/chat/completions", 3), ("/responses/:id", 1), (None, 1)}
         assert set(grouped["trace"]) == {("t1", 3), ("t2", 1), ("t3", 1)}
-        slow = next(group for group in ledger.calls(EVERYTHING, "model").groups("model") if group.key == "b")
+        slow = next(group for group in queries.calls(EVERYTHING, "model").groups("model") if group.key == "b")
         assert slow.totals.latency_p95_s == 7.0
-        assert len(ledger.calls(EVERYTHING, "trace").groups("trace", limit=2)) == 2
+        assert len(queries.calls(EVERYTHING, "trace").groups("trace", limit=2)) == 2
         # The group of those without a value is a filter, too.
-        assert ledger.totals(Selection(user="")).calls == 2
-        assert ledger.totals(Selection(model="")).calls == 1
-        assert ledger.choices("model") == ["b", "a"] or set(ledger.choices("model")) == {"a", "b"}
+        assert queries.totals(Selection(user="")).calls == 2
+        assert queries.totals(Selection(model="")).calls == 1
+        assert queries.choices("model") == ["b", "a"] or set(queries.choices("model")) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_groups_have_the_most_calls_first_and_the_nameless_too(path: Path) -> No
 )  # fmt: skip
 def test_the_endpoint_is_what_stands_below_the_base(path: Path, url: Any, base: Any, expected: str | None) -> None:
     write(path, [call(request_url=url, base_url=base)])
-    with ready(path) as ledger:
-        assert [entry.endpoint for entry in ledger.events(EVERYTHING).entries] == [expected]
+    with ready(path) as queries:
+        assert [entry.endpoint for entry in queries.events(EVERYTHING).entries] == [expected]
 
 
 # --- lists ---
@@ -174,23 +174,23 @@ def three_pages(read: Callable[..., Any], limit: int) -> tuple[list[Any], str]:
 
 def test_traces_come_newest_first_and_page_by_page(path: Path) -> None:
     write(path, [call(NOON + 10 * trace + part, trace_id=f"t{trace}") for trace in range(7) for part in (0, 1, 2)])
-    with ready(path) as ledger:
-        pages, before = three_pages(ledger.traces, limit=3)
+    with ready(path) as queries:
+        pages, before = three_pages(queries.traces, limit=3)
     seen = [[row.trace for row in page.rows] for page in pages]
     assert seen == [["t6", "t5", "t4"], ["t3", "t2", "t1"], ["t0"]]
     assert before == ""
-    with Ledger(path) as ledger:
-        assert len(ledger.traces(EVERYTHING, before="nonsense_1e5", limit=3).rows) == 3
-        assert len(ledger.traces(EVERYTHING, before=f"{NOON + 1000}_{10**30}", limit=3).rows) == 3
+    with Queries(path) as queries:
+        assert len(queries.traces(EVERYTHING, before="nonsense_1e5", limit=3).rows) == 3
+        assert len(queries.traces(EVERYTHING, before=f"{NOON + 1000}_{10**30}", limit=3).rows) == 3
 
 
 def test_conversations_come_newest_first_and_page_by_page_also_at_one_time(path: Path) -> None:
     calls = [call(NOON + 10 * (chat // 2), session_id=f"s{chat}", input_tokens=chat) for chat in range(7)]
     write(path, [call(NOON + 5, session_id="s0", user="bob"), *calls, call(session_id=None), span(NOON + 99)])
-    with ready(path) as ledger:
-        pages, before = three_pages(ledger.sessions, limit=3)
-        assert ledger.sessions(EVERYTHING, before=f"{NOON + 5}_1", limit=3).rows[0].key == "s1"
-        (of_bob,) = ledger.sessions(Selection(user="bob")).rows
+    with ready(path) as queries:
+        pages, before = three_pages(queries.sessions, limit=3)
+        assert queries.sessions(EVERYTHING, before=f"{NOON + 5}_1", limit=3).rows[0].key == "s1"
+        (of_bob,) = queries.sessions(Selection(user="bob")).rows
     seen = [[row.key for row in page.rows] for page in pages]
     assert seen == [["s6", "s5", "s4"], ["s3", "s2", "s0"], ["s1"]]
     assert before == ""
@@ -208,9 +208,9 @@ def test_a_trace_row_tells_of_the_whole_trace(path: Path) -> None:
             span(NOON + 5, "inner step", latency=0.5, parent_id="outer"),
         ],
     )  # fmt: skip
-    with ready(path) as ledger:
-        (row,) = ledger.traces(Selection(errors=True)).rows
-        entries = ledger.trace("t1")
+    with ready(path) as queries:
+        (row,) = queries.traces(Selection(errors=True)).rows
+        entries = queries.trace("t1")
     assert (row.trace, row.started, row.ended, row.duration_s) == ("t1", NOON + 2, NOON + 7, 5.0)
     assert (row.events, row.calls, row.errors) == (4, 2, 1)
     assert (row.input_tokens, row.output_tokens, row.cost_usd, row.unpriced) == (10, 10, 0.25, 1)
@@ -224,14 +224,14 @@ def test_a_trace_row_tells_of_the_whole_trace(path: Path) -> None:
 
 def test_a_trace_named_by_the_program_has_that_name(path: Path) -> None:
     write(path, [span(NOON, "a step"), call(NOON + 1, name="trace", span_name="Order 7", model=None)])
-    with ready(path) as ledger:
-        assert [row.name for row in ledger.traces(EVERYTHING).rows] == ["Order 7"]
+    with ready(path) as queries:
+        assert [row.name for row in queries.traces(EVERYTHING).rows] == ["Order 7"]
 
 
 def test_events_come_newest_first_and_page_by_page_also_at_one_time(path: Path) -> None:
     write(path, [call(NOON, input=[{"role": "user", "content": str(number)}]) for number in range(5)])
-    with ready(path) as ledger:
-        pages, before = three_pages(ledger.events, limit=2)
+    with ready(path) as queries:
+        pages, before = three_pages(queries.events, limit=2)
     seen = [[entry.words for entry in page.entries] for page in pages]
     assert (seen, before) == ([["4", "3"], ["2", "1"], ["0"]], "")
 
@@ -239,30 +239,30 @@ def test_events_come_newest_first_and_page_by_page_also_at_one_time(path: Path) 
 def test_one_event_comes_whole(path: Path) -> None:
     event = call(parent_id="p", span_name="n", session_id="s")
     write(path, [event])
-    with ready(path) as ledger:
-        full = ledger.event(event["uuid"])
+    with ready(path) as queries:
+        full = queries.event(event["uuid"])
         assert full is not None
         assert full.event == event
         assert (full.entry.uuid, full.entry.parent, full.entry.name) == (event["uuid"], "p", "n")
         assert (full.entry.status, full.entry.started, full.entry.answer) == (200, NOON - 1.0, "Good morning")
-        assert ledger.event("nope") is None
-        assert ledger.event("\ud800") is None
+        assert queries.event("nope") is None
+        assert queries.event("\ud800") is None
 
 
 def test_the_version_changes_with_what_is_written(path: Path) -> None:
     write(path, [call(NOON + 100)])
-    with ready(path) as ledger:
-        version = ledger.version()
-        assert ledger.version() == version
+    with ready(path) as queries:
+        version = queries.version()
+        assert queries.version() == version
         write(path, [call(NOON, user="late"), call(NOON + 1, user="later")])
-        assert ledger.version() != version
+        assert queries.version() != version
 
 
 def test_export_gives_the_selection_oldest_first(path: Path) -> None:
     events = [call(NOON + number // 3, user=f"u{number % 2}") for number in range(450)]
     write(path, events)
-    with ready(path) as ledger:
-        assert [event["uuid"] for event in ledger.export(Selection(user="u1"))] == [
+    with ready(path) as queries:
+        assert [event["uuid"] for event in queries.export(Selection(user="u1"))] == [
             event["uuid"] for event in events[1::2]
         ]
 
@@ -305,16 +305,16 @@ def test_a_time_range_includes_its_begin_and_not_its_end(
     path: Path, since: str, until: str, expected: list[int]
 ) -> None:
     write(path, [call(NOON + number - 1, input_tokens=number) for number in (1, 2, 3)])
-    with ready(path) as ledger:
-        found = ledger.events(Selection(since=since, until=until)).entries
+    with ready(path) as queries:
+        found = queries.events(Selection(since=since, until=until)).entries
     assert sorted(entry.input_tokens or 0 for entry in found) == expected
 
 
 @pytest.mark.parametrize("ago", ["90s", "2m", "1h", "1d", "1w"])
 def test_a_time_range_ends_now(path: Path, ago: str) -> None:
     write(path, [call(time.time() - 60), call(time.time() - 30 * 86_400)])
-    with ready(path) as ledger:
-        assert len(ledger.events(Selection(since=ago)).entries) == 1
+    with ready(path) as queries:
+        assert len(queries.events(Selection(since=ago)).entries) == 1
 
 
 # --- search ---
@@ -347,10 +347,10 @@ def test_search_finds_words_and_their_beginnings_wherever_they_stand(path: Path)
     assert texts(path, "rate exceeded") == ["z"]
     assert texts(path, "giraf") == ['[look it up] {"question": "giraffes"}']
     assert texts(path, "user assistant") == []  # roles are no words of anybody's
-    with Ledger(path) as ledger:
-        assert ledger.totals(Selection(text="quick")).calls == 1
-        assert [row.trace for row in ledger.traces(Selection(text="zebra")).rows] == ["t1"]
-        assert [event["distinct_id"] for event in ledger.export(Selection(text="carla"))] == ["carla@example.com"]
+    with Queries(path) as queries:
+        assert queries.totals(Selection(text="quick")).calls == 1
+        assert [row.trace for row in queries.traces(Selection(text="zebra")).rows] == ["t1"]
+        assert [event["distinct_id"] for event in queries.export(Selection(text="carla"))] == ["carla@example.com"]
 
 
 @pytest.mark.parametrize(
@@ -360,12 +360,12 @@ def test_search_finds_words_and_their_beginnings_wherever_they_stand(path: Path)
 )  # fmt: skip
 def test_whatever_is_typed_is_no_error(path: Path, typed: str) -> None:
     write(path, said('a "b" NOT 100% _ ! \\ 🦜 日本語'))
-    with ready(path) as ledger:
+    with ready(path) as queries:
         for selection in (Selection(text=typed), Selection.from_query({"q": typed})):
-            ledger.events(selection)
-            ledger.traces(selection)
-            ledger.sessions(selection)
-            ledger.totals(selection)
+            queries.events(selection)
+            queries.traces(selection)
+            queries.sessions(selection)
+            queries.totals(selection)
 
 
 @pytest.mark.parametrize("typed", ["日本", "%", '"', "\\", "100%", "!", "🦜"])
@@ -389,8 +389,8 @@ def test_search_goes_over_many_blocks(path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(search, "WORDS_BLOCK", 16)
     write(path, said(*(f"word{number} common" for number in range(50))))
     assert texts(path, "word3") == [f"word{number} common" for number in (*range(39, 29, -1), 3)]
-    with Ledger(path) as ledger:
-        assert len(ledger.events(Selection(text="common")).entries) == 50
+    with Queries(path) as queries:
+        assert len(queries.events(Selection(text="common")).entries) == 50
 
 
 # --- what goes is gone ---
@@ -405,10 +405,10 @@ def test_deleted_days_take_their_words_along(path: Path) -> None:
     secret = [{"role": "user", "content": "xylophone"}]
     write(path, [call(old, input=secret, user="leaving"), call(new, input="kept", user="staying")])
     assert texts(path, "xylophone") == ["xylophone"]
-    version = Ledger(path).version()
+    version = Queries(path).version()
     write(path, [call(time.time())], max_age_days=30)
-    with Ledger(path) as ledger:
-        assert ledger.version() != version
+    with Queries(path) as queries:
+        assert queries.version() != version
     for word in (b"xylophone", b"leaving"):
         assert word not in raw(path)
     assert b"staying" in raw(path)
@@ -430,19 +430,19 @@ def test_the_oldest_days_go_first(path: Path) -> None:
 
 def test_delete_all_leaves_nothing_in_the_files(path: Path) -> None:
     write(path, said(*(f"mandolin {number}" for number in range(300))))
-    with ready(path) as ledger:
-        assert ledger.totals(Selection(text="mandolin")).calls == 300
-        number = ledger.events(EVERYTHING).entries[0].number
-        assert ledger.delete_all() == 300
-        assert ledger.totals(EVERYTHING) == Totals()
-        assert ledger.events(Selection(text="mandolin")).entries == ()
-        assert ledger.delete_all() == 0
+    with ready(path) as queries:
+        assert queries.totals(Selection(text="mandolin")).calls == 300
+        number = queries.events(EVERYTHING).entries[0].number
+        assert queries.delete_all() == 300
+        assert queries.totals(EVERYTHING) == Totals()
+        assert queries.events(Selection(text="mandolin")).entries == ()
+        assert queries.delete_all() == 0
     assert b"mandolin" not in raw(path)
     assert path.stat().st_size < 200_000
     write(path, said("after"))
-    with ready(path) as ledger:
-        assert [entry.words for entry in ledger.events(Selection(text="after")).entries] == ["after"]
-        assert ledger.events(EVERYTHING).entries[0].number > number
+    with ready(path) as queries:
+        assert [entry.words for entry in queries.events(Selection(text="after")).entries] == ["after"]
+        assert queries.events(EVERYTHING).entries[0].number > number
 
 
 def test_an_index_that_this_sqlite_cannot_read_is_emptied(path: Path) -> None:
@@ -491,26 +491,26 @@ def test_a_file_of_an_earlier_version_gets_its_columns_from_the_reader(path: Pat
     write(path, [call(NOON + 1000, user="new")])
     with Store(path) as store:
         assert store.rows("SELECT count(*) FROM facts") == [(1,)]
-    with ready(path) as ledger:
-        totals = ledger.totals(EVERYTHING)
+    with ready(path) as queries:
+        totals = queries.totals(EVERYTHING)
         assert (totals.calls, totals.input_tokens, totals.last) == (451, 4510, NOON + 1000)
-        assert len(list(ledger.export(EVERYTHING))) == 451
-        assert ledger.refresh() == 0
+        assert len(list(queries.export(EVERYTHING))) == 451
+        assert queries.refresh() == 0
 
 
 def test_two_readers_make_the_columns_of_an_earlier_version_once(path: Path) -> None:
     store_of_version_2(path, [call(NOON + number, input=f"only once {number}") for number in range(450)])
     program = (
-        "import sys\nfrom posthog_autoinstrument.store.queries import Ledger\n"
-        "while True:\n    with Ledger(sys.argv[1]) as ledger:\n        if not ledger.refresh(0.01): break\n"
+        "import sys\nfrom posthog_autoinstrument.store.queries import Queries\n"
+        "while True:\n    with Queries(sys.argv[1]) as queries:\n        if not queries.refresh(0.01): break\n"
     )
     readers = [start(program, str(path)) for _ in range(3)]
     for reader in readers:
         _, errors = reader.communicate(timeout=100)
         assert (reader.returncode, errors) == (0, b"")
-    with Ledger(path) as ledger:
-        assert ledger.totals(EVERYTHING).calls == 450
-        numbers = [entry.number for entry in ledger.events(Selection(text="once"), limit=1000).entries]
+    with Queries(path) as queries:
+        assert queries.totals(EVERYTHING).calls == 450
+        numbers = [entry.number for entry in queries.events(Selection(text="once"), limit=1000).entries]
         assert len(numbers) == len(set(numbers)) == 450
 
 
@@ -540,16 +540,16 @@ while time.monotonic() < until:
 """
 READER = """
 import sys, time
-from posthog_autoinstrument.store.queries import Ledger, Selection
+from posthog_autoinstrument.store.queries import Queries, Selection
 until = time.monotonic() + 4
 while time.monotonic() < until:
-    with Ledger(sys.argv[1]) as ledger:
-        ledger.refresh(0.05)
-        ledger.traces(Selection(text="many"))
-        ledger.calls(Selection(since="1h")).series()
-        sum(1 for _ in ledger.export(Selection(text="words")))
+    with Queries(sys.argv[1]) as queries:
+        queries.refresh(0.05)
+        queries.traces(Selection(text="many"))
+        queries.calls(Selection(since="1h")).series()
+        sum(1 for _ in queries.export(Selection(text="words")))
         if sys.argv[2] == "delete":
-            ledger.delete_all()
+            queries.delete_all()
             time.sleep(0.3)
 """
 
@@ -561,9 +561,9 @@ def test_programs_write_the_page_reads_and_somebody_deletes_at_once(path: Path) 
     for process in running:
         _, errors = process.communicate(timeout=100)
         assert (process.returncode, errors.decode()) == (0, "")
-    with ready(path) as ledger:
-        calls = ledger.totals(EVERYTHING).calls
-        assert ledger.totals(Selection(text="many words")).calls == calls
+    with ready(path) as queries:
+        calls = queries.totals(EVERYTHING).calls
+        assert queries.totals(Selection(text="many words")).calls == calls
     with Store(path) as store:
         assert store.rows("PRAGMA integrity_check") == [("ok",)]
         assert store.rows("SELECT count(*) FROM events") == [(calls,)]
@@ -593,14 +593,14 @@ def test_lists_use_indices(path: Path, monkeypatch: pytest.MonkeyPatch, selectio
         return rows(self, query, values)
 
     monkeypatch.setattr(Store, "rows", noting)
-    with ready(path) as ledger:
+    with ready(path) as queries:
         asked.clear()
-        ledger.events(selection)
-        ledger.traces(selection)
+        queries.events(selection)
+        queries.traces(selection)
         if selection.since or selection.user or selection.trace:
-            ledger.totals(selection)
+            queries.totals(selection)
         plans = {
-            query: [step[3] for step in rows(ledger._store, f"EXPLAIN QUERY PLAN {query}", values)]
+            query: [step[3] for step in rows(queries._store, f"EXPLAIN QUERY PLAN {query}", values)]
             for query, values in asked
         }
     assert plans
@@ -658,26 +658,26 @@ def test_events_of_any_values_are_stored_and_shown(
         [EncodedEvent(event["uuid"], "e", body.encode())], 30
     )
     assert outcome.kind == "delivered", outcome
-    with Ledger(path, Prices.load(None)) as ledger:
-        while ledger.refresh(5):
+    with Queries(path, Prices.load(None)) as queries:
+        while queries.refresh(5):
             pass
-        assert ledger.event(event["uuid"]) is not None
-        entries = ledger.events(EVERYTHING, limit=1000).entries
+        assert queries.event(event["uuid"]) is not None
+        entries = queries.events(EVERYTHING, limit=1000).entries
         (found,) = [entry for entry in entries if entry.uuid == event["uuid"]]
         assert found.input_tokens is None or 0 <= found.input_tokens < 2**53
         assert found.latency_s is None or found.latency_s >= 0
         if found.trace is not None:
-            assert found.uuid in {entry.uuid for entry in ledger.trace(found.trace)}
-            assert found.uuid in {e.uuid for e in ledger.events(Selection(trace=found.trace), limit=1000).entries}
+            assert found.uuid in {entry.uuid for entry in queries.trace(found.trace)}
+            assert found.uuid in {e.uuid for e in queries.events(Selection(trace=found.trace), limit=1000).entries}
         if found.model:
             assert Selection.from_query(Selection(model=found.model).to_query()) is not None
-            ledger.totals(Selection(model=found.model))
+            queries.totals(Selection(model=found.model))
         for by in ("model", "user", "endpoint", "trace", "provider", "session"):
-            ledger.calls(EVERYTHING, by).groups(by)  # type: ignore[arg-type]
-        ledger.calls(EVERYTHING).series()
-        ledger.traces(EVERYTHING)
-        ledger.sessions(EVERYTHING)
-        assert event["uuid"] in {one["uuid"] for one in ledger.export(EVERYTHING)}
+            queries.calls(EVERYTHING, by).groups(by)  # type: ignore[arg-type]
+        queries.calls(EVERYTHING).series()
+        queries.traces(EVERYTHING)
+        queries.sessions(EVERYTHING)
+        assert event["uuid"] in {one["uuid"] for one in queries.export(EVERYTHING)}
 
 
 def test_privacy_mode_keeps_contents_out_of_the_file_and_its_index(run_program: Callable[..., Any], path: Path) -> None:
@@ -689,10 +689,10 @@ def test_privacy_mode_keeps_contents_out_of_the_file_and_its_index(run_program: 
     """
     environ = {"POSTHOG_AUTOINSTRUMENT_DB": str(path)}
     run_program(source, token=False, env={**environ, "POSTHOG_PRIVACY_MODE": "1"})
-    with ready(path) as ledger:
-        assert ledger.totals(EVERYTHING).calls == 2
-        assert [entry.words for entry in ledger.events(EVERYTHING).entries] == [None, None]
-        assert ledger.traces(EVERYTHING).rows[0].words is None
+    with ready(path) as queries:
+        assert queries.totals(EVERYTHING).calls == 2
+        assert [entry.words for entry in queries.events(EVERYTHING).entries] == [None, None]
+        assert queries.traces(EVERYTHING).rows[0].words is None
     assert texts(path, "xylophone") == []
     assert len(texts(path, "gpt-4o")) == 1
     assert b"xylophone" not in raw(path)

@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 from stored import NOON, call, write
 
 from posthog_autoinstrument.store.prices import Prices, PricesError
-from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.selection import Selection
 from posthog_autoinstrument.testing import OpenAIServer
 
@@ -332,26 +332,26 @@ def test_costs_are_kept_in_the_store_and_made_anew_when_prices_change(tmp_path: 
     )
 
     def sums(prices: Prices | None) -> tuple[float | None, int]:
-        with Ledger(path, prices) as ledger:
-            while ledger.refresh():
+        with Queries(path, prices) as queries:
+            while queries.refresh():
                 pass
-            totals = ledger.totals(Selection())
+            totals = queries.totals(Selection())
             return totals.cost_usd, totals.unpriced
 
     assert sums(None) == (0.5, 2)
     # 1000 * 2.50 + 100 * 10 = 3500 millionths
     assert sums(Prices.load(None)) == (pytest.approx(0.5035), 1)
     assert sums(None) == (pytest.approx(0.5035), 1)
-    with Ledger(path) as ledger:
-        version = ledger.version()
+    with Queries(path) as queries:
+        version = queries.version()
     # 1000 * 3 + 100 * 4 = 3400 millionths
     assert sums(Prices.load(str(own(tmp_path, OWN)))) == (pytest.approx(0.5034), 1)
-    with Ledger(path, Prices.load(None)) as ledger:
-        assert ledger.version() != version
-        (row,) = [row for row in ledger.traces(Selection()).rows if row.trace == "t2"]
+    with Queries(path, Prices.load(None)) as queries:
+        assert queries.version() != version
+        (row,) = [row for row in queries.traces(Selection()).rows if row.trace == "t2"]
         assert (row.cost_usd, row.unpriced) == (0.5, 1)
-        (entry,) = ledger.events(Selection(model="gpt-4o", errors=False, trace="t1"), limit=1).entries
-        full = ledger.event(ledger.events(Selection(model="paid")).entries[0].uuid)
+        (entry,) = queries.events(Selection(model="gpt-4o", errors=False, trace="t1"), limit=1).entries
+        full = queries.event(queries.events(Selection(model="paid")).entries[0].uuid)
     assert full is not None
     assert full.cost is not None
     assert full.cost.source == "reported by the provider"

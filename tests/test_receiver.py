@@ -23,7 +23,7 @@ from viewing import Viewer, end, settled, start
 
 from posthog_autoinstrument.store.database import Store
 from posthog_autoinstrument.viewer import server
-from posthog_autoinstrument.viewer.ingest import Gate, Receiver
+from posthog_autoinstrument.viewer.ingest import Gate, Ingest
 
 View = Callable[..., Viewer]
 TOKEN = "phc_any"
@@ -325,7 +325,7 @@ def test_a_body_whose_length_nobody_says(receiving: Viewer) -> None:
 def test_a_body_that_does_not_come(tmp_path: Path) -> None:
     listener = server.listen(0)
     port = listener.getsockname()[1]
-    receiver = Receiver(tmp_path / "received.db", body_timeout_s=0.2)
+    receiver = Ingest(tmp_path / "received.db", body_timeout_s=0.2)
     config = uvicorn.Config(Gate(PlainTextResponse("the page"), receiver, port), log_level="error", lifespan="off")
     serving = uvicorn.Server(config)
     thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})

@@ -16,11 +16,11 @@ from stored import NOON, call, write
 from posthog_autoinstrument.cli import send
 from posthog_autoinstrument.settings import config
 from posthog_autoinstrument.store.database import StoreError
-from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.selection import Selection
 from posthog_autoinstrument.testing import PostHogServer
 from posthog_autoinstrument.testing.posthog_server import Fault
-from posthog_autoinstrument.viewer.upload import NoProjectError, Progress, Shipment, Shipped
+from posthog_autoinstrument.viewer.upload import NoProjectError, Progress, Upload, UploadResult
 
 
 @pytest.fixture
@@ -38,26 +38,26 @@ def settings(posthog_server: PostHogServer) -> Iterator[config.Config]:
 
 def test_progress_is_told_batch_by_batch(path: Path, settings: config.Config, posthog_server: PostHogServer) -> None:
     seen: list[Progress] = []
-    shipment = Shipment(path, settings, seen.append)
-    assert shipment.count() == 250
-    assert shipment.run() == Shipped(sent=250, left=0)
+    upload = Upload(path, settings, seen.append)
+    assert upload.count() == 250
+    assert upload.run() == UploadResult(sent=250, left=0)
     assert seen == [Progress(sent, 250) for sent in (0, 100, 200, 250)]
     assert len({event["uuid"] for event in posthog_server.events}) == 250
-    assert Shipment(path, settings).run() == Shipped(0, 0)
+    assert Upload(path, settings).run() == UploadResult(0, 0)
 
 
 def test_why_nothing_moves_is_told(path: Path, settings: config.Config, posthog_server: PostHogServer) -> None:
     posthog_server.fail_next(Fault(503))
     seen: list[Progress] = []
-    assert Shipment(path, settings, seen.append).run().left == 0
+    assert Upload(path, settings, seen.append).run().left == 0
     assert [progress.waiting for progress in seen if progress.waiting] == ["503 from 127.0.0.1: not now"]
 
 
 def test_what_posthog_refuses_stops_it(path: Path, settings: config.Config, posthog_server: PostHogServer) -> None:
     posthog_server.fail_next(Fault(401))
-    shipped = Shipment(path, settings).run()
-    assert (shipped.sent, shipped.left) == (0, 250)
-    assert "401" in shipped.stopped
+    result = Upload(path, settings).run()
+    assert (result.sent, result.left) == (0, 250)
+    assert "401" in result.stopped
 
 
 def test_a_shipment_that_waits_can_be_cancelled_and_goes_on_later(
@@ -65,36 +65,36 @@ def test_a_shipment_that_waits_can_be_cancelled_and_goes_on_later(
 ) -> None:
     posthog_server.fail_next(*[Fault(503, {"retry-after": "600"})] * 2)  # the second one for the last attempt
     waiting = threading.Event()
-    shipment = Shipment(path, settings, lambda progress: waiting.set() if progress.waiting else None)
-    ended: list[Shipped] = []
-    thread = threading.Thread(target=lambda: ended.append(shipment.run()))
+    upload = Upload(path, settings, lambda progress: waiting.set() if progress.waiting else None)
+    ended: list[UploadResult] = []
+    thread = threading.Thread(target=lambda: ended.append(upload.run()))
     thread.start()
     assert waiting.wait(20)
-    shipment.cancel()
+    upload.cancel()
     thread.join(20)
     assert not thread.is_alive()
-    assert ended == [Shipped(0, 250, "cancelled", ended[0].lost)]
-    assert Shipment(path, settings).run() == Shipped(250, 0)
+    assert ended == [UploadResult(0, 250, "cancelled", ended[0].lost)]
+    assert Upload(path, settings).run() == UploadResult(250, 0)
     assert len({event["uuid"] for event in posthog_server.events}) == 250
 
 
 def test_two_shipments_at_once_send_nothing_that_is_lost(
     path: Path, settings: config.Config, posthog_server: PostHogServer
 ) -> None:
-    threads = [threading.Thread(target=Shipment(path, settings).run) for _ in range(2)]
+    threads = [threading.Thread(target=Upload(path, settings).run) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
     assert len({event["uuid"] for event in posthog_server.events}) == 250
-    assert Shipment(path, settings).count() == 0
+    assert Upload(path, settings).count() == 0
 
 
 def test_what_cannot_begin_is_said(path: Path, tmp_path: Path, settings: config.Config) -> None:
     with pytest.raises(NoProjectError, match="POSTHOG_PROJECT_TOKEN"):
-        Shipment(path, config.Config())
+        Upload(path, config.Config())
     with pytest.raises(StoreError, match="is not a file"):
-        Shipment(tmp_path, settings).run()
+        Upload(tmp_path, settings).run()
 
 
 class Terminal(io.StringIO):
@@ -146,15 +146,15 @@ def test_new_events_are_not_taken_for_sent_ones_that_were_deleted(
         nonlocal added
         if progress.waiting and not added:
             added = True
-            with Ledger(path) as ledger:
-                ledger.delete_all()
+            with Queries(path) as queries:
+                queries.delete_all()
             write(path, [call(NOON + number, user="new") for number in range(300)])
 
     posthog_server.fail_next(Fault(503))
-    Shipment(path, settings, delete_meanwhile).run()
+    Upload(path, settings, delete_meanwhile).run()
     assert added
-    Shipment(path, settings).run()
-    with Ledger(path) as ledger:
-        stored = {event["uuid"] for event in ledger.export(Selection())}
+    Upload(path, settings).run()
+    with Queries(path) as queries:
+        stored = {event["uuid"] for event in queries.export(Selection())}
     assert len(stored) == 300
     assert stored <= {event["uuid"] for event in posthog_server.events}

@@ -22,7 +22,7 @@ from posthog_autoinstrument.settings.config import default_path
 from posthog_autoinstrument.store import database
 from posthog_autoinstrument.store.database import Row, Store, StoreError
 from posthog_autoinstrument.store.retention import prune
-from posthog_autoinstrument.store.summary import Summary
+from posthog_autoinstrument.store.summary import EventSummary
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -44,8 +44,10 @@ def numbers(path: Path, **which: Any) -> list[int]:
         return [event["number"] for event in store.read(**which)]
 
 
-def summarise(event: dict[str, Any]) -> Summary:
-    return Summary(event["timestamp"], "generation", model="gpt-5", trace=event["properties"]["trace"], is_error=True)
+def summarise(event: dict[str, Any]) -> EventSummary:
+    return EventSummary(
+        event["timestamp"], "generation", model="gpt-5", trace=event["properties"]["trace"], is_error=True
+    )
 
 
 def event(number: int, size: int = 0, when: str = "2026-11-23T12:00:00.500Z") -> EncodedEvent:

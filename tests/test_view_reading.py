@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 pytest.importorskip("jinja2")
 
 from posthog_autoinstrument.store.prices import Prices
-from posthog_autoinstrument.store.queries import Ledger
+from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.results import Entry, Point, Series, Totals
 from posthog_autoinstrument.store.selection import Selection
 from posthog_autoinstrument.store.sums import By
@@ -233,16 +233,16 @@ def step(number: int, begin: float, end: float, span: str = "", parent: str | No
 
 
 def outline(*entries: Entry) -> list[tuple[int, int, int]]:
-    return [(row.entry.number, row.depth, row.children) for row in trace_tree.plant(entries).rows]
+    return [(row.entry.number, row.depth, row.children) for row in trace_tree.build(entries).rows]
 
 
 def test_children_stand_below_their_parents_in_the_order_of_time() -> None:
     # Spans end after what is inside: the outermost is stored last.
     entries = (step(1, 12, 13, parent="s3"), step(2, 11, 12, parent="s3"), step(3, 10, 20), step(4, 21, 22))
     assert outline(*entries) == [(3, 0, 2), (2, 1, 0), (1, 1, 0), (4, 0, 0)]
-    planted = trace_tree.plant(entries)
-    assert (planted.started, planted.duration_s) == (10, 12)
-    assert [(round(row.left), round(row.width)) for row in planted.rows] == [(0, 83), (8, 8), (17, 8), (92, 8)]
+    tree = trace_tree.build(entries)
+    assert (tree.started, tree.duration_s) == (10, 12)
+    assert [(round(row.left), round(row.width)) for row in tree.rows] == [(0, 83), (8, 8), (17, 8), (92, 8)]
 
 
 def test_parents_that_are_missing_and_circles() -> None:
@@ -257,13 +257,13 @@ def test_parents_that_are_missing_and_circles() -> None:
 def test_a_tree_deeper_than_python_can_recurse() -> None:
     # Twice as deep may take twice as long, not four times: this many would take minutes then.
     entries = [step(n, n, 99_999, span=f"s{n}", parent=f"s{n - 1}", input_tokens=1) for n in range(50_000)]
-    rows = trace_tree.plant(entries).rows
+    rows = trace_tree.build(entries).rows
     assert [row.depth for row in rows] == list(range(50_000))
     assert (rows[0].children, rows[0].tokens) == (49_999, 50_000)
 
 
 def test_costs_and_tokens_of_what_is_below() -> None:
-    rows = trace_tree.plant(
+    rows = trace_tree.build(
         (
             step(1, 0, 10),
             step(2, 1, 2, parent="s1", kind="generation", cost_usd=0.25, input_tokens=3, output_tokens=4),
@@ -285,21 +285,21 @@ def test_every_step_is_in_the_tree_once(steps: list[tuple[int, int, float, float
         step(number, begin, begin + length, span=f"s{span}", parent=f"s{parent}")
         for number, (span, parent, begin, length) in enumerate(steps)
     ]
-    planted = trace_tree.plant(entries)
-    assert sorted(row.entry.number for row in planted.rows) == list(range(len(steps)))
-    for row in planted.rows:
+    tree = trace_tree.build(entries)
+    assert sorted(row.entry.number for row in tree.rows) == list(range(len(steps)))
+    for row in tree.rows:
         assert -0.001 <= row.left <= 100.001
         assert row.left + row.width <= 100.001
 
 
 def test_remarks_and_what_is_said_of_the_trace_are_no_steps() -> None:
-    planted = trace_tree.plant(
+    tree = trace_tree.build(
         (step(1, 0, 1), step(2, 1, 1, kind="feedback"), step(3, 1, 1, kind="trace", name="The trace"))
     )
-    assert [row.entry.number for row in planted.rows] == [1]
-    assert [entry.number for entry in planted.remarks] == [2]
-    assert planted.trace is not None
-    assert planted.trace.name == "The trace"
+    assert [row.entry.number for row in tree.rows] == [1]
+    assert [entry.number for entry in tree.remarks] == [2]
+    assert tree.trace is not None
+    assert tree.trace.name == "The trace"
 
 
 # --- plots ---
@@ -415,11 +415,11 @@ def test_cells_that_a_spreadsheet_would_compute(beginning: str) -> None:
 @pytest.mark.parametrize("query", ["", "since=1h", "user=ada@example.com", "errors=1", "q=lisbon", "model=nowhere"])
 def test_sums_are_those_of_the_calls_and_their_parts_add_up(demo_store: Path, query: str) -> None:
     selection = Selection.from_query(query)
-    with Ledger(demo_store, Prices.load()) as ledger:
-        while ledger.refresh():
+    with Queries(demo_store, Prices.load()) as queries:
+        while queries.refresh():
             pass
-        calls = ledger.calls(selection, *get_args(By))
-        listed = [entry for entry in ledger.events(selection, limit=10_000).entries if entry.is_call]
+        calls = queries.calls(selection, *get_args(By))
+        listed = [entry for entry in queries.events(selection, limit=10_000).entries if entry.is_call]
         assert bool(listed) == (query != "model=nowhere")
         assert sums(calls.totals) == (
             len(listed),

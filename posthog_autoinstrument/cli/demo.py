@@ -26,7 +26,7 @@ from ..export.posthog_links import traces_url
 from ..settings.config import EU_HOST, Config
 from ..store import columns
 from ..store.database import Store, StoreError, is_there
-from ..store.summary import Summary
+from ..store.summary import EventSummary
 from ..testing import OpenAIServer
 from .events import print_table
 
@@ -159,7 +159,7 @@ def _names() -> tuple[str, str]:
     return "posthog-instrument", "python app.py"
 
 
-def _stored(path: str, run: str, started_at: float) -> list[Summary]:
+def _stored(path: str, run: str, started_at: float) -> list[EventSummary]:
     if not is_there(Path(path)):
         return []
     with Store(path) as store:

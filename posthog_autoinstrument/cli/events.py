@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from ..core.formatting import clean
 from ..store.database import Store, StoreError, is_there
-from ..store.summary import Summary
+from ..store.summary import EventSummary
 from . import follow
 from .terminal import cut, detach, pad, width, write
 
@@ -34,7 +34,7 @@ def main(
     argv: list[str],
     *,
     path: str | os.PathLike[str],
-    summarise: Callable[[dict[str, Any]], Summary],
+    summarise: Callable[[dict[str, Any]], EventSummary],
     stdout: TextIO,
     stderr: TextIO | None = None,
 ) -> int:
@@ -61,7 +61,7 @@ def main(
 def _show(
     path: Path,
     options: argparse.Namespace,
-    summarise: Callable[[dict[str, Any]], Summary],
+    summarise: Callable[[dict[str, Any]], EventSummary],
     stdout: TextIO,
     stderr: TextIO,
 ) -> int:
@@ -90,7 +90,7 @@ def _show(
 def _follow(
     path: Path,
     options: argparse.Namespace,
-    summarise: Callable[[dict[str, Any]], Summary],
+    summarise: Callable[[dict[str, Any]], EventSummary],
     stdout: TextIO,
     stderr: TextIO,
 ) -> int:
@@ -115,7 +115,7 @@ def _columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def print_table(summaries: Iterable[Summary], width: int, stdout: TextIO) -> None:
+def print_table(summaries: Iterable[EventSummary], width: int, stdout: TextIO) -> None:
     """Print one row an event for `width` columns; below `WIDE` the first words follow in a second line."""
     Table(width, stdout).add(summaries)
 
@@ -131,7 +131,7 @@ class Table:
         self._widths: list[int] = []
         self._day = date.today()
 
-    def add(self, summaries: Iterable[Summary], grows: bool = False) -> None:
+    def add(self, summaries: Iterable[EventSummary], grows: bool = False) -> None:
         """Print the rows, the first ones under a head. `grows`: more may come, which may need the optional columns."""
         rows = [_Row(summary) for summary in summaries]
         if not rows:
@@ -166,7 +166,7 @@ class Table:
 class _Row:
     """A summary as text that is safe to print."""
 
-    def __init__(self, summary: Summary) -> None:
+    def __init__(self, summary: EventSummary) -> None:
         when = _local(summary.time)
         self.day = when.date() if when else None
         self.time = when.strftime("%H:%M:%S") if when else "?"
@@ -288,7 +288,7 @@ def _seconds(value: float | None) -> str:
     return f"{value:.2f}s" if value < 100 else f"{value:.0f}s"
 
 
-def _status(summary: Summary) -> str:
+def _status(summary: EventSummary) -> str:
     if summary.status:
         return str(summary.status)
     return "error" if summary.is_error else "-"

@@ -56,13 +56,13 @@ class _Place:
 
     def move(self, store: Store, last: int) -> list[dict[str, Any]]:
         """What is new."""
-        deletions = store.mark("deletions")
+        deletions = store.meta("deletions")
         found = store.rows("SELECT seq FROM sqlite_sequence WHERE name = 'facts'")
         newest = int(found[0][0]) if found else 0
         if self._number is not None and newest < self._number:  # another file in its place
             self._number = 0
         if self._number is None:
-            self._number, self._old = newest, int(store.mark("without facts") or 0)
+            self._number, self._old = newest, int(store.meta("without facts") or 0)
             self._deletions = deletions
             return list(store.read(last=last))
         if deletions != self._deletions:

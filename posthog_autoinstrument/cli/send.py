@@ -18,7 +18,7 @@ from ..export.spool import writer
 from ..export.spool.directory import PREFIX, Orphan
 from ..settings.config import Config
 from ..store.database import StoreError, is_there
-from ..viewer.upload import Progress, Shipment, shipper
+from ..viewer.upload import Progress, Upload, shipper
 
 if TYPE_CHECKING:
     from ..export.flusher import Orphaned
@@ -89,7 +89,7 @@ class _Progress:
         self._said: set[str] = set()
 
     def take(self, progress: Progress) -> None:
-        """Show how far a shipment is."""
+        """Show how far a upload is."""
         self.n_sent, self.n_all = progress.sent, progress.total
         if progress.waiting:
             self.wait(progress.waiting)
@@ -187,12 +187,12 @@ def _count(path: Path, settings: Config, stderr: IO[str]) -> int:
 def _send_store(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
     if settings.token is None:  # only to be counted: for whom does not matter
         settings = replace(settings, token="phc_nobody")
-    shipment = Shipment(path, settings, shown.take)
+    upload = Upload(path, settings, shown.take)
     if dry_run:
-        return shipment.count()
-    shipped = shipment.run()
-    _say_losses(shipped.lost, shipped.stopped, stderr)
-    return shipped.left
+        return upload.count()
+    result = upload.run()
+    _say_losses(result.lost, result.stopped, stderr)
+    return result.left
 
 
 def _say_losses(lost: Mapping[str, int], stopped: str, stderr: IO[str]) -> None:

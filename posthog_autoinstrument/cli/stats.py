@@ -19,7 +19,7 @@ from ..core.formatting import clean, count, money, seconds, stretch
 from ..settings.config import Config
 from ..store.database import StoreError, is_there
 from ..store.prices import Prices, PricesError
-from ..store.queries import Ledger
+from ..store.queries import Queries
 from ..store.results import Group, Series, Totals
 from ..store.selection import Selection, parse_time
 from ..store.sums import By
@@ -45,9 +45,9 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
     selection = Selection(since=options.since or "", user=options.user, model=options.model)
     try:
         prices = Prices.load(settings.prices_path)
-        with Ledger(path, prices) as ledger:
-            _catch_up(ledger, stderr)
-            calls = ledger.calls(selection, options.by)
+        with Queries(path, prices) as queries:
+            _catch_up(queries, stderr)
+            calls = queries.calls(selection, options.by)
         totals, groups, series = calls.totals, calls.groups(options.by, options.limit), calls.series(48)
         if options.json:
             stdout.write(json.dumps(_as_json(options, totals, groups, series)) + "\n")
@@ -68,10 +68,10 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
     return 0
 
 
-def _catch_up(ledger: Ledger, stderr: TextIO) -> None:
+def _catch_up(queries: Queries, stderr: TextIO) -> None:
     """Make the costs that nobody has made yet: 20,000 a second."""
     begin, said = time.monotonic(), False
-    while left := _left(ledger, stderr):
+    while left := _left(queries, stderr):
         if stderr.isatty() and time.monotonic() - begin > 1:
             stderr.write(f"\rreading {left:,} events ... ")
             stderr.flush()
@@ -80,9 +80,9 @@ def _catch_up(ledger: Ledger, stderr: TextIO) -> None:
         stderr.write("\r" + " " * 40 + "\r")
 
 
-def _left(ledger: Ledger, stderr: TextIO) -> int:
+def _left(queries: Queries, stderr: TextIO) -> int:
     try:
-        return ledger.refresh(0.5, search=False)
+        return queries.refresh(0.5, search=False)
     except StoreError as error:  # it may be only readable: what is known can be shown all the same
         print(f"what is new is not counted whole: {clean(str(error))}", file=stderr)
         return 0

@@ -44,23 +44,23 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
         return 1
     from ..store import prices
     from ..store.database import StoreError
-    from ..store.queries import Ledger
+    from ..store.queries import Queries
     from ..viewer import server
     from ..viewer.app import Pages
-    from ..viewer.ingest import Receiver
+    from ..viewer.ingest import Ingest
 
     path = options.db or settings.db_path
     try:
         known = prices.Prices.load(settings.prices_path)
-        Ledger(path).close()  # whether it can be used at all
+        Queries(path).close()  # whether it can be used at all
         listener = server.listen(options.port)
     except (StoreError, prices.PricesError, server.PortError) as error:
         diagnostics.write(clean(str(error)))
         return 1
     with listener:
         opened = not options.no_browser and _has_browser()
-        receiver = Receiver(path, settings.store_max_mb * 1_000_000) if options.receive else None
-        server.serve(lambda port, token: Pages(path, known, settings, port, token), listener, opened, stdout, receiver)
+        ingest = Ingest(path, settings.store_max_mb * 1_000_000) if options.receive else None
+        server.serve(lambda port, token: Pages(path, known, settings, port, token), listener, opened, stdout, ingest)
     return 0
 
 

@@ -11,7 +11,7 @@ from ..core.records import EncodedEvent
 from ..store.columns import make_row
 from ..store.database import Store, StoreError
 from ..store.retention import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, prune
-from ..store.summary import Summary
+from ..store.summary import EventSummary
 from .exporter import Outcome
 
 _PRUNE_EVERY_SENDS = 200
@@ -30,7 +30,7 @@ class LocalSink:
     def __init__(
         self,
         path: str | PathLike[str],
-        summarise: Callable[[dict[str, Any]], Summary],
+        summarise: Callable[[dict[str, Any]], EventSummary],
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_age_days: float = DEFAULT_MAX_AGE_DAYS,
     ) -> None:

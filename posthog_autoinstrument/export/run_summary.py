@@ -11,8 +11,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ..core import diagnostics, guard
-from ..store.columns import CALLS, consumed, host_of_chat_stream, summary
-from ..store.summary import Consumed
+from ..store.columns import CALLS, host_of_chat_stream, summary, token_use
+from ..store.summary import TokenUse
 
 if TYPE_CHECKING:
     from .exporter import Sink
@@ -55,7 +55,7 @@ class Tally:
         self.priced = 0
         self._slowest_s = -1.0
         self._slowest_model: str | None = None
-        self._unpriced: list[Consumed] = []
+        self._unpriced: list[TokenUse] = []
         self._unknown = 0
         self._models_without_price: set[str] = set()
         self._is_price_list_there = True
@@ -82,7 +82,7 @@ class Tally:
             self.priced += 1
         elif not found.is_error:
             if len(self._unpriced) < _MAX_PRICED:
-                self._unpriced.append(consumed(event))
+                self._unpriced.append(token_use(event))
             else:
                 self._unknown += 1
 

@@ -37,7 +37,7 @@ def catch_up(store: Store, prices: Pricing | None, budget_s: float, search: bool
 def _make_facts(store: Store, until: float) -> int:
     """Columns for the rows of earlier versions, the newest first."""
     while True:
-        last = int(store.mark("without facts") or 0)
+        last = int(store.meta("without facts") or 0)
         if last == 0 or time.monotonic() >= until:
             return last
         old = store.rows(
@@ -46,11 +46,11 @@ def _make_facts(store: Store, until: float) -> int:
         )
         rows = [row for _, *event in old if (row := _row_of(*event)) is not None]
         with store.change():
-            if int(store.mark("without facts") or 0) == last:  # nobody was quicker
+            if int(store.meta("without facts") or 0) == last:  # nobody was quicker
                 # Only those that are still there.
                 known = {uuid for (uuid,) in _uuids(store, old)}
                 store.add_facts([row for row in reversed(rows) if row.uuid in known])
-                store.set_mark("without facts", old[-1][0] - 1 if old else 0)
+                store.set_meta("without facts", old[-1][0] - 1 if old else 0)
 
 
 def _uuids(store: Store, old: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -60,10 +60,10 @@ def _uuids(store: Store, old: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 def _make_costs(store: Store, prices: Pricing, until: float) -> int:
     """Costs of the calls that have none yet, the newest first; of all calls when the prices are others."""
-    if store.mark("prices") != prices.version:
+    if store.meta("prices") != prices.version:
         with store.change():
             store.run(f"UPDATE facts SET priced = 0 WHERE {_IS_CALL} AND priced != 0")
-            store.set_mark("prices", prices.version)
+            store.set_meta("prices", prices.version)
     while time.monotonic() < until:
         found = store.rows(
             "SELECT f.number, e.body FROM facts f JOIN events e ON e.uuid = f.uuid"
@@ -75,9 +75,9 @@ def _make_costs(store: Store, prices: Pricing, until: float) -> int:
             cost = prices.cost(parsed(body) or {})
             costs.append((cost.total_usd if cost is not None else None, number))
         with store.change():
-            if store.mark("prices") == prices.version and costs:
+            if store.meta("prices") == prices.version and costs:
                 store.run_many("UPDATE facts SET cost_usd = ?, priced = 1 WHERE number = ?", costs)
-                store.set_mark("costs", int(store.mark("costs") or 0) + 1)
+                store.set_meta("costs", int(store.meta("costs") or 0) + 1)
         if len(found) < _CHUNK:
             return 0
     return int(store.rows("SELECT count(*) FROM facts WHERE priced = 0")[0][0])

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ..core import fastjson, guard, reasoning_tokens
 from ..core.records import EncodedEvent
 from .schema import Row
-from .summary import Consumed, Summary
+from .summary import EventSummary, TokenUse
 
 KINDS = {
     "$ai_generation": "generation",
@@ -48,10 +48,10 @@ def host_of_chat_stream(event: dict[str, Any]) -> str | None:
         return None
 
 
-def summary(event: dict[str, Any]) -> Summary:
+def summary(event: dict[str, Any]) -> EventSummary:
     """The facts of an event that the local store indexes and the `events` command shows."""
     properties = _properties(event)
-    return Summary(
+    return EventSummary(
         time=str(event.get("timestamp", "")),
         kind=KINDS.get(str(event.get("event")), str(event.get("event"))),
         model=_text(properties.get("$ai_model")),
@@ -79,10 +79,10 @@ def summary(event: dict[str, Any]) -> Summary:
     )
 
 
-def consumed(event: dict[str, Any]) -> Consumed:
+def token_use(event: dict[str, Any]) -> TokenUse:
     """What a call used of what providers bill."""
     properties = _properties(event)
-    return Consumed(
+    return TokenUse(
         time=str(event.get("timestamp", "")),
         model=_text(properties.get("$ai_model")),
         provider=_text(properties.get("$ai_provider")),
@@ -124,12 +124,12 @@ def words_to_search(event: dict[str, Any]) -> str:
     return "\n".join(filter(None, [*lines, *names]))
 
 
-def named(event: dict[str, Any]) -> dict[str, Any]:
+def ai_properties(event: dict[str, Any]) -> dict[str, Any]:
     """The properties that PostHog has names for, by these names without their mark: `input`, `model_parameters`."""
     return {name[4:]: value for name, value in _properties(event).items() if name.startswith("$ai_")}
 
 
-def own(event: dict[str, Any]) -> dict[str, Any]:
+def custom_properties(event: dict[str, Any]) -> dict[str, Any]:
     """The properties that the program gave, its groups among them."""
     return {name: value for name, value in _properties(event).items() if name[:1] != "$" or name == "$groups"}
 
@@ -150,13 +150,13 @@ def _properties(event: dict[str, Any]) -> dict[str, Any]:
 # --- the row of an event ---
 
 
-def make_row(event: EncodedEvent, summarise: Callable[[dict[str, Any]], Summary]) -> Row:
+def make_row(event: EncodedEvent, summarise: Callable[[dict[str, Any]], EventSummary]) -> Row:
     """The event with its columns. Raises ValueError when its body is no JSON object."""
     body = event.body.decode("utf-8")
     parsed = fastjson.loads(event.body)
     if not isinstance(parsed, dict):
         raise ValueError("not an object")
-    summary = guard.attempt("summarise an event", summarise, parsed) or Summary("", "")
+    summary = guard.attempt("summarise an event", summarise, parsed) or EventSummary("", "")
     when = _utc(parsed.get("timestamp"))
     is_call = summary.kind in CALLS
     return Row(

@@ -199,12 +199,12 @@ class Store:
         """Bytes of the file that hold nothing. A read of the file's header."""
         return self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size")
 
-    def mark(self, name: str) -> str | None:
+    def meta(self, name: str) -> str | None:
         """What `set_mark` said last."""
         found = self.rows("SELECT value FROM marks WHERE name = ?", (name,))
         return str(found[0][0]) if found else None
 
-    def set_mark(self, name: str, value: object) -> None:
+    def set_meta(self, name: str, value: object) -> None:
         """Remember something about the file. In a `change`."""
         self.run("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, str(value)))
 

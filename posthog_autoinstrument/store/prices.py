@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from .columns import consumed
+from .columns import token_use
 from .custom_prices import OwnPrice, read_file
 from .custom_prices import PricesError as PricesError
 from .results import Cost, Part
-from .summary import Consumed
+from .summary import TokenUse
 
 _RULES = "2"
 """Of the arithmetic below; another one makes costs anew."""
@@ -51,9 +51,9 @@ class Prices:
 
     def cost(self, event: dict[str, Any]) -> Cost | None:
         """What the call of an event cost; None where that is not known. Never raises."""
-        return self.cost_of(consumed(event))
+        return self.cost_of(token_use(event))
 
-    def cost_of(self, use: Consumed) -> Cost | None:
+    def cost_of(self, use: TokenUse) -> Cost | None:
         """The same of what a call used."""
         if use.reported_usd is not None:
             return Cost(use.reported_usd, (), "reported by the provider", use.model)
@@ -75,7 +75,7 @@ def _sum(parts: list[Part], source: str, model: str) -> Cost:
     return Cost(sum(part.usd for part in parts), tuple(parts), source, model)
 
 
-def _parts(use: Consumed, rate: Rate) -> list[Part] | None:
+def _parts(use: TokenUse, rate: Rate) -> list[Part] | None:
     """The bill, a line for each kind of token there is; None where a kind has no price.
 
     Cached, written, sound and pictures are parts of the input; reasoning, sound and pictures are parts of the output.
@@ -132,7 +132,7 @@ class _Listed(NamedTuple):
     rate: Rate
 
 
-def _listed(use: Consumed, when: datetime) -> _Listed | None:
+def _listed(use: TokenUse, when: datetime) -> _Listed | None:
     """The price of a model at a time, as the list has it."""
     found = _find(use.model or "", use.provider, use.base_url)
     if found is None:

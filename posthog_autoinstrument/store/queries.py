@@ -35,18 +35,18 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 
-def _at_once(read: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
+def _at_once(read: Callable[Concatenate[Queries, P], R]) -> Callable[Concatenate[Queries, P], R]:
     """A method whose queries all see the file as it is at one moment: an index may be dropped between two of them."""
 
     @wraps(read)
-    def reading(ledger: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with ledger._store.snapshot():
-            return read(ledger, *args, **kwargs)
+    def reading(queries: Queries, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with queries._store.snapshot():
+            return read(queries, *args, **kwargs)
 
     return reading
 
 
-class Ledger:
+class Queries:
     """One open store file, for reading. A context manager; every method raises `StoreError` and nothing else.
 
     Used by the thread that opened it, in a process of ours that does not fork. Opening takes less than 1 ms. Any number
@@ -57,7 +57,7 @@ class Ledger:
         self._store = Store(path, timeout_s, forks_wait=False)
         self._prices = prices
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Queries:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""What the ledger answers: sums, groups, lists, one event with its cost. Plain frozen values; None is "not known"."""
+"""Results of queries: sums, groups, lists, one event with its cost. Plain frozen values; None is "not known"."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Cost:
 
 
 class Pricing(Protocol):
-    """What the ledger needs of prices (`prices.Prices`)."""
+    """What `Queries` needs of prices (`prices.Prices`)."""
 
     version: str
     """Other prices have another version."""
@@ -199,4 +199,4 @@ class Full:
     entry: Entry
     event: dict[str, Any]
     cost: Cost | None
-    """How the cost comes about. None: not known, or the ledger was opened without prices."""
+    """How the cost comes about. None: not known, or `Queries` was opened without prices."""

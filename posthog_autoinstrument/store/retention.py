@@ -47,7 +47,7 @@ def delete_all(store: Store) -> int:
         _forget_words(store, [block for (block,) in store.rows("SELECT block FROM worded")])
         for table in ("events", "facts", "sent"):
             store.run(f"DELETE FROM {table}")
-        store.set_mark("without facts", 0)
+        store.set_meta("without facts", 0)
         _count_deletion(store)
     _attempt(store.rewrite)
     return deleted
@@ -103,4 +103,4 @@ def _forget_words(store: Store, blocks: list[int]) -> None:
 
 def _count_deletion(store: Store) -> None:
     """Have those who watch the file see that something went."""
-    store.set_mark("deletions", int(store.mark("deletions") or 0) + 1)
+    store.set_meta("deletions", int(store.meta("deletions") or 0) + 1)

@@ -62,7 +62,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Blocks of numbers whose words are indexed, up to which number; see `viewer/words.py`.
         "CREATE TABLE worded (block INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
         "CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-        # Rows of an earlier version have no facts: whoever reads first makes them (`Ledger.refresh`).
+        # Rows of an earlier version have no facts: whoever reads first makes them (`Queries.refresh`).
         "INSERT INTO marks SELECT 'without facts', coalesce(max(rowid), 0) FROM events",
     ),
 )
@@ -88,7 +88,7 @@ class Row(NamedTuple):
     body: str
     """The whole event as JSON."""
     kind: str = ""
-    """As `Summary.kind`."""
+    """As `EventSummary.kind`."""
     provider: str | None = None
     endpoint: str | None = None
     user: str | None = None

@@ -105,7 +105,7 @@ def _blocks(store: Store) -> list[tuple[int, int]]:
 
 def _index_some(store: Store, block: int, newest: int) -> int:
     """Index the next events of a block and return the last number that is done."""
-    first, deletions = _done(store, block) + 1, store.mark("deletions")
+    first, deletions = _done(store, block) + 1, store.meta("deletions")
     rows = store.rows(
         "SELECT f.number, e.body FROM facts f JOIN events e ON e.uuid = f.uuid"
         " WHERE f.number BETWEEN ? AND ? ORDER BY f.number LIMIT ?",
@@ -115,7 +115,7 @@ def _index_some(store: Store, block: int, newest: int) -> int:
     last = texts[-1][0] if len(texts) == _CHUNK else newest
     with store.change():
         done = _done(store, block)
-        if done != first - 1 or store.mark("deletions") != deletions:  # another reader was here, or some events went
+        if done != first - 1 or store.meta("deletions") != deletions:  # another reader was here, or some events went
             return max(done, first - 1)
         if done < block * WORDS_BLOCK:
             # What a writer without FTS5 could not drop is empty, and of no use.

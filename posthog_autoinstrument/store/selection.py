@@ -28,7 +28,7 @@ class Selection:
     trace: str | None = None
     session: str | None = None
     kind: str | None = None
-    """As `Summary.kind`."""
+    """As `EventSummary.kind`."""
     errors: bool = False
     """Only what failed."""
     text: str = ""

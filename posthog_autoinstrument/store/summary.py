@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Summary:
+class EventSummary:
     """What people look at first. `None` is "not known", except where a field says otherwise."""
 
     time: str
@@ -50,7 +50,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Consumed:
+class TokenUse:
     """What a call used of what providers bill. `None` is "not known" or "none of it"."""
 
     time: str

@@ -43,7 +43,7 @@ open that one, or start `posthog-instrument view` again.
 """
 
 
-class Fence:
+class AccessControl:
     """The ASGI app around the pages. `token` is what the printed address holds; `port` is the one we listen on."""
 
     def __init__(self, app: ASGIApp, port: int, token: str) -> None:

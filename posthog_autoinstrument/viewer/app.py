@@ -1,6 +1,6 @@
-"""The web application: addresses, the answers to them, and the loop that keeps the ledger's columns up to date.
+"""The web application: addresses, the answers to them, and the loop that keeps the columns up to date.
 
-Handlers are plain functions, which Starlette runs in threads: each opens the ledger, reads and closes it. Pages ask
+Handlers are plain functions, which Starlette runs in threads: each opens the store, reads and closes it. Pages ask
 `/pulse` every two seconds whether anything has changed, and fetch themselves again when it has. That is cheaper to keep
 right than a stream of events: a stream would occupy one of the six connections that a browser has for a host, in every
 tab, and hold up Ctrl-C.
@@ -27,12 +27,12 @@ from starlette.types import ASGIApp
 from .._version import __version__
 from ..settings.config import Config
 from ..store.database import StoreError
-from ..store.queries import Ledger
+from ..store.queries import Queries
 from ..store.results import Pricing
 from ..store.selection import Selection
 from . import downloads, rendering, views
-from .access import Fence
-from .upload_job import Sending
+from .access import AccessControl
+from .upload_job import UploadJob
 
 REFRESH_EVERY_S = 1.0
 _REFRESH_S = 0.1
@@ -47,12 +47,12 @@ _PAUSE = rendering.Markup("<!-- the figures follow -->")
 
 
 class Pages:
-    """The application. `app` is what the server serves: all of it inside the fence."""
+    """The application. `app` is what the server serves: all of it behind `AccessControl`."""
 
     def __init__(self, path: str, prices: Pricing | None, settings: Config, port: int, token: str) -> None:
         self._path = path
         self._prices = prices
-        self._sending = Sending(path, settings)
+        self._upload = UploadJob(path, settings)
         self._templates = rendering.environment()
         self._left = 1
         """Rows whose columns are not up to date yet, as of the last look; before the first one nobody can say none."""
@@ -68,7 +68,7 @@ class Pages:
             Route("/export.csv", self._export(downloads.csv_lines, "text/csv; charset=utf-8", "csv")),
             Route("/delete", self._show("delete.html", views.deletion)),
             Route("/delete", self._delete, methods=["POST"]),
-            Route("/send", self._show("send.html", self._sending_now)),
+            Route("/send", self._show("send.html", self._upload_now)),
             Route("/send", self._send, methods=["POST"]),
             Route("/pulse", self._pulse),
             Route("/static/{version}/{name}", self._static),
@@ -79,11 +79,11 @@ class Pages:
             exception_handlers={StoreError: self._broken, HTTPException: self._refused},
         )
         inner.state.choices = views.Choices()
-        self._fence = Fence(inner, port, token)
-        self.app: ASGIApp = self._fence
+        self._access = AccessControl(inner, port, token)
+        self.app: ASGIApp = self._access
 
-    def _ledger(self) -> Ledger:
-        return Ledger(self._path, self._prices)
+    def _queries(self) -> Queries:
+        return Queries(self._path, self._prices)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -92,7 +92,7 @@ class Pages:
             yield
         finally:
             keeping.cancel()
-            await run_in_threadpool(self._sending.cancel, _FAREWELL_S)
+            await run_in_threadpool(self._upload.cancel, _FAREWELL_S)
 
     async def _keep_up(self) -> None:
         while True:
@@ -105,24 +105,24 @@ class Pages:
                 pass  # each page says so itself
             await asyncio.sleep(pause)
             for _ in range(_YIELDS):  # who looks at the page comes first; a long export does not hold it up for good
-                if not self._fence.open:
+                if not self._access.open:
                     break
                 await asyncio.sleep(0.05)
 
     def _refresh(self) -> int:
-        with self._ledger() as ledger:
-            return ledger.refresh(_REFRESH_S)
+        with self._queries() as queries:
+            return queries.refresh(_REFRESH_S)
 
     # --- pages ---
 
     def _show(
-        self, template: str, view: Callable[[Ledger, Selection, Request], Values]
+        self, template: str, view: Callable[[Queries, Selection, Request], Values]
     ) -> Callable[[Request], Response]:
         def endpoint(request: Request) -> Response:
             selection = _selection(request)
-            with self._ledger() as ledger:
-                version = self._version(ledger)  # before what is read: a change in between is shown once more
-                values = view(ledger, selection, request)
+            with self._queries() as queries:
+                version = self._version(queries)  # before what is read: a change in between is shown once more
+                values = view(queries, selection, request)
             return HTMLResponse(self._html(request, template, values, selection, version))
 
         return endpoint
@@ -130,14 +130,14 @@ class Pages:
     def _overview(self, request: Request) -> Response:
         """The overview in two pieces: with 100,000 calls there is something to see before all of them are read."""
         selection = _selection(request)
-        with self._ledger() as ledger:
-            version = self._version(ledger)  # and whether the store can be read at all
+        with self._queries() as queries:
+            version = self._version(queries)  # and whether the store can be read at all
 
         def pieces() -> Iterator[str]:
             held: list[str] = []
             try:
-                with self._ledger() as ledger:
-                    values = views.overview(ledger, selection, request)
+                with self._queries() as queries:
+                    values = views.overview(queries, selection, request)
                     template = self._templates.get_template("overview.html")
                     for piece in template.generate(**self._values(request, values, selection, version)):
                         held.append(piece)
@@ -160,11 +160,11 @@ class Pages:
             "selection": selection,
             "version": version,
             "left": self._left,
-            "secret": self._fence.form_secret,
+            "secret": self._access.form_secret,
             "store": self._path,
             "program_version": __version__,
             "pause": _PAUSE,
-            "in_posthog": self._sending.place_of,
+            "in_posthog": self._upload.place_of,
             **values,
         }
 
@@ -182,28 +182,28 @@ class Pages:
 
     def _pulse(self, request: Request) -> Response:
         """A text that changes with what pages show."""
-        with self._ledger() as ledger:
-            return PlainTextResponse(self._version(ledger))
+        with self._queries() as queries:
+            return PlainTextResponse(self._version(queries))
 
-    def _version(self, ledger: Ledger) -> str:
-        return f"{ledger.version()}.{int(self._left > 0)}.{self._sending.version}"
+    def _version(self, queries: Queries) -> str:
+        return f"{queries.version()}.{int(self._left > 0)}.{self._upload.version}"
 
     def _event_json(self, request: Request) -> Response:
-        with self._ledger() as ledger:
-            full = ledger.event(request.query_params.get("id", ""))
+        with self._queries() as queries:
+            full = queries.event(request.query_params.get("id", ""))
         if full is None:
             raise HTTPException(404)
         return Response(json.dumps(full.event, ensure_ascii=True, indent=2), media_type="application/json")
 
     def _export(
-        self, write: Callable[[Ledger, Selection, Pricing | None], Iterator[str]], kind: str, ending: str
+        self, write: Callable[[Queries, Selection, Pricing | None], Iterator[str]], kind: str, ending: str
     ) -> Callable[[Request], Response]:
         def endpoint(request: Request) -> Response:
             selection = _selection(request)
 
             def chunks() -> Iterator[str]:
-                with self._ledger() as ledger:
-                    yield from write(ledger, selection, self._prices)
+                with self._queries() as queries:
+                    yield from write(queries, selection, self._prices)
 
             headers = {"Content-Disposition": f'attachment; filename="calls.{ending}"'}
             return StreamingResponse(_in_one_thread(chunks), media_type=kind, headers=headers)
@@ -221,10 +221,10 @@ class Pages:
     # --- changes ---
 
     async def _form(self, request: Request) -> dict[str, str]:
-        """The fields of one of our own forms; 403 for any other. The fence has looked at its length."""
+        """The fields of one of our own forms; 403 for any other. `AccessControl` has checked its length."""
         body = await request.body()
         form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-        if not self._fence.is_own_form(form):
+        if not self._access.is_own_form(form):
             raise HTTPException(403, "This form is not one of the page's own: load the page again")
         return form
 
@@ -232,29 +232,29 @@ class Pages:
         await self._form(request)
 
         def delete() -> int:
-            with self._ledger() as ledger:
-                return ledger.delete_all()
+            with self._queries() as queries:
+                return queries.delete_all()
 
         return RedirectResponse(rendering.link("/", {"deleted": str(await run_in_threadpool(delete))}), 303)
 
-    def _sending_now(self, ledger: Ledger, selection: Selection, request: Request) -> Values:
-        sending = self._sending
-        runs = sending.runs  # first: a shipment that ends meanwhile is shown as one that has ended the next time
+    def _upload_now(self, queries: Queries, selection: Selection, request: Request) -> Values:
+        upload = self._upload
+        runs = upload.runs  # first: a shipment that ends meanwhile is shown as one that has ended the next time
         return {
-            "project": sending.project,
+            "project": upload.project,
             "runs": runs,
-            "progress": sending.progress,
-            "shipped": sending.shipped,
-            "failure": sending.failure,
-            "waiting": 0 if runs else sending.waiting(),
-            "place": sending.place(),
+            "progress": upload.progress,
+            "result": upload.result,
+            "failure": upload.failure,
+            "waiting": 0 if runs else upload.waiting(),
+            "place": upload.place(),
         }
 
     async def _send(self, request: Request) -> Response:
         form = await self._form(request)
-        if self._sending.project is None:
+        if self._upload.project is None:
             raise HTTPException(409, "No project is known")
-        await run_in_threadpool(self._sending.cancel if form.get("do") == "cancel" else self._sending.start)
+        await run_in_threadpool(self._upload.cancel if form.get("do") == "cancel" else self._upload.start)
         return RedirectResponse("/send", 303)
 
 

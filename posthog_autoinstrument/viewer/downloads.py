@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.formatting import shown
 from ..store import columns
-from ..store.queries import Ledger
+from ..store.queries import Queries
 from ..store.results import Pricing
 from ..store.selection import Selection
 
@@ -26,19 +26,19 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 """Spreadsheets compute a cell that begins so. (OWASP, "CSV Injection".)"""
 
 
-def json_lines(ledger: Ledger, selection: Selection, prices: Pricing | None) -> Iterator[str]:
+def json_lines(queries: Queries, selection: Selection, prices: Pricing | None) -> Iterator[str]:
     """Each event as it is stored, one a line, oldest first."""
-    return _chunked(json.dumps(event, ensure_ascii=True) + "\n" for event in ledger.export(selection))
+    return _chunked(json.dumps(event, ensure_ascii=True) + "\n" for event in queries.export(selection))
 
 
-def csv_lines(ledger: Ledger, selection: Selection, prices: Pricing | None) -> Iterator[str]:
+def csv_lines(queries: Queries, selection: Selection, prices: Pricing | None) -> Iterator[str]:
     """A row an event, oldest first: its facts, its cost, the first words of input and output."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
 
     def rows() -> Iterator[str]:
         writer.writerow(COLUMNS)
-        for event in ledger.export(selection):
+        for event in queries.export(selection):
             writer.writerow(_row(event, prices))
             yield buffer.getvalue()
             buffer.seek(0)

@@ -1,4 +1,4 @@
-"""The receiver: PostHog's capture endpoints on this machine, so that programs with PostHog's own SDKs, in any language,
+"""PostHog's capture endpoints on this machine, so that programs with PostHog's own SDKs, in any language,
 are seen in the local store, too.
 
 It answers as PostHog does (`capture`). Events of models' calls are kept; others are accepted and counted, since an SDK
@@ -51,7 +51,7 @@ Answer = tuple[list[Properties], Callable[[], Response]]
 """The events of a request, and what it is answered once they are kept."""
 
 
-class Receiver:
+class Ingest:
     """Takes events into the store at `path`. `kept` and `others` count what came."""
 
     def __init__(
@@ -197,10 +197,10 @@ class Receiver:
 
 
 class Gate:
-    """The ASGI app around the page: requests to the receiver's endpoints go there, all others to `app`."""
+    """The ASGI app around the page: requests for its endpoints go to `ingest`, all others to `app`."""
 
-    def __init__(self, app: ASGIApp, receiver: Receiver, port: int) -> None:
-        routes = receiver.routes()
+    def __init__(self, app: ASGIApp, ingest: Ingest, port: int) -> None:
+        routes = ingest.routes()
         self._app = app
         self._inner = Starlette(routes=routes)
         self._paths = frozenset(route.path for route in routes)
@@ -216,15 +216,10 @@ class Gate:
         origin = headers.get("origin", f"http://{host}").lower()
         answer: ASGIApp = self._inner
         if host not in self._names:
-            answer = PlainTextResponse("This host name is not one of the receiver's own.\n", 421)
+            answer = PlainTextResponse("This host name is not accepted.\n", 421)
         elif origin != f"http://{host}" or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             answer = PlainTextResponse("Web sites may not send events here.\n", 403)
         await answer(scope, receive, send)
-
-
-def routes(store_path: str | PathLike[str]) -> list[Route]:
-    """The endpoints of a receiver that keeps events in the store at `store_path`. `Gate` is to stand before them."""
-    return Receiver(store_path).routes()
 
 
 async def _flags(request: Request) -> Response:

@@ -15,7 +15,7 @@ from typing import TextIO
 import uvicorn
 
 from .app import Pages
-from .ingest import Gate, Receiver
+from .ingest import Gate, Ingest
 
 DEFAULT_PORT = 8742
 _TRIED = 20
@@ -61,7 +61,7 @@ def serve(
     listener: socket.socket,
     open_browser: bool,
     stdout: TextIO,
-    receiver: Receiver | None = None,
+    ingest: Ingest | None = None,
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM. `make_pages` is given the port and the token of its address."""
     token = secrets.token_urlsafe(24)
@@ -69,7 +69,7 @@ def serve(
     pages = make_pages(port, token)
     address = f"http://{HOST}:{port}/?token={token}"
     config = uvicorn.Config(
-        pages.app if receiver is None else Gate(pages.app, receiver, port),
+        pages.app if ingest is None else Gate(pages.app, ingest, port),
         loop="asyncio",
         http="h11",
         ws="none",
@@ -81,7 +81,7 @@ def serve(
         timeout_graceful_shutdown=1,
     )
     stdout.write(f"The page is at {address}\nOnly this machine can open it. Ctrl-C ends it.\n")
-    if receiver is not None:
+    if ingest is not None:
         stdout.write(
             f"Events are received at http://{HOST}:{port}: give that to an SDK of PostHog's as its host, "
             "and any project token that begins with phc_.\n"
@@ -95,5 +95,5 @@ def serve(
     except KeyboardInterrupt:  # uvicorn raises the signal again that ended it
         if stdout.isatty():
             stdout.write("\n")  # after the ^C
-    if receiver is not None:
-        stdout.write(f"Events of models received: {receiver.kept}; other events, not kept: {receiver.others}.\n")
+    if ingest is not None:
+        stdout.write(f"Events of models received: {ingest.kept}; other events, not kept: {ingest.others}.\n")

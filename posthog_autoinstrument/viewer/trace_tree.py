@@ -47,7 +47,7 @@ class Tree:
     """Percent of the axis, and seconds since the start."""
 
 
-def plant(entries: Sequence[Entry]) -> Tree:
+def build(entries: Sequence[Entry]) -> Tree:
     """The tree of the events of one trace, whatever they say of each other: missing parents, circles, ids twice."""
     trace = next((entry for entry in entries if entry.kind == "trace"), None)
     steps = sorted(

@@ -1,6 +1,6 @@
 """Shipping a local store to PostHog: with the original ids and times, batch by batch, and each event once.
 
-What was taken is marked in the store, for each project, so a shipment that was interrupted goes on where it was.
+What was taken is marked in the store, for each project, so a upload that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class NoProjectError(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a shipment is."""
+    """How far a upload is."""
 
     sent: int
     total: int
@@ -31,8 +31,8 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """What became of a shipment."""
+class UploadResult:
+    """What became of a upload."""
 
     sent: int
     left: int
@@ -43,8 +43,8 @@ class Shipped:
     """Events that PostHog takes in no form: how many, by reason. They are not tried again."""
 
 
-class Shipment:
-    """One shipment of the store at `path` to the project of `settings`.
+class Upload:
+    """One upload of the store at `path` to the project of `settings`.
 
     `progress` is called on the thread of `run`: at the begin, after each batch, and before each wait for a server that
     does not answer.
@@ -69,7 +69,7 @@ class Shipment:
         with Store(self._path, forks_wait=False) as store:
             return store.count_unsent(self._project)
 
-    def run(self) -> Shipped:
+    def run(self) -> UploadResult:
         """Send all that is there, or until PostHog takes no more, or `cancel`. Raises StoreError."""
         flusher, courier = self._agent.flusher, self._agent.courier
         with Store(self._path, forks_wait=False) as store:
@@ -81,7 +81,7 @@ class Shipment:
                 self._progress(Progress(courier.delivered, max(total, courier.delivered)))
             left = store.count_unsent(self._project)
         stopped = "cancelled" if self._cancelled and left else courier.stays
-        return Shipped(courier.delivered, left, stopped, dict(courier.lost))
+        return UploadResult(courier.delivered, left, stopped, dict(courier.lost))
 
     def cancel(self) -> None:
         """Have `run` return soon. From any thread."""
@@ -124,4 +124,4 @@ class _Rows:
         """They stay where they are."""
 
     def close(self) -> None:
-        """The store belongs to the shipment."""
+        """The store belongs to the upload."""

@@ -1,4 +1,4 @@
-"""The shipment that the page starts: one at a time, on a thread of its own, which anybody may look at."""
+"""The upload that the page starts: one at a time, on a thread of its own, which anybody may look at."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from os import PathLike
 from ..export import posthog_links
 from ..settings.config import Config, mask
 from ..store.database import StoreError
-from .upload import Progress, Shipment, Shipped
+from .upload import Progress, Upload, UploadResult
 
 
-class Sending:
+class UploadJob:
     """What was sent to PostHog from this page, and what is being sent. Used by every thread."""
 
     def __init__(self, path: str | PathLike[str], settings: Config) -> None:
         self._path = path
         self._settings = settings
         self._lock = threading.Lock()
-        self._shipment: Shipment | None = None
+        self._upload: Upload | None = None
         self._thread: threading.Thread | None = None
         self._changes = 0
         self.progress: Progress | None = None
-        """Of the shipment that runs."""
-        self.shipped: Shipped | None = None
+        """Of the upload that runs."""
+        self.result: UploadResult | None = None
         """What became of the last one."""
         self.failure = ""
         """Why the last one ended in the middle, where it was our side."""
@@ -41,12 +41,12 @@ class Sending:
 
     @property
     def runs(self) -> bool:
-        """Whether there is a shipment on its way."""
+        """Whether there is a upload on its way."""
         return self._thread is not None and self._thread.is_alive()
 
     def waiting(self) -> int:
         """How many events have not gone to the project. Raises StoreError."""
-        return Shipment(self._path, self._settings).count() if self._settings.token is not None else 0
+        return Upload(self._path, self._settings).count() if self._settings.token is not None else 0
 
     def place(self) -> str | None:
         """Where PostHog lists traces."""
@@ -63,23 +63,23 @@ class Sending:
         with self._lock:
             if self.runs:
                 return
-            self.progress, self.shipped, self.failure = None, None, ""
-            self._shipment = Shipment(self._path, self._settings, self._see)
-            self._thread = threading.Thread(target=self._run, args=(self._shipment,), name="posthog send", daemon=True)
+            self.progress, self.result, self.failure = None, None, ""
+            self._upload = Upload(self._path, self._settings, self._see)
+            self._thread = threading.Thread(target=self._run, args=(self._upload,), name="posthog send", daemon=True)
             self._thread.start()
             self._changes += 1
 
     def cancel(self, wait_s: float = 0.0) -> None:
-        """End the shipment soon. What was sent is sent, the rest stays to be sent."""
+        """End the upload soon. What was sent is sent, the rest stays to be sent."""
         with self._lock:
-            if self._shipment is not None:
-                self._shipment.cancel()
+            if self._upload is not None:
+                self._upload.cancel()
             if self._thread is not None and wait_s:
                 self._thread.join(wait_s)
 
-    def _run(self, shipment: Shipment) -> None:
+    def _run(self, upload: Upload) -> None:
         try:
-            self.shipped = shipment.run()
+            self.result = upload.run()
         except StoreError as error:
             self.failure = str(error)
         finally:

@@ -1,4 +1,4 @@
-"""What each page shows: from the ledger and the address to the values of its template. No HTML here."""
+"""What each page shows: from queries and the address to the values of its template. No HTML here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from ..store import columns
-from ..store.queries import Ledger
+from ..store.queries import Queries
 from ..store.results import Entry, Full
 from ..store.selection import Selection
 from ..store.sums import By
@@ -41,30 +41,30 @@ class Choices:
         self._version: str | None = None
         self._until = 0.0
 
-    def of(self, ledger: Ledger) -> dict[str, list[str]]:
+    def of(self, queries: Queries) -> dict[str, list[str]]:
         """Model, user, endpoint: their values, the last used first."""
-        version = ledger.version()
+        version = queries.version()
         if version != self._version and time.monotonic() >= self._until:
-            self._found = {by: ledger.choices(by, MAX_CHOICES) for by, _ in _GROUPED}
+            self._found = {by: queries.choices(by, MAX_CHOICES) for by, _ in _GROUPED}
             self._version = version
             self._until = time.monotonic() + self.MAX_AGE_S
         return self._found
 
 
-def _filters(ledger: Ledger, selection: Selection, request: Request) -> Values:
+def _filters(queries: Queries, selection: Selection, request: Request) -> Values:
     """What the bar of filters offers. A value in force is offered, too, if nothing has it (any more)."""
     offered = {}
-    for by, values in request.app.state.choices.of(ledger).items():
+    for by, values in request.app.state.choices.of(queries).items():
         wanted = getattr(selection, by)
         offered[by] = [wanted, *values] if wanted and wanted not in values else values
     return {"offered": offered, "ranges": RANGES, "kinds": KINDS}
 
 
-def overview(ledger: Ledger, selection: Selection, request: Request) -> Values:
+def overview(queries: Queries, selection: Selection, request: Request) -> Values:
     """Figures, plots, and who and what they come from."""
 
     def figures_of() -> Values:
-        found = ledger.calls(selection, *(by for by, _ in _GROUPED))
+        found = queries.calls(selection, *(by for by, _ in _GROUPED))
         series = found.series()
         return {
             "totals": found.totals,
@@ -75,7 +75,7 @@ def overview(ledger: Ledger, selection: Selection, request: Request) -> Values:
 
     # Called by the template, once what stands above the figures has been sent.
     return {
-        **_filters(ledger, selection, request),
+        **_filters(queries, selection, request),
         "figures": figures_of,
         "deleted": request.query_params.get("deleted"),
     }
@@ -84,65 +84,67 @@ def overview(ledger: Ledger, selection: Selection, request: Request) -> Values:
 _GROUPED: tuple[tuple[By, str], ...] = (("model", "Models"), ("user", "Users"), ("endpoint", "Endpoints"))
 
 
-def traces(ledger: Ledger, selection: Selection, request: Request) -> Values:
+def traces(queries: Queries, selection: Selection, request: Request) -> Values:
     """The list of traces, newest first."""
-    return _page(ledger.traces, ledger, selection, request)
+    return _page(queries.traces, queries, selection, request)
 
 
-def calls(ledger: Ledger, selection: Selection, request: Request) -> Values:
+def calls(queries: Queries, selection: Selection, request: Request) -> Values:
     """The list of events, newest first; also what a search finds."""
-    return _page(ledger.events, ledger, selection, request)
+    return _page(queries.events, queries, selection, request)
 
 
-def sessions(ledger: Ledger, selection: Selection, request: Request) -> Values:
+def sessions(queries: Queries, selection: Selection, request: Request) -> Values:
     """Conversations: the traces that name the same session. The list of them, newest first."""
-    return _page(ledger.sessions, ledger, selection, request)
+    return _page(queries.sessions, queries, selection, request)
 
 
-def _page(read: Callable[[Selection, str, int], Any], ledger: Ledger, selection: Selection, request: Request) -> Values:
+def _page(
+    read: Callable[[Selection, str, int], Any], queries: Queries, selection: Selection, request: Request
+) -> Values:
     """One page of a list: what `read` gives of the selection, from where the address says."""
     before = request.query_params.get("before", "")
-    return {**_filters(ledger, selection, request), "page": read(selection, before, PAGE), "before": before}
+    return {**_filters(queries, selection, request), "page": read(selection, before, PAGE), "before": before}
 
 
-def deletion(ledger: Ledger, selection: Selection, request: Request) -> Values:
+def deletion(queries: Queries, selection: Selection, request: Request) -> Values:
     """The question before everything is deleted."""
-    return {"totals": ledger.totals(Selection())}
+    return {"totals": queries.totals(Selection())}
 
 
-def trace(ledger: Ledger, selection: Selection, request: Request) -> Values:
+def trace(queries: Queries, selection: Selection, request: Request) -> Values:
     """One trace as a tree. 404 where there is none."""
     trace_id = request.query_params.get("id", "")
-    entries = ledger.trace(trace_id)
+    entries = queries.trace(trace_id)
     if not entries:
         raise HTTPException(404)
-    (whole,) = ledger.traces(Selection(trace=trace_id), limit=1).rows or (None,)
+    (whole,) = queries.traces(Selection(trace=trace_id), limit=1).rows or (None,)
     if whole is None:  # gone just now
         raise HTTPException(404)
-    planted = trace_tree.plant(entries)
+    tree = trace_tree.build(entries)
     return {
         "trace": trace_id,
-        "tree": planted,
-        "rows": planted.rows[:MAX_ROWS],
+        "tree": tree,
+        "rows": tree.rows[:MAX_ROWS],
         "unread": max(0, whole.events - len(entries)),
         "whole": whole,
-        "name": (planted.trace.name if planted.trace else None)
-        or next((row.entry.name for row in planted.rows if row.depth == 0 and row.entry.name), None),
+        "name": (tree.trace.name if tree.trace else None)
+        or next((row.entry.name for row in tree.rows if row.depth == 0 and row.entry.name), None),
     }
 
 
-def event(ledger: Ledger, selection: Selection, request: Request) -> Values:
+def event(queries: Queries, selection: Selection, request: Request) -> Values:
     """One event in full. 404 where there is none."""
-    full = ledger.event(request.query_params.get("id", ""))
+    full = queries.event(request.query_params.get("id", ""))
     if full is None:
         raise HTTPException(404)
     entry = full.entry
-    around = [one for one in ledger.trace(entry.trace) if one.kind not in ("trace",)] if entry.trace else []
+    around = [one for one in queries.trace(entry.trace) if one.kind not in ("trace",)] if entry.trace else []
     place = next((n for n, one in enumerate(around) if one.uuid == entry.uuid), None)
-    said = columns.named(full.event)
+    said = columns.ai_properties(full.event)
     asked, answered = conversation.read(_first(said, "input", "input_state")), _answer(said)
     conversation.pair(asked or [])
-    conversation.pair(answered or [], _later(ledger, around[place + 1 :] if place is not None else []))
+    conversation.pair(answered or [], _later(queries, around[place + 1 :] if place is not None else []))
     return {
         "entry": entry,
         "full": full,
@@ -158,7 +160,7 @@ def event(ledger: Ledger, selection: Selection, request: Request) -> Values:
         "tokens": list(_tokens({**said, "output_tokens": full.entry.output_tokens})),
         "usage": said.get("usage"),
         "details": list(_details(full, said)),
-        "own": columns.own(full.event),
+        "own": columns.custom_properties(full.event),
     }
 
 
@@ -184,12 +186,12 @@ def _tool_name(tool: Any) -> str:
     return next((name for name in names if isinstance(name, str)), "tool")
 
 
-def _later(ledger: Ledger, entries: list[Entry]) -> Iterator[conversation.Message]:
+def _later(queries: Queries, entries: list[Entry]) -> Iterator[conversation.Message]:
     """What the next calls of the trace were given: the results of tools are among it."""
     for entry in [one for one in entries if one.kind == "generation"][:LOOK_AHEAD]:
-        full = ledger.event(entry.uuid)
+        full = queries.event(entry.uuid)
         if full is not None:
-            yield from conversation.read(columns.named(full.event).get("input")) or []
+            yield from conversation.read(columns.ai_properties(full.event).get("input")) or []
 
 
 def _without_empty(messages: list[conversation.Message] | None) -> list[conversation.Message] | None:

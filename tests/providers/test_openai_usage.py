@@ -10,7 +10,7 @@ import pytest
 
 import posthog_autoinstrument
 from posthog_autoinstrument import posthog_context
-from posthog_autoinstrument.store.columns import consumed, summary
+from posthog_autoinstrument.store.columns import summary, token_use
 from posthog_autoinstrument.testing import Answer, OpenAIServer
 
 from .test_openai_readers import chunk, delta, read
@@ -132,7 +132,7 @@ def test_counts(name, model, usage, expected, streamed, server, client, posthog_
     assert found["$ai_cache_reporting_exclusive"] is False
     assert found["$ai_usage"] == usage
     # The page shows and prices all of the output.
-    assert summary(event).output_tokens == consumed(event).output_tokens == made
+    assert summary(event).output_tokens == token_use(event).output_tokens == made
     assert summary(event).reasoning_tokens == thought
 
 
