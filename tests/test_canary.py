@@ -65,6 +65,7 @@ tool = {{"type": "mcp", "server_label": "a", "server_url": address, "authorizati
 tool["headers"] = {{"Authorization": f"Bearer {{PLAIN}}"}}
 client.responses.create(model="gpt-4o-mini", input="Hello", tools=[tool])  # needs responses
 
+# From here on, what a spool keeps as it was sent.
 CHAT_TOOL = {{"type": "function", "function": {{"name": "f", "headers": {{"Authorization": PLAIN, "X-Api-Key": KEY}}}}}}
 client.chat.completions.create(**CHAT, tools=[CHAT_TOOL])
 client.chat.completions.create(**CHAT, user=KEY)
@@ -111,7 +112,10 @@ def test_no_secret_is_written_said_or_sent(
 ) -> None:
     openai_server, posthog_server = servers
     program = tmp_path / "program.py"
-    program.write_text(supported(PROGRAM))
+    source, end = PROGRAM, PROGRAM.index("async def main")
+    if mode.endswith("killed process"):  # the spool stays
+        source = source[: source.index("# From here on")] + source[end:]
+    program.write_text(supported(source))
     state = tmp_path / "state"
     environ = environment(openai_server, None if mode == "store" else posthog_server)
     environ |= {"POSTHOG_AUTOINSTRUMENT_DEBUG": "1", "POSTHOG_AUTOINSTRUMENT_DB": str(state / "events.db")}

@@ -236,3 +236,22 @@ def test_a_name_in_a_schema_is_no_credential_and_properties_keep_what_is_none() 
         "Cookie": "[REDACTED]",
         "x": [{"X-Api-Key": "[REDACTED]"}],
     }
+
+
+_RANDOM = "A1b2C3d4E5f6G7h8J9k0"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"sk-{_RANDOM}",
+        *(f"ph{kind}_{_RANDOM}" for kind in "cxsar"),
+        f"AIza{_RANDOM}",
+        *(f"{name}_{_RANDOM}" for name in ("gsk", "hf", "r8", "ghp", "gho", "ghs", "github_pat")),
+        *(f"{name}-{_RANDOM}" for name in ("xai", "pplx", "nvapi", "fw", "csk")),
+        *(f"{name}{_RANDOM}" for name in ("glpat-", "xoxb-", "sk_" + "live_", "SG.", "ya29.", "hvs.", "npm_")),
+        "ASIAIOSFODNN7EXAMPLE",
+    ],
+)
+def test_every_kind_of_key_is_redacted(key: str) -> None:
+    assert redact_keys(f"it is {key}.") == "it is [REDACTED]."

@@ -45,8 +45,6 @@ _KEYS = {
     # Shopify, DigitalOcean, Docker, Vault, LangSmith, Notion, Linear, Pinecone
 }
 """What API keys begin with -> how many characters follow at least."""
-KEY_BEGINNINGS = (*_KEYS, "eyJ")
-"""What credentials that are known by their look begin with."""
 _NAMED = (
     "passw",
     "passphrase",

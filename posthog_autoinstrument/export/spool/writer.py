@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from ...core import diagnostics, fastjson, guard
-from ...core.records import Call, EncodedEvent, Identity, Record, Sealable, Sealed, Span, record_from_bytes
+from ...core import diagnostics, guard
+from ...core.records import Call, EncodedEvent, Record, Sealable, Sealed, Span, record_from_bytes
 from ...processing import sanitize
 from ...processing.background_responses import Background
 from ...processing.pipeline import Maker, drop
-from ...scrubbing import scrubber, secret_texts
-from ...scrubbing.secret_names import is_secret
 from ...settings.config import Config
 from ...settings.hook_loader import NotYetError
 from ...store.database import StoreError
-from .byte_search import Marks
 from .directory import Orphan, Spool, fingerprint
 from .outbox import EVENT, RECORD, Kept
 
@@ -61,7 +57,7 @@ class Durable:
             call.spooled = tuple(numbers)
 
     def _commit(self, call: Record, numbers: list[int]) -> None:
-        if _holds_secrets(call):
+        if _must_be_reduced(call):
             if not self.maker.takes(call):
                 return  # an event that is read back is not asked about again
             kind, body = EVENT, sanitize.dumps(self.maker.kept(call))
@@ -174,85 +170,15 @@ class Rest:
         self._orphan.close()
 
 
-_NAMES = (b'"mcp"', b"domain_secrets", b"uthorization", b'ookie"', b"api_key", b"api-key", b"-Api-Key")
-"""What stands beside credentials in JSON that is in a text."""
-_HINTS = Marks(dict.fromkeys((*_NAMES, *map(str.encode, secret_texts.KEY_BEGINNINGS))))
-"""A cheap look for these comes first: `secrettexts`, which decides, takes 20 us for 1 KB."""
-_VALUE_HINTS = (b"earer ", b"assw", b"ASSW", b"ecret", b"ECRET", b"://")
-"""The same where a text has an `=` or a `:`."""
-_SAID = ("messages", "input", "prompt", "instructions")
-"""The parts of a request in which things are said to a model."""
-_CONTENT = frozenset(("content", "text", "output", "arguments", "refusal", *_SAID))
-"""Below these, in there, stands what is said. An event has it as it is: a key in it is no secret of the program's."""
-_NUMBERS = {int, float}
-
-
-def _holds_secrets(record: Record) -> bool:
-    """Whether a record must not be written down as it is: privacy mode, credentials of tools, keys in URLs, errors."""
+def _must_be_reduced(record: Record) -> bool:
+    """Whether a record goes to disk as the event made of it: privacy mode takes the content out of that, redaction the
+    credentials of URLs, of errors and of MCP tools. All other requests are on the disk as they were sent."""
     if record.identity.privacy_mode:
         return True
-    if isinstance(record, Call):
-        urls = record.base_url + record.request_url
-        held = record.error is not None or "?" in urls or "@" in urls or _request_holds_secrets(record.request or b"")
-    elif isinstance(record, Span):
-        states = (record.name, record.type or "", record.input_state or "", record.output_state or "")
-        held = record.error is not None or any(map(secret_texts.finds, (*states, *record.facts.values())))
-    else:
-        held = secret_texts.finds(record.value) or secret_texts.finds(record.name or "")
-    return held or _identity_holds_secrets(record.identity)
-
-
-def _identity_holds_secrets(identity: Identity) -> bool:
-    ids = (identity.distinct_id, identity.trace_id, identity.session_id, identity.replay_session_id)
-    texts = [text for text in (*ids, identity.parent_id, identity.span_name, identity.provider) if text]
-    for values in (identity.properties, identity.groups, identity.tags):
-        if any(map(is_secret, values)):
-            return True
-        texts += values
-        texts += values.values()
-    if any(map(secret_texts.finds, texts)):
-        return True
-    path = identity.properties.get(scrubber.PATH)
-    return path is not None and scrubber.scrub_path(path.strip('"')) != path.strip('"')
-
-
-def _request_holds_secrets(request: bytes) -> bool:
-    """Whether there are any in a request, but for the texts that are said; in all of it where it is no JSON object.
-
-    To take a request of 100 KB apart takes 25 us, to look at all of it for every hint up to 700.
-    """
-    try:
-        whole = fastjson.loads(request)
-    except (ValueError, RecursionError):
-        whole = None
-    if not isinstance(whole, dict):
-        return _text_holds_secrets(request.decode("utf-8", "replace"))
-    texts: list[str] = []
-    left: list[tuple[str, Any, bool]] = [("", whole, False)]
-    while left:
-        key, value, is_said = left.pop()
-        if isinstance(value, str):
-            if not (is_said and key in _CONTENT):
-                texts.append(value)
-        elif isinstance(value, dict):
-            if value.get("type") == "mcp" or "domain_secrets" in value:
-                return True
-            if any(map(is_secret, value)):
-                return True
-            texts += value
-            left += [(name, child, is_said or (value is whole and name in _SAID)) for name, child in value.items()]
-        elif isinstance(value, list) and not set(map(type, value)) <= _NUMBERS:
-            left += [(key, child, is_said) for child in value]
-    return _text_holds_secrets('"' + '"\n"'.join(texts) + '"')
-
-
-def _text_holds_secrets(text: str) -> bool:
-    data = text.encode("utf-8", "replace")
-    if not _HINTS.in_(data):
-        has_values = b"=" in data or b":" in data
-        if not has_values or not any(hint in data for hint in _VALUE_HINTS):
-            return False
-    return any(name in data for name in _NAMES) or secret_texts.finds(text)
+    if not isinstance(record, Call):
+        return isinstance(record, Span) and record.error is not None
+    urls = record.base_url + record.request_url
+    return record.error is not None or "?" in urls or "@" in urls or b'"mcp"' in (record.request or b"")
 
 
 def make(settings: Config, maker: Maker) -> Durable:
