@@ -60,7 +60,6 @@ DEBTS = {
     ("capture.finalize", "instrumentation"),
     ("cli.demo_app", "__init__"),
     ("processing.pipeline", "capture"),
-    ("viewer.upload", "agent"),
 }
 
 N_IN_KNOTS = 29

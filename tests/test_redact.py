@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from posthog_autoinstrument.processing import redaction
-from posthog_autoinstrument.processing.redaction import redact_keys, redact_media, redact_tools, redact_url
+from posthog_autoinstrument.processing.redaction import redact_content, redact_keys, redact_media, redact_url
 from posthog_autoinstrument.scrubbing.scrubber import scrub_properties
 
 DATA = base64.b64encode(bytes(range(256))).decode()
@@ -127,7 +126,7 @@ def test_credentials_of_mcp_servers_are_redacted() -> None:
     }
     tools = [function, mcp]
     before = copy.deepcopy(tools)
-    assert redact_tools(tools) == [
+    assert redact_content(tools) == [
         function,
         {
             "type": "mcp",
@@ -138,9 +137,9 @@ def test_credentials_of_mcp_servers_are_redacted() -> None:
         },
     ]
     assert tools == before
-    assert redact_tools([function]) == [function]
-    assert redact_tools([{"type": "mcp", "authorization": None}]) == [{"type": "mcp", "authorization": None}]
-    assert redact_tools(None) is None
+    assert redact_content([function]) == [function]
+    assert redact_content([{"type": "mcp", "authorization": None}]) == [{"type": "mcp", "authorization": None}]
+    assert redact_content(None) is None
 
 
 @pytest.mark.parametrize(
@@ -229,7 +228,7 @@ def test_no_message_takes_time_by_the_square_of_its_length(unit: str) -> None:
 def test_a_name_in_a_schema_is_no_credential_and_properties_keep_what_is_none() -> None:
     schema = {"type": "object", "properties": {"authorization": {"type": "string"}, "api_key": {"type": "string"}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
-    assert redaction.redact_tools(tools) is tools
+    assert redact_content(tools, True) is tools
     own = {"plan": "Basic subscription", "cookies": 3, "risk": "risk-assessment1", "api_key": None, "list": ["a", 1]}
     assert scrub_properties(own) == own
     assert scrub_properties({"Cookie": "a=b", "x": [{"X-Api-Key": "short"}]}) == {

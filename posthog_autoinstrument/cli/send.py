@@ -13,14 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from .. import agent as agents
+from ..export import offline
 from ..export.spool import writer
 from ..export.spool.directory import PREFIX, Orphan
 from ..settings.config import Config
 from ..store.database import StoreError, is_there
+<<<<<<< HEAD
 from ..viewer.upload import Progress, Upload, shipper
+=======
+from ..viewer.upload import Progress, Shipment
+>>>>>>> 79e3038 (send and the page make a delivery of their settings, without an agent; dead functions are gone: redact_tools, possibly_resent)
 
 if TYPE_CHECKING:
+    from ..export.delivery import Courier
     from ..export.flusher import Orphaned
 
 
@@ -114,21 +119,21 @@ class _Progress:
             self._stream.write("\n")
 
 
-def _ship(agent: agents.Agent, source: Orphaned, shown: _Progress) -> None:
+def _ship(delivery: Courier, source: Orphaned, batch_events: int, shown: _Progress) -> None:
     """Deliver all that `source` has, or until PostHog takes no more."""
-    flusher = agent.flusher
-    before = shown.n_sent - flusher.courier.delivered
-    flusher.courier.while_waiting = lambda: shown.wait(flusher.courier.why)
+    before = shown.n_sent - delivery.delivered
+    delivery.while_waiting = lambda: shown.wait(delivery.why)
     shown.show()
-    while not flusher.courier.stays and flusher.ship_next(source):
-        shown.n_sent = before + flusher.courier.delivered
+    while not delivery.stays and offline.deliver_next(delivery, source, batch_events):
+        shown.n_sent = before + delivery.delivered
         shown.show()
 
 
 def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
     folder = path if path.is_dir() else path.parent
-    agent = shipper(settings)
-    reader = writer.make(replace(settings, spool=str(folder)), agent.maker)
+    settings = replace(settings, spool=str(folder), local=False)
+    delivery = offline.make_delivery(settings)
+    reader = writer.make(settings, offline.make_pipeline(settings, delivery))
     reader.spool.check()
     ours = [one for one in reader.spool.paths() if path.is_dir() or one.name == path.name]
     counts = {one: _count(one, settings, stderr) for one in ours}
@@ -151,14 +156,14 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
                     "name it in POSTHOG_AUTOINSTRUMENT_BEFORE_SEND\n"
                 )
             else:
-                _ship(agent, writer.Rest(reader, orphan), shown)
+                _ship(delivery, writer.Rest(reader, orphan), settings.flush_at, shown)
             left += orphan.count()
         except StoreError as error:
             stderr.write(f"send: {error}\n")
             left += 1
         finally:
             orphan.close()
-    _say_losses(agent.courier.lost, agent.courier.stays, stderr)
+    _say_losses(delivery.lost, delivery.stays, stderr)
     return left
 
 

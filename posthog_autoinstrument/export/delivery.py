@@ -84,7 +84,6 @@ class Courier:
         """In a forked child: the parent's batches are not ours. The sink notices the new process by itself."""
         self._ledger: Ledger | None = None
         self.delivered = 0
-        self.possibly_resent = 0
         self.lost: dict[str, int] = {}
         self.n_lost = 0
         """How many events were lost so far, for whatever reason."""
@@ -217,8 +216,6 @@ class Courier:
                 self._done(portion)
                 self.lose(1, "rejected")
                 return
-            if outcome.fate_unknown:
-                self.possibly_resent += len(portion)
             attempt += 1
             # Full jitter: those who failed together must not come back together.
             wait_s = _DICE.uniform(MIN_RETRY_S, min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)))
@@ -227,7 +224,8 @@ class Courier:
             if outcome.retry_after_s is not None:
                 wait_s = max(wait_s, min(MAX_RETRY_AFTER_S, outcome.retry_after_s))
             if diagnostics.debug:
-                diagnostics.write(f"{outcome.detail}; trying again in {wait_s:.1f} s")
+                twice = " (PostHog may have them already)" if outcome.fate_unknown else ""
+                diagnostics.write(f"{outcome.detail}; trying again in {wait_s:.1f} s{twice}")
             self._pause_until = self.clock() + wait_s
             self.why = outcome.detail or "not delivered"
             # Counted as well: a host that stops the clock (freezegun) stops this one too.

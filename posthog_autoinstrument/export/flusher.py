@@ -489,7 +489,7 @@ class Flusher:
                     self._look_at = self._clock() + LOOK_EVERY_S
                     return
             before = self.courier.given_up
-            more = self.ship_next(self._orphan)
+            more = self._ship_next(self._orphan)
             if not more or self.courier.given_up != before:
                 self._orphan.close()
                 self._orphan = None
@@ -497,7 +497,7 @@ class Flusher:
                 self._look_at = self._clock() + LOOK_EVERY_S
                 return
 
-    def ship_next(self, orphan: Orphaned) -> bool:
+    def _ship_next(self, orphan: Orphaned) -> bool:
         """Deliver the next batch of an orphan; False when there is none left."""
         events = orphan.next(self._flush_at)
         if events is None:

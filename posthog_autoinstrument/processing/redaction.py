@@ -217,12 +217,8 @@ def _word(mime: str | None) -> str:
 # --- tools ---
 
 
-def redact_tools(tools: Any) -> Any:
-    """Tool definitions without credentials: of MCP servers, also in their URLs, and of the domains of a container."""
-    return rewrite(tools, _redact_secret) if isinstance(tools, (list, tuple)) else tools
-
-
 def _redact_secret(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
+    """Without credentials of MCP servers, also in their URLs, and of the domains of a container."""
     # Tools stand in lists of tools, in namespaces of tools, and (`additional_tools`) in the conversation itself.
     if key == "value" and owner_key == "domain_secrets" and value is not None:
         return REDACTED

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 
-from .. import agent
 from ..core.records import EncodedEvent
+from ..export import offline
 from ..export.spool.directory import fingerprint
 from ..settings.config import Config
 from ..store.database import Store
@@ -61,7 +61,8 @@ class Upload:
         self._path = path
         self._project = fingerprint(settings.host, settings.token)
         self._progress = progress
-        self._agent = shipper(settings)
+        self._delivery = offline.make_delivery(replace(settings, local=False))
+        self._batch_events = settings.flush_at
         self._cancelled = False
 
     def count(self) -> int:
@@ -71,13 +72,13 @@ class Upload:
 
     def run(self) -> UploadResult:
         """Send all that is there, or until PostHog takes no more, or `cancel`. Raises StoreError."""
-        flusher, courier = self._agent.flusher, self._agent.courier
+        courier = self._delivery
         with Store(self._path, forks_wait=False) as store:
             total = store.count_unsent(self._project)
             rows = _Rows(store, self._project)
             courier.while_waiting = lambda: self._progress(Progress(courier.delivered, total, courier.why))
             self._progress(Progress(0, total))
-            while not courier.stays and not self._cancelled and flusher.ship_next(rows):
+            while not courier.stays and not self._cancelled and offline.deliver_next(courier, rows, self._batch_events):
                 self._progress(Progress(courier.delivered, max(total, courier.delivered)))
             left = store.count_unsent(self._project)
         stopped = "cancelled" if self._cancelled and left else courier.stays
@@ -86,15 +87,8 @@ class Upload:
     def cancel(self) -> None:
         """Have `run` return soon. From any thread."""
         self._cancelled = True
-        self._agent.courier.deadline = self._agent.courier.clock()
-        self._agent.courier.hurry()
-
-
-def shipper(settings: Config) -> agent.Agent:
-    """An agent that patches nothing: its readers, its hook and its way of sending. What refuses us ends it."""
-    made = agent.Agent(replace(settings, spool=None, local=False, disabled=True))
-    made.courier.waits_out_refusals = False
-    return made
+        self._delivery.deadline = self._delivery.clock()
+        self._delivery.hurry()
 
 
 class _Rows:

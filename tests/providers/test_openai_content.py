@@ -317,7 +317,7 @@ def test_credentials_of_tools_inside_the_conversation_stay_here(kind: str, keep_
     for found in (
         redaction.redact_content(read("responses", {"input": [item]}).input, keep_media),
         redaction.redact_content(read("responses", None, {"output": [item]}).output, keep_media),
-        redaction.redact_tools(read("responses", {"tools": tools}).tools),
+        redaction.redact_content(read("responses", {"tools": tools}).tools, keep_media),
     ):
         assert SECRET not in json.dumps(found)
         assert json.dumps(found).count(redaction.REDACTED) == 4
