@@ -42,8 +42,8 @@ from posthog_autoinstrument import agent
 from posthog_autoinstrument.capture.calls import OpenCall
 from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export import destination
-from posthog_autoinstrument.export.exporter import Outcome
-from posthog_autoinstrument.export.posthog import PostHogSink
+from posthog_autoinstrument.export.exporter import ExportResult
+from posthog_autoinstrument.export.posthog import PostHogExporter
 from posthog_autoinstrument.processing import event
 from posthog_autoinstrument.testing import OpenAIServer
 
@@ -95,7 +95,7 @@ class Bench:
         os.environ["POSTHOG_PROJECT_TOKEN"] = "phc_benchmark"
         self.agent = agent.Agent(agent.config.load())
         self.provider = self.agent.providers["openai"]
-        self.maker = self.agent.maker
+        self.pipeline = self.agent.pipeline
         taken: list[OpenCall] = []
         (made,) = self.agent.calls
         made.emit = lambda call, late: taken.append(call)
@@ -141,8 +141,8 @@ def many(bench: Bench, messages: int, chars: int) -> OpenCall:
 def under_valgrind(scenarios: list[str], url: str) -> None:
     """The measured process: each stage of each scenario, with a mark (`os.getppid`) before and after."""
     bench = Bench()
-    sink = PostHogSink("phc_benchmark", url)
-    pack = sink._body
+    exporter = PostHogExporter("phc_benchmark", url)
+    pack = exporter._body
 
     def stages(scenario: str, repeats: int, mark: Callable[[], Any]) -> None:
         records = [bench.record(scenario, seed) for seed in range(repeats)]
@@ -153,14 +153,14 @@ def under_valgrind(scenarios: list[str], url: str) -> None:
         mark()
         built = [event.build(call, one, bench.provider) for call, one in zip(calls, read, strict=True) if call]
         mark()
-        made = [bench.maker.finished(one, ()) for one in built]
+        made = [bench.pipeline.encode(one, ()) for one in built]
         mark()
-        events = [one for one in made if one is not None and len(one.body) <= sink.max_event_bytes]
+        events = [one for one in made if one is not None and len(one.body) <= exporter.max_event_bytes]
         body = pack(events or [EncodedEvent("", "", b"{}")])
         mark()
-        sink._body = lambda events: body  # type: ignore[method-assign]
-        sink.send(events or [EncodedEvent("", "", b"{}")], 60)
-        sink._body = pack  # type: ignore[method-assign]
+        exporter._body = lambda events: body  # type: ignore[method-assign]
+        exporter.send(events or [EncodedEvent("", "", b"{}")], 60)
+        exporter._body = pack  # type: ignore[method-assign]
         mark()
 
     for scenario in scenarios:
@@ -248,16 +248,16 @@ class Sleeper(Spinner):
             self.lates_s.append(time.perf_counter() - before - 0.001)
 
 
-class Packing(PostHogSink):
+class Packing(PostHogExporter):
     """Sends nothing."""
 
-    def _send_to(self, path: str, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome | None:
+    def _send_to(self, path: str, events: Sequence[EncodedEvent], timeout_s: float) -> ExportResult | None:
         self._body(events)
-        return Outcome("delivered")
+        return ExportResult("delivered")
 
 
 def show_holds(bench: Bench, rounds: int) -> None:
-    sink = PostHogSink("phc_benchmark", "http://127.0.0.1:9")
+    exporter = PostHogExporter("phc_benchmark", "http://127.0.0.1:9")
     shapes: dict[str, Callable[[], OpenCall]] = {
         "1 KB prompt": lambda: bench.record("chat-1k"),
         "100 KB prompt": lambda: bench.record("chat-100k"),
@@ -279,21 +279,21 @@ def show_holds(bench: Bench, rounds: int) -> None:
             gc.collect()
             started = time.thread_time()
             with Spinner() as making:
-                made = bench.maker.build(record)
+                made = bench.pipeline.build(record)
             took = time.thread_time() - started
             assert made is not None
             with Spinner() as cutting:
-                if len(made.body) > sink.max_event_bytes:
-                    made = destination.shrink(made, sink.max_event_bytes)
+                if len(made.body) > exporter.max_event_bytes:
+                    made = destination.shrink(made, exporter.max_event_bytes)
             assert made is not None
             with Spinner() as packing:
-                sink._body([made])
+                exporter._body([made])
             found = [making.hold_s, cutting.hold_s, packing.hold_s, took]
             best = [min(pair) for pair in zip(best, found, strict=True)]
         print(f"| {name} | " + " | ".join(f"{value * 1000:.1f}" for value in best) + " |")
     sys.setswitchinterval(before)
     record = bench.record("chat-1k")
-    bench.agent.courier.sink = Packing("phc_benchmark", "http://127.0.0.1:9")
+    bench.agent.delivery.exporter = Packing("phc_benchmark", "http://127.0.0.1:9")
     lates = []
     for _ in range(rounds):
         with Sleeper() as sleeper:
@@ -311,7 +311,7 @@ def show_holds(bench: Bench, rounds: int) -> None:
 
 
 def show_bytes(bench: Bench) -> None:
-    sink = PostHogSink("phc_benchmark", "http://127.0.0.1:9")
+    exporter = PostHogExporter("phc_benchmark", "http://127.0.0.1:9")
     print("\nbytes on the wire, an event, in batches of 100\n\n| | JSON | gzip |\n|---|---:|---:|")
     unique = [bench.record("chat-1k", seed) for seed in range(100)]
     for name, records in (
@@ -323,9 +323,9 @@ def show_bytes(bench: Bench) -> None:
         ("embedding of 100 inputs of 200 bytes", [bench.record("embedding-100", 100 * n) for n in range(100)]),
         ("one event of 1 KB alone", unique[:1]),
     ):
-        made = [found for record in records if (found := bench.maker.build(record)) is not None]
+        made = [found for record in records if (found := bench.pipeline.build(record)) is not None]
         raw = sum(len(one.body) for one in made)
-        print(f"| {name} | {raw // len(made):,} | {len(sink._body(made)) // len(made):,} |")
+        print(f"| {name} | {raw // len(made):,} | {len(exporter._body(made)) // len(made):,} |")
     words = [json.loads(record.sent or b"")["messages"][1]["content"] for record in unique]
     alone = len(zlib.compress("\n".join(words).encode(), 9)) // 100
     print(f"\n(the prompts of the first row alone, compressed as well as zlib can: {alone} bytes each)")
@@ -353,7 +353,7 @@ def profile(scenario: str) -> None:
     profiler = cProfile.Profile()
     profiler.enable()
     for record in records:
-        bench.maker.build(record)
+        bench.pipeline.build(record)
     profiler.disable()
     pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
 

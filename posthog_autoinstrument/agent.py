@@ -1,7 +1,7 @@
 """The agent of one process: makes the parts and joins them.
 
 host:      wake's finder -> hooks -> call sites and wire -> open calls
-delivery:  queue -> flusher -> maker -> courier -> sink
+delivery:  queue -> flusher -> pipeline -> delivery -> exporter
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .capture import calls, span_recorder
 from .context import posthog_clients, scope
 from .core import diagnostics, forks, guard, threads
 from .export import first_run, project
-from .export.delivery import Courier
+from .export.delivery import Delivery
 from .export.flusher import Flusher
 from .export.queue import Queue
 from .instrumentation import deduplication, patcher, stream_usage
@@ -30,10 +30,10 @@ from .settings import config
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
     from .core.records import EncodedEvent, Sealable
-    from .export.exporter import Sink
-    from .export.run_summary import Tally
-    from .export.spool.writer import Durable
-    from .processing.pipeline import BeforeSend, Maker
+    from .export.exporter import Exporter
+    from .export.run_summary import RunSummary
+    from .export.spool.writer import SpoolWriter
+    from .processing.pipeline import BeforeSend, Pipeline
     from .settings.config import Config
 
 
@@ -55,11 +55,11 @@ class Agent:
         self._ends_by = 0
         """The signal that came meanwhile, by which the process then ends."""
         self.providers = {provider.name: provider for provider in providers.load_providers()}
-        self.courier = Courier(self.choose_sink, _shrink)
-        self._maker: Maker | None = None
-        self._tally: Tally | None = None
-        self.durable: Durable | None = (
-            _durable(settings, self.maker) if settings.spool and not settings.disabled else None
+        self.delivery = Delivery(self.choose_exporter, _shrink)
+        self._pipeline: Pipeline | None = None
+        self._run_summary: RunSummary | None = None
+        self.spool_writer: SpoolWriter | None = (
+            _spool_writer(settings, self.pipeline) if settings.spool and not settings.disabled else None
         )
         self._signals = signals.Signals(self.terminate, self.close) if settings.sigterm and os.name == "posix" else None
         self._exits = exits.Exits(self.close, self._deliver_now, self._signals)
@@ -70,16 +70,16 @@ class Agent:
         self.flusher: Flusher = Flusher(
             Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
             self._build,
-            self.courier,
+            self.delivery,
             settings.flush_at,
             settings.flush_interval_s,
             settings.exit_timeout_s,
             self,
             self._overdue,
-            lambda: len(self._maker.background) if self._maker is not None else 0,
-            self.durable,
+            lambda: len(self._pipeline.background) if self._pipeline is not None else 0,
+            self.spool_writer,
         )
-        emit = self.flusher.add if self.durable is None else self._add
+        emit = self.flusher.add if self.spool_writer is None else self._add
         defaults = self._defaults()
         self.recorder = span_recorder.Recorder(emit, defaults, active=not settings.disabled)
         self.calls = [
@@ -130,7 +130,7 @@ class Agent:
         finder.watch(aws_lambda.MODULE, lambda name: aws_lambda.patch(self._deliver_now))
         aws_lambda.patch(self._deliver_now)
         atexit.register(self.close)
-        if self.durable is not None:  # a file that a fork waits for
+        if self.spool_writer is not None:  # a file that a fork waits for
             self._watch_forks()
 
     def _watch_forks(self) -> None:
@@ -197,7 +197,7 @@ class Agent:
             )
             return False
         self._drops = False
-        self.courier.sink = None  # chosen anew
+        self.delivery.exporter = None  # chosen anew
         self.set_active(True)
         return True
 
@@ -210,21 +210,21 @@ class Agent:
 
     def _notice_late_project(self) -> None:
         """Say so where the program sets another project than the one that its events go to already."""
-        sink = self.courier.sink
-        if sink is None or self._drops or self.config.local:
+        exporter = self.delivery.exporter
+        if exporter is None or self._drops or self.config.local:
             return
         found = project.find(self.config)
         if found is None or found == self._project:
             return
-        if getattr(sink, "waits_for_project", False):  # what was captured meanwhile is in the spool
-            self.courier.choose_again()
+        if getattr(exporter, "waits_for_project", False):  # what was captured meanwhile is in the spool
+            self.delivery.choose_again()
             return
-        if hasattr(sink, "token") and self._project is not None:
+        if hasattr(exporter, "token") and self._project is not None:
             line = (
                 f"another PostHog project was set when events had gone to {self._project.host} already; "
                 "this process goes on sending them there"
             )
-        elif getattr(sink, "path", None) is not None:
+        elif getattr(exporter, "path", None) is not None:
             line = (
                 "a PostHog token was set when events had gone to the local store already; this process goes on writing "
                 "them there (posthog-instrument send delivers them to PostHog). Set it before the first call"
@@ -236,47 +236,47 @@ class Agent:
     # On the flusher's thread
 
     @property
-    def maker(self) -> Maker:
+    def pipeline(self) -> Pipeline:
         """What makes events. Loaded for the first one: a program's `import openai` does not wait for it."""
-        if self._maker is None:
+        if self._pipeline is None:
             with forks.IMPORTS:
                 from .capture import finalize  # noqa: F401  used next
-                from .processing.pipeline import Maker
+                from .processing.pipeline import Pipeline
 
-                if self._maker is None:
-                    self._maker = Maker(
+                if self._pipeline is None:
+                    self._pipeline = Pipeline(
                         self.config,
                         self.providers,
-                        self.courier.lose,
-                        self._take_untold,
+                        self.delivery.count_lost,
+                        self._take_unreported,
                         self._forget,
                         self._count_event,
                         self._count_left_out,
                     )
-        return self._maker
+        return self._pipeline
 
     def _build(self, record: Sealable) -> EncodedEvent | None:
-        return None if self._drops else self.maker.build(record)
+        return None if self._drops else self.pipeline.build(record)
 
     def _overdue(self, final: bool) -> list[EncodedEvent]:
         self._notice_late_project()
-        return self._maker.overdue(final) if self._maker is not None else []
+        return self._pipeline.overdue(final) if self._pipeline is not None else []
 
-    def choose_sink(self) -> Sink:
+    def choose_exporter(self) -> Exporter:
         """Where this process's events go. Asked at the first flush, when a token set in code is known."""
         with forks.IMPORTS:
             from .export import destination
         self._reread_settings()
-        sink = destination.choose(self.config)
-        if isinstance(sink, destination.NoProject) and self.durable is None:
+        exporter = destination.choose(self.config)
+        if isinstance(exporter, destination.NoProject) and self.spool_writer is None:
             self._drops = True
             self.wait_for_project()
             self._project_is_known()
-        in_store = getattr(sink, "path", None) is not None
+        in_store = getattr(exporter, "path", None) is not None
         self._project = None if in_store else project.find(self.config)  # also of a host that is refused
-        if self.durable is not None:
-            self.durable.go_to(*destination.names(sink))
-        return sink
+        if self.spool_writer is not None:
+            self.spool_writer.go_to(*destination.names(exporter))
+        return exporter
 
     def _reread_settings(self) -> None:
         """What the program has set since the start counts, too: many call `load_dotenv()` after their imports."""
@@ -289,36 +289,36 @@ class Agent:
         if self.config.disabled:
             self._drops = True
             self.set_active(False)
-        if self._maker is not None:
-            self._maker.follow_settings()
-        if self.durable is not None:
-            self.durable.note_settings()
+        if self._pipeline is not None:
+            self._pipeline.follow_settings()
+        if self.spool_writer is not None:
+            self.spool_writer.note_settings()
 
     def _count_event(self, event: dict[str, Any]) -> None:
-        tally = self._wanted_tally()
-        if tally is not None:
-            tally.note(event)
+        summary = self._wanted_summary()
+        if summary is not None:
+            summary.note(event)
 
     def _count_left_out(self, reason: str) -> None:
-        tally = self._wanted_tally()
-        if tally is not None:
-            tally.leave_out(reason)
+        summary = self._wanted_summary()
+        if summary is not None:
+            summary.leave_out(reason)
 
-    def _wanted_tally(self) -> Tally | None:
+    def _wanted_summary(self) -> RunSummary | None:
         """The counts of this process, where a summary may be due at its end."""
-        if self._tally is None and (self._in_terminal or self.config.summary):
+        if self._run_summary is None and (self._in_terminal or self.config.summary):
             with forks.IMPORTS:
-                from .export.run_summary import Tally
+                from .export.run_summary import RunSummary
 
-            self._tally = Tally()
-        return self._tally
+            self._run_summary = RunSummary()
+        return self._run_summary
 
-    def _take_untold(self) -> int:
-        return self.flusher.take_untold()
+    def _take_unreported(self) -> int:
+        return self.flusher.take_unreported()
 
     def _forget(self, rows: tuple[int, ...]) -> None:
-        if self.durable is not None and rows:
-            self.durable.spool.done(rows)
+        if self.spool_writer is not None and rows:
+            self.spool_writer.spool.done(rows)
 
     # The life of the process
 
@@ -357,8 +357,8 @@ class Agent:
             guard.attempt("end open streams", made.finish_streams)
         guard.attempt("deliver events at exit", self.flusher.close)
         guard.attempt("look for a late token", self._notice_late_project)
-        if self._maker is not None:
-            guard.attempt("ask about before_send", self._maker.note_nothing_returned)
+        if self._pipeline is not None:
+            guard.attempt("ask about before_send", self._pipeline.note_nothing_returned)
         if (self.config.summary or self._in_terminal) and diagnostics.is_main_process():
             guard.attempt("sum up", self._sum_up)
         if self._signals is not None:
@@ -367,22 +367,22 @@ class Agent:
 
     def _sum_up(self) -> None:
         """Say in one line what was captured here. The program is over."""
-        made = self._tally
+        made = self._run_summary
         if not self.config.summary:
-            captured = made is not None and made.calls and self.courier.delivered
+            captured = made is not None and made.calls and self.delivery.delivered
             where = getattr(self._project, "host", "") or "local"
             if not captured or not first_run.is_first(self.config.state_folder, where):
                 return
-        from .export.run_summary import Tally, where_to_look
+        from .export.run_summary import RunSummary, where_to_look
 
         asked = set(self.config.stream_usage_hosts).union(*(made.provider.usage_hosts for made in self.calls))
-        line = (made or Tally()).line(
+        line = (made or RunSummary()).line(
             self.config.prices_path,
-            where_to_look(self.courier.sink, self.config.db)
-            if self.courier.delivered or not self.courier.n_lost
+            where_to_look(self.delivery.exporter, self.config.db)
+            if self.delivery.delivered or not self.delivery.n_lost
             else "",
             asked,
-            self.courier.n_lost,
+            self.delivery.n_lost,
         )
         diagnostics.write_once("summary", line)
 
@@ -393,7 +393,7 @@ class Agent:
         or one in a greenlet.
         It ends the process when it is done.
         """
-        in_spool = self.durable is not None and self.durable.spool.is_here()
+        in_spool = self.spool_writer is not None and self.spool_writer.spool.is_here()
         if in_spool or self._closing == threads.get_ident():
             self._ends_by = number
             return True
@@ -469,9 +469,9 @@ class Agent:
         """A forked child starts with an empty queue and no thread; the parent keeps what it captured."""
         for made in self.calls:
             made.streams.clear()
-        if self._maker is not None:
-            self._maker.clear()
-        self._tally = None
+        if self._pipeline is not None:
+            self._pipeline.clear()
+        self._run_summary = None
         self.flusher.after_fork_in_child()
         self._closing = self._ends_by = 0
         self._closed = threads.allocate_lock()
@@ -492,7 +492,7 @@ def _keep_interrupted() -> None:
             pass
 
 
-def _durable(settings: Config, maker: Maker) -> Durable | None:
+def _spool_writer(settings: Config, pipeline: Pipeline) -> SpoolWriter | None:
     """The durable mode; None, with a line that says so, where this Python has no sqlite3."""
     try:
         with forks.IMPORTS:  # only a process with a spool pays for sqlite3
@@ -500,7 +500,7 @@ def _durable(settings: Config, maker: Maker) -> Durable | None:
     except ImportError as error:
         diagnostics.warn_once("spool", f"this Python has no {error.name}, so there is no spool: calls wait in memory")
         return None
-    return writer.make(settings, maker)
+    return writer.make(settings, pipeline)
 
 
 def _shrink(built: EncodedEvent, max_bytes: int) -> EncodedEvent | None:
@@ -612,6 +612,6 @@ def configure(before_send: BeforeSend | None = None) -> None:
     if before_send is not None and not callable(before_send):
         raise TypeError(f"configure: before_send must be callable, not {type(before_send).__name__}")
     agent = start()
-    agent.maker.use(before_send)
-    if agent.durable is not None:
-        guard.attempt("note before_send", agent.durable.note_settings)
+    agent.pipeline.use(before_send)
+    if agent.spool_writer is not None:
+        guard.attempt("note before_send", agent.spool_writer.note_settings)

@@ -1,4 +1,4 @@
-"""Events for the tests of what reads the local store: written through its sink, as the agent writes them."""
+"""Events for the tests of what reads the local store: written through its exporter, as the agent writes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from posthog_autoinstrument.core.records import EncodedEvent
-from posthog_autoinstrument.export.local import LocalSink
+from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.store import columns
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
@@ -57,5 +57,5 @@ def span(at: float = NOON, name: str = "step", **given: Any) -> dict[str, Any]:
 def write(path: Path, events: Iterable[dict[str, Any]], max_age_days: float = 10_000) -> None:
     """Store the events as one batch. They may be of any age."""
     batch = [EncodedEvent(event["uuid"], event["event"], json.dumps(event).encode()) for event in events]
-    outcome = LocalSink(path, columns.summary, max_age_days=max_age_days).send(batch, 30)
-    assert outcome.kind == "delivered", outcome
+    result = LocalExporter(path, columns.summary, max_age_days=max_age_days).send(batch, 30)
+    assert result.kind == "delivered", result

@@ -295,7 +295,7 @@ def test_each_row_of_the_table_is_kept(package):
 @pytest.mark.parametrize(
     ("module", "line", "what"),
     [
-        ("context.scope", "from ..export.local import LocalSink", "context.scope: imports export.local"),
+        ("context.scope", "from ..export.local import LocalExporter", "context.scope: imports export.local"),
         ("capture.calls", "def f():\n    from ..processing import event", "capture.calls: imports processing.event"),
         ("export.queue", "import posthog_autoinstrument.agent", "export.queue: imports agent"),
         ("providers.openai.chat", "from ...cli import main", "providers.openai.chat: imports cli"),

@@ -390,11 +390,11 @@ class TestBounds:
     def test_what_fails_is_counted_and_holds_up_nothing(self, run_program):
         source = """
             from posthog_autoinstrument.processing import pipeline
-            build = maker.Maker.build
+            build = pipeline.Pipeline.build
             def fail_once(self, record):
-                maker.Maker.build = build
+                pipeline.Pipeline.build = build
                 raise RuntimeError("of ours")
-            maker.Maker.build = fail_once
+            pipeline.Pipeline.build = fail_once
             call("1")
             call("2")
         """

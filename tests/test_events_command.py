@@ -23,7 +23,7 @@ from posthog_autoinstrument.cli import events as command
 from posthog_autoinstrument.cli import terminal
 from posthog_autoinstrument.cli.events import print_table
 from posthog_autoinstrument.core.records import EncodedEvent
-from posthog_autoinstrument.export.local import LocalSink
+from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.store.database import Store
 from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.summary import EventSummary
@@ -78,7 +78,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "events.db"
     bodies = [body(1), body(2, "trace-two"), body(3, "trace-three", "\x1b]0;owned\x07 \u202etext\x9b31m\x7f")]
     events = [EncodedEvent(found["uuid"], "e", json.dumps(found).encode()) for found in bodies]
-    assert LocalSink(path, summarise).send(events, 5).kind == "delivered"
+    assert LocalExporter(path, summarise).send(events, 5).kind == "delivered"
     return path
 
 
@@ -187,7 +187,7 @@ def test_the_newest_are_shown_oldest_first(path: Path) -> None:
 
 def test_twenty_are_shown_unless_asked(path: Path) -> None:
     events = [EncodedEvent(f"u{n}", "e", json.dumps(body(n)).encode()) for n in range(10, 40)]
-    LocalSink(path, summarise).send(events, 5)
+    LocalExporter(path, summarise).send(events, 5)
     assert run(path=path)[1].count("in: ") == 20
     assert run("--last", "100", path=path)[1].count("in: ") == 33
     assert len(run("--json", path=path)[1].splitlines()) == 33
@@ -246,7 +246,7 @@ def test_wrong_arguments_are_explained(path: Path, arguments: list[str], capsys:
 
 def test_a_reader_that_leaves_early_ends_it_quietly(path: Path) -> None:
     events = [EncodedEvent(f"u{n}", "e", json.dumps(body(n, text="x" * 1000)).encode()) for n in range(1000, 2000)]
-    LocalSink(path, summarise).send(events, 5)
+    LocalExporter(path, summarise).send(events, 5)
     program = """
 import sys
 from posthog_autoinstrument.cli import events

@@ -57,7 +57,7 @@ def test_a_long_text_keeps_its_ends_and_is_cut_between_characters(unit: str, asc
     assert text.startswith(head)
     assert text.endswith(tail)
     assert len(head) > len(tail) > 100_000
-    assert sanitize.mend(shown) is shown  # no half of a pair is left
+    assert sanitize.sanitize(shown) is shown  # no half of a pair is left
 
 
 def test_short_texts_are_whole_and_the_longest_are_cut_alike() -> None:

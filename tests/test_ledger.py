@@ -18,7 +18,7 @@ from hypothesis import strategies as some
 from stored import NOON, call, span, write
 
 from posthog_autoinstrument.core.records import EncodedEvent
-from posthog_autoinstrument.export.local import LocalSink
+from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.store import columns, database, schema
 from posthog_autoinstrument.store.database import WORDS_BLOCK, Row, Store
 from posthog_autoinstrument.store.prices import Prices
@@ -525,8 +525,8 @@ import json, sys, uuid, time
 from datetime import datetime, timezone
 from posthog_autoinstrument.store import columns
 from posthog_autoinstrument.core.records import EncodedEvent
-from posthog_autoinstrument.export.local import LocalSink
-sink = LocalSink(sys.argv[1], columns.summary, max_bytes=1_500_000)
+from posthog_autoinstrument.export.local import LocalExporter
+sink = LocalExporter(sys.argv[1], columns.summary, max_bytes=1_500_000)
 until = time.monotonic() + 4
 while time.monotonic() < until:
     batch = []
@@ -654,7 +654,7 @@ def test_events_of_any_values_are_stored_and_shown(
     path = tmp_path / "any" / "events.db"
     event = {**call(name=name, **properties), "distinct_id": user, "timestamp": when}
     body = json.dumps(event)
-    outcome = LocalSink(path, columns.summary, max_age_days=1e6).send(
+    outcome = LocalExporter(path, columns.summary, max_age_days=1e6).send(
         [EncodedEvent(event["uuid"], "e", body.encode())], 30
     )
     assert outcome.kind == "delivered", outcome

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument.processing.sanitize import MAX_DEPTH, TRUNCATED, clip_id, dumps, mend, shrink
+from posthog_autoinstrument.processing.sanitize import MAX_DEPTH, TRUNCATED, clip_id, dumps, sanitize, shrink
 
 json_values = st.recursive(
     st.none()
@@ -53,17 +53,17 @@ def test_whatever_goes_in_valid_json_comes_out(value: Any) -> None:
 
 @given(json_values)
 def test_mending_twice_changes_nothing_more(value: Any) -> None:
-    mended = mend(value)
-    assert mend(mended) is mended
+    sanitized = sanitize(value)
+    assert sanitize(sanitized) is sanitized
 
 
 def test_sound_values_are_the_very_same_object() -> None:
     value = {"messages": [{"role": "user", "content": "héllo 😀"}], "n": [1, 2.5, None, True], "ids": [1, 2, 3]}
-    assert mend(value) is value
+    assert sanitize(value) is value
 
 
 @pytest.mark.parametrize(
-    ("value", "mended"),
+    ("value", "sanitized"),
     [
         (math.nan, None),
         ([math.inf, 1.0], [None, 1.0]),
@@ -79,8 +79,8 @@ def test_sound_values_are_the_very_same_object() -> None:
         (object(), "[object]"),
     ],
 )
-def test_what_json_or_posthog_refuse_is_replaced(value: Any, mended: Any) -> None:
-    assert mend(value) == mended
+def test_what_json_or_posthog_refuse_is_replaced(value: Any, sanitized: Any) -> None:
+    assert sanitize(value) == sanitized
 
 
 def test_no_repr_of_the_program_runs() -> None:
@@ -90,17 +90,17 @@ def test_no_repr_of_the_program_runs() -> None:
 
         __str__ = __repr__
 
-    assert mend({"x": Loud()}) == {"x": "[Loud]"}
+    assert sanitize({"x": Loud()}) == {"x": "[Loud]"}
 
 
 def test_cycles_and_depth_end_in_a_text() -> None:
     loop: dict[str, Any] = {"name": "a"}
     loop["self"] = [loop]
-    assert mend(loop) == {"name": "a", "self": ["[circular]"]}
+    assert sanitize(loop) == {"name": "a", "self": ["[circular]"]}
 
     numbered: dict[Any, Any] = {}
     numbered[1] = [numbered, numbered]
-    assert mend(numbered) == {"1": ["[circular]", "[circular]"]}
+    assert sanitize(numbered) == {"1": ["[circular]", "[circular]"]}
 
     deep: Any = "end"
     for _ in range(100_000):
@@ -110,7 +110,7 @@ def test_cycles_and_depth_end_in_a_text() -> None:
 
 def test_the_same_object_twice_is_no_cycle() -> None:
     shared = {"x": math.nan}
-    assert mend([shared, shared]) == [{"x": None}, {"x": None}]
+    assert sanitize([shared, shared]) == [{"x": None}, {"x": None}]
     assert math.isnan(shared["x"])
 
 
@@ -199,11 +199,11 @@ def test_twenty_megabytes_are_cut_in_seconds() -> None:
 
 def test_surrogates_are_joined_or_replaced() -> None:
     high, low = "\ud83d", "\ude00"
-    assert mend(f"a{high}{low}b") == "a\U0001f600b"
-    assert mend(f"{high}{high}{low}{low}") == "\ufffd\U0001f600\ufffd"
-    assert mend(f"{low}{high}") == "\ufffd\ufffd"
+    assert sanitize(f"a{high}{low}b") == "a\U0001f600b"
+    assert sanitize(f"{high}{high}{low}{low}") == "\ufffd\U0001f600\ufffd"
+    assert sanitize(f"{low}{high}") == "\ufffd\ufffd"
 
 
 @given(st.text(st.characters(min_codepoint=0xD700, max_codepoint=0xE100), max_size=20))
 def test_surrogates_are_mended_as_the_codecs_do(text: str) -> None:
-    assert mend(text) == text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert sanitize(text) == text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

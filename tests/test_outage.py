@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity, Sealed
-from posthog_autoinstrument.export import delivery, flusher
-from posthog_autoinstrument.export.exporter import Outcome
+from posthog_autoinstrument.export import flusher
+from posthog_autoinstrument.export.delivery import Delivery
+from posthog_autoinstrument.export.exporter import ExportResult
 from posthog_autoinstrument.export.queue import Queue
 from posthog_autoinstrument.export.sleeper import Sleeper
 from posthog_autoinstrument.export.spool.directory import Spool
@@ -43,28 +44,28 @@ class World(Sleeper):
         self.flusher = flusher.Flusher(
             Queue(max_events, 1 << 30, 100),
             lambda record: self.event(record.seal()),
-            delivery.Courier(lambda: self, lambda event, size: None, lambda: self.now, lambda: self),
+            Delivery(lambda: self, lambda event, size: None, lambda: self.now, lambda: self),
             100,
             2.0,
             3.0,
             SimpleNamespace(captured=lambda: None, exposed=False),  # type: ignore[arg-type]  # no signals here
-            durable=self if spool is not None else None,  # type: ignore[arg-type]
+            spool_writer=self if spool is not None else None,  # type: ignore[arg-type]
         )
         monkeypatch.setattr(self.flusher, "start", lambda: None)
         self.flusher._thread = self  # type: ignore[assignment]  # this test pumps by itself
 
-    # The sink
+    # The exporter
 
     name = "PostHog"
     max_event_bytes = 1 << 20
     max_batch_bytes = 1 << 20
 
-    def send(self, events: list[EncodedEvent], timeout_s: float) -> Outcome:
+    def send(self, events: list[EncodedEvent], timeout_s: float) -> ExportResult:
         self.tries.append(self.now)
         if self.now < 1000 + self.outage_s:
-            return Outcome("retry", "503", self.retry_after_s)
+            return ExportResult("retry", "503", self.retry_after_s)
         self.taken += [event.uuid for event in events]
-        return Outcome("delivered")
+        return ExportResult("delivered")
 
     # The wait between two attempts
 
@@ -92,7 +93,7 @@ class World(Sleeper):
         object.__setattr__(record.record, "spooled", (number,))
         take(Sealed(record.record, record.pid, record.size))
 
-    def orphaned(self) -> None:
+    def next_abandoned(self) -> None:
         return None
 
     def read_back(self, row: Kept) -> EncodedEvent:
@@ -125,7 +126,7 @@ def test_beyond_them_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     world.run()
     lost = OUTAGE_S * CALLS_A_SECOND - len(world.taken)
     assert lost > 10_000
-    assert world.flusher.take_untold() == lost
+    assert world.flusher.take_unreported() == lost
 
 
 def test_with_a_spool_nothing_is_lost_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -137,10 +138,12 @@ def test_with_a_spool_nothing_is_lost_at_all(monkeypatch: pytest.MonkeyPatch, tm
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-@pytest.mark.parametrize("durable", [False, True])
-def test_a_retry_after_is_kept_to_however_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, durable: bool) -> None:
+@pytest.mark.parametrize("spool_writer", [False, True])
+def test_a_retry_after_is_kept_to_however_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spool_writer: bool
+) -> None:
     """Longer than one batch is tried: it is no reason to lose it, nor to ask again with the next one."""
-    spool = Spool(str(tmp_path / "spool"), 1 << 30) if durable else None
+    spool = Spool(str(tmp_path / "spool"), 1 << 30) if spool_writer else None
     world = World(monkeypatch, spool, max_events=50_000, retry_after_s=1800.0)
     world.run()
     assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND

@@ -1,4 +1,4 @@
-"""The sink that posts to PostHog: what it sends, and what it makes of every kind of answer."""
+"""The exporter that posts to PostHog: what it sends, and what it makes of every kind of answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ports import free_port
 from posthog_autoinstrument import __version__
 from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export import http_session, posthog
-from posthog_autoinstrument.export.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogSink
+from posthog_autoinstrument.export.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogExporter
 from posthog_autoinstrument.processing.sanitize import dumps
 from posthog_autoinstrument.settings import config
 from posthog_autoinstrument.settings.config import ingestion_host
@@ -61,10 +61,10 @@ def server() -> Iterator[PostHogServer]:
 
 
 @pytest.fixture
-def sink(server: PostHogServer) -> Iterator[PostHogSink]:
-    sink = PostHogSink(TOKEN, server.url, library="posthog-autoinstrument")
-    yield sink
-    sink.close()
+def exporter(server: PostHogServer) -> Iterator[PostHogExporter]:
+    exporter = PostHogExporter(TOKEN, server.url, library="posthog-autoinstrument")
+    yield exporter
+    exporter.close()
 
 
 class Bare:
@@ -106,8 +106,8 @@ class Bare:
 # --- what is sent ---
 
 
-def test_the_events_own_bytes_are_posted_gzipped(server: PostHogServer, sink: PostHogSink) -> None:
-    assert sink.send([event(1), event(2)], 5).kind == "delivered"
+def test_the_events_own_bytes_are_posted_gzipped(server: PostHogServer, exporter: PostHogExporter) -> None:
+    assert exporter.send([event(1), event(2)], 5).kind == "delivered"
     (request,) = server.requests
     assert request.path == AI_PATH
     assert b"[" + event(1).body + b"," + event(2).body + b"]}" in request.body
@@ -119,8 +119,8 @@ def test_the_events_own_bytes_are_posted_gzipped(server: PostHogServer, sink: Po
     assert request.headers["user-agent"] == f"posthog-autoinstrument/{__version__}"
 
 
-def test_nothing_to_send_is_no_request(server: PostHogServer, sink: PostHogSink) -> None:
-    assert sink.send([], 5).kind == "delivered"
+def test_nothing_to_send_is_no_request(server: PostHogServer, exporter: PostHogExporter) -> None:
+    assert exporter.send([], 5).kind == "delivered"
     assert server.requests == []
 
 
@@ -131,12 +131,12 @@ def test_the_connection_is_used_again_and_netrc_and_cookies_are_not_sent(
     netrc.write_text("default login me password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
     with Bare(200, body=b'{"status":"Ok"}') as bare:
-        sink = PostHogSink(TOKEN, bare.url, library="x/1")
-        sink.send([event()], 5)
-        (pool,) = sink._session.get_adapter(bare.url).poolmanager.pools._container.values()
-        sink.send([event()], 5)
+        exporter = PostHogExporter(TOKEN, bare.url, library="x/1")
+        exporter.send([event()], 5)
+        (pool,) = exporter._session.get_adapter(bare.url).poolmanager.pools._container.values()
+        exporter.send([event()], 5)
         assert pool.num_connections == 1
-        sink.close()
+        exporter.close()
     assert [headers.get("Authorization") for _, headers, _ in bare.seen] == [None, None]
     assert bare.seen[0][1]["User-Agent"] == "x/1"
     assert json.loads(gzip.decompress(bare.seen[0][2]))["batch"] == [json.loads(event().body)]
@@ -164,13 +164,13 @@ def test_the_connection_is_used_again_and_netrc_and_cookies_are_not_sent(
         (503, "retry"),
     ],
 )
-def test_statuses(server: PostHogServer, sink: PostHogSink, status: int, kind: str) -> None:
+def test_statuses(server: PostHogServer, exporter: PostHogExporter, status: int, kind: str) -> None:
     server.fail_next(Fault(status=status))
-    outcome = sink.send([event(text="a secret prompt")], 5)
-    assert (outcome.kind, outcome.fate_unknown) == (kind, False)
+    result = exporter.send([event(text="a secret prompt")], 5)
+    assert (result.kind, result.fate_unknown) == (kind, False)
     if kind != "delivered":
-        assert str(status) in outcome.detail
-    assert "secret" not in outcome.detail
+        assert str(status) in result.detail
+    assert "secret" not in result.detail
     assert len(server.requests) == 1
 
 
@@ -183,20 +183,20 @@ def test_statuses(server: PostHogServer, sink: PostHogSink, status: int, kind: s
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
     ],
 )
-def test_retry_after(server: PostHogServer, sink: PostHogSink, header: str, least: float, most: float) -> None:
+def test_retry_after(server: PostHogServer, exporter: PostHogExporter, header: str, least: float, most: float) -> None:
     if header == "in an hour":  # made here: processes that share the work must collect the same names
         header = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=3600), usegmt=True)
     server.fail_next(Fault(status=429, headers={"Retry-After": header}))
-    retry_after_s = sink.send([event()], 5).retry_after_s
+    retry_after_s = exporter.send([event()], 5).retry_after_s
     assert retry_after_s is not None
     assert least <= retry_after_s <= most
 
 
 @pytest.mark.parametrize("header", ["soon", "nan", "-1", "inf", ""])
-def test_a_senseless_retry_after_is_none(server: PostHogServer, sink: PostHogSink, header: str) -> None:
+def test_a_senseless_retry_after_is_none(server: PostHogServer, exporter: PostHogExporter, header: str) -> None:
     server.fail_next(Fault(status=503, headers={"Retry-After": header}))
-    outcome = sink.send([event()], 5)
-    assert (outcome.kind, outcome.retry_after_s) == ("retry", None)
+    result = exporter.send([event()], 5)
+    assert (result.kind, result.retry_after_s) == ("retry", None)
 
 
 @pytest.mark.parametrize(
@@ -214,71 +214,71 @@ def test_a_senseless_retry_after_is_none(server: PostHogServer, sink: PostHogSin
     ],
 )
 def test_a_quota_is_told_though_the_status_is_200(
-    server: PostHogServer, sink: PostHogSink, limited: Any, kind: str
+    server: PostHogServer, exporter: PostHogExporter, limited: Any, kind: str
 ) -> None:
     server.fail_next(Fault(200, body={"status": 1, "quota_limited": limited}))
-    outcome = sink.send([event()], 5)
-    assert outcome.kind == kind
-    assert ("quota" in outcome.detail) == (kind == "paused")
+    result = exporter.send([event()], 5)
+    assert result.kind == kind
+    assert ("quota" in result.detail) == (kind == "paused")
 
 
 def paths(server: PostHogServer) -> list[str]:
     return [request.path for request in server.requests]
 
 
-def test_a_host_without_ai_path_gets_the_other_one_for_good(server: PostHogServer, sink: PostHogSink) -> None:
+def test_a_host_without_ai_path_gets_the_other_one_for_good(server: PostHogServer, exporter: PostHogExporter) -> None:
     server.ai_path = False
-    assert [sink.send([event(1)], 5).kind for _ in range(3)] == ["retry", "retry", "delivered"]
-    assert sink.send([event(2)], 5).kind == "delivered"
+    assert [exporter.send([event(1)], 5).kind for _ in range(3)] == ["retry", "retry", "delivered"]
+    assert exporter.send([event(2)], 5).kind == "delivered"
     assert paths(server) == [AI_PATH, AI_PATH, AI_PATH, ANALYTICS_PATH, ANALYTICS_PATH]
-    assert sink.max_event_bytes == ANALYTICS_MAX_EVENT_BYTES
+    assert exporter.max_event_bytes == ANALYTICS_MAX_EVENT_BYTES
 
 
-def test_a_404_for_a_moment_changes_no_path(server: PostHogServer, sink: PostHogSink) -> None:
+def test_a_404_for_a_moment_changes_no_path(server: PostHogServer, exporter: PostHogExporter) -> None:
     for missing in (2, 1, 2):
         server.fail_next(*[Fault(404)] * missing)
-        assert [sink.send([event()], 5).kind for _ in range(missing)] == ["retry"] * missing
-        assert sink.send([event()], 5).kind == "delivered"
+        assert [exporter.send([event()], 5).kind for _ in range(missing)] == ["retry"] * missing
+        assert exporter.send([event()], 5).kind == "delivered"
     assert set(paths(server)) == {AI_PATH}
 
 
 @pytest.mark.parametrize("ai_path", [True, False])
 def test_a_404_where_something_was_taken_is_an_accident(
-    server: PostHogServer, sink: PostHogSink, ai_path: bool
+    server: PostHogServer, exporter: PostHogExporter, ai_path: bool
 ) -> None:
     server.ai_path = ai_path
-    while sink.send([event()], 5).kind != "delivered":
+    while exporter.send([event()], 5).kind != "delivered":
         pass
     path, before = paths(server)[-1], len(server.requests)
     server.fail_next(*[Fault(404)] * 50)
-    assert {sink.send([event()], 5).kind for _ in range(50)} == {"retry"}
-    assert sink.send([event()], 5).kind == "delivered"
+    assert {exporter.send([event()], 5).kind for _ in range(50)} == {"retry"}
+    assert exporter.send([event()], 5).kind == "delivered"
     assert set(paths(server)[before:]) == {path}
 
 
 def test_somebody_on_the_way_who_answers_for_the_other_path_changes_nothing(
-    server: PostHogServer, sink: PostHogSink
+    server: PostHogServer, exporter: PostHogExporter
 ) -> None:
     server.fail_next(Fault(404), Fault(404), Fault(404), Fault(502))
-    assert [sink.send([event()], 5).kind for _ in range(4)] == ["retry", "retry", "retry", "delivered"]
+    assert [exporter.send([event()], 5).kind for _ in range(4)] == ["retry", "retry", "retry", "delivered"]
     assert paths(server) == [AI_PATH, AI_PATH, AI_PATH, ANALYTICS_PATH, AI_PATH]
 
 
-def test_events_over_the_other_paths_limit_come_back(server: PostHogServer, sink: PostHogSink) -> None:
+def test_events_over_the_other_paths_limit_come_back(server: PostHogServer, exporter: PostHogExporter) -> None:
     server.ai_path = False
     big = event(text="x" * ANALYTICS_MAX_EVENT_BYTES)
-    assert len(big.body) < sink.max_event_bytes
-    assert [sink.send([big], 5).kind for _ in range(3)] == ["retry", "retry", "too_large"]
-    assert sink.max_event_bytes == ANALYTICS_MAX_EVENT_BYTES
-    assert sink.send([event()], 5).kind == "delivered"
+    assert len(big.body) < exporter.max_event_bytes
+    assert [exporter.send([big], 5).kind for _ in range(3)] == ["retry", "retry", "too_large"]
+    assert exporter.max_event_bytes == ANALYTICS_MAX_EVENT_BYTES
+    assert exporter.send([event()], 5).kind == "delivered"
 
 
 def test_a_host_that_is_no_posthog_is_asked_for_a_minute_and_then_now_and_then() -> None:
     with Bare(404) as bare:
-        sink = PostHogSink(TOKEN, bare.url, library="x")
-        outcomes = [sink.send([event()], 5) for _ in range(11)]
-        sink.close()
-    assert [outcome.kind for outcome in outcomes] == ["retry"] * 9 + ["paused"] * 2
+        exporter = PostHogExporter(TOKEN, bare.url, library="x")
+        outcomes = [exporter.send([event()], 5) for _ in range(11)]
+        exporter.close()
+    assert [result.kind for result in outcomes] == ["retry"] * 9 + ["paused"] * 2
     assert "127.0.0.1: there is no PostHog capture service" in outcomes[-1].detail
     assert {path for path, _, _ in bare.seen} == {AI_PATH, ANALYTICS_PATH}
 
@@ -286,11 +286,11 @@ def test_a_host_that_is_no_posthog_is_asked_for_a_minute_and_then_now_and_then()
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_not_followed(server: PostHogServer, status: int) -> None:
     with Bare(status, {"Location": server.url + AI_PATH}) as bare:
-        sink = PostHogSink(TOKEN, bare.url, library="x")
-        outcome = sink.send([event()], 5)
-        sink.close()
-    assert outcome.kind == "retry"
-    assert "redirects to 127.0.0.1" in outcome.detail
+        exporter = PostHogExporter(TOKEN, bare.url, library="x")
+        result = exporter.send([event()], 5)
+        exporter.close()
+    assert result.kind == "retry"
+    assert "redirects to 127.0.0.1" in result.detail
     assert server.requests == []
 
 
@@ -298,31 +298,31 @@ def test_redirects_are_not_followed(server: PostHogServer, status: int) -> None:
 
 
 def test_a_refused_connection_is_retried_and_nothing_was_sent() -> None:
-    outcome = PostHogSink(TOKEN, f"http://127.0.0.1:{free_port()}", library="x").send([event()], 5)
-    assert (outcome.kind, outcome.fate_unknown) == ("retry", False)
-    assert "127.0.0.1" in outcome.detail
-    assert "refused" in outcome.detail.lower()
+    result = PostHogExporter(TOKEN, f"http://127.0.0.1:{free_port()}", library="x").send([event()], 5)
+    assert (result.kind, result.fate_unknown) == ("retry", False)
+    assert "127.0.0.1" in result.detail
+    assert "refused" in result.detail.lower()
 
 
 def test_an_unknown_name_is_retried_and_nothing_was_sent() -> None:
-    outcome = PostHogSink(TOKEN, "http://nowhere.invalid", library="x").send([event()], 10)
-    assert (outcome.kind, outcome.fate_unknown) == ("retry", False)
+    result = PostHogExporter(TOKEN, "http://nowhere.invalid", library="x").send([event()], 10)
+    assert (result.kind, result.fate_unknown) == ("retry", False)
 
 
 def test_a_proxy_that_is_down_is_retried_and_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    outcome = PostHogSink(TOKEN, "http://posthog.invalid", library="x").send([event()], 5)
-    assert (outcome.kind, outcome.fate_unknown) == ("retry", False)
+    result = PostHogExporter(TOKEN, "http://posthog.invalid", library="x").send([event()], 5)
+    assert (result.kind, result.fate_unknown) == ("retry", False)
 
 
-def test_no_answer_in_time_leaves_the_fate_unknown(server: PostHogServer, sink: PostHogSink) -> None:
+def test_no_answer_in_time_leaves_the_fate_unknown(server: PostHogServer, exporter: PostHogExporter) -> None:
     server.fail_next(Fault(hang=True, recorded=True))
     started = time.monotonic()
-    outcome = sink.send([event()], 0.5)
+    result = exporter.send([event()], 0.5)
     assert time.monotonic() - started < 3
-    assert (outcome.kind, outcome.fate_unknown) == ("retry", True)
+    assert (result.kind, result.fate_unknown) == ("retry", True)
 
 
 @pytest.mark.parametrize(
@@ -348,48 +348,48 @@ def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for(begin: bytes, k
                     select.select([], [], [], 0.05)
 
         threading.Thread(target=answer, daemon=True).start()
-        sink = PostHogSink(TOKEN, f"http://127.0.0.1:{listening.getsockname()[1]}", library="x")
+        exporter = PostHogExporter(TOKEN, f"http://127.0.0.1:{listening.getsockname()[1]}", library="x")
         started = time.monotonic()
-        outcome = sink.send([event()], 1.0)
+        result = exporter.send([event()], 1.0)
         assert time.monotonic() - started < 10  # 4,000 bytes are 200 s, and 64 KiB of a header an hour
-        assert outcome.kind == kind
-        sink.close()
+        assert result.kind == kind
+        exporter.close()
 
 
 def test_a_web_page_is_not_posthogs_answer() -> None:
     """The login page of a network, say: it has not taken the events, and those of a spool would be gone."""
     with Bare(200, body=b"\n<!doctype html><title>Log in</title>") as bare:
-        sink = PostHogSink(TOKEN, bare.url, library="x")
-        outcome = sink.send([event()], 5)
-        sink.close()
-    assert outcome.kind == "retry"
-    assert "a web page" in outcome.detail
+        exporter = PostHogExporter(TOKEN, bare.url, library="x")
+        result = exporter.send([event()], 5)
+        exporter.close()
+    assert result.kind == "retry"
+    assert "a web page" in result.detail
 
 
-def test_a_reset_leaves_the_fate_unknown(server: PostHogServer, sink: PostHogSink) -> None:
+def test_a_reset_leaves_the_fate_unknown(server: PostHogServer, exporter: PostHogExporter) -> None:
     server.fail_next(Fault(reset=True))
-    outcome = sink.send([event()], 5)
-    assert (outcome.kind, outcome.fate_unknown) == ("retry", True)
-    assert sink.send([event()], 5).kind == "delivered"
+    result = exporter.send([event()], 5)
+    assert (result.kind, result.fate_unknown) == ("retry", True)
+    assert exporter.send([event()], 5).kind == "delivered"
 
 
 def test_a_server_without_tls_is_retried_and_nothing_was_sent() -> None:
     with Bare(200) as bare:
-        outcome = PostHogSink(TOKEN, bare.url.replace("http:", "https:"), library="x").send([event()], 5)
-    assert (outcome.kind, outcome.fate_unknown) == ("retry", False)
+        result = PostHogExporter(TOKEN, bare.url.replace("http:", "https:"), library="x").send([event()], 5)
+    assert (result.kind, result.fate_unknown) == ("retry", False)
     assert bare.seen == []
 
 
 @pytest.mark.parametrize("host", ["http://", "ftp://h", "http://h:port", "no scheme"])
 def test_an_impossible_host_is_refused(host: str) -> None:
-    assert PostHogSink(TOKEN, host, library="x").send([event()], 5).kind == "refused"
+    assert PostHogExporter(TOKEN, host, library="x").send([event()], 5).kind == "stopped"
 
 
 def test_a_missing_ca_bundle_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-    outcome = PostHogSink(TOKEN, f"https://127.0.0.1:{free_port()}", library="x").send([event()], 5)
-    assert outcome.kind == "retry"
-    assert "/nowhere/ca.pem" in outcome.detail
+    result = PostHogExporter(TOKEN, f"https://127.0.0.1:{free_port()}", library="x").send([event()], 5)
+    assert result.kind == "retry"
+    assert "/nowhere/ca.pem" in result.detail
 
 
 class Taking(BaseHTTPRequestHandler):
@@ -425,9 +425,9 @@ def test_the_proxy_of_the_environment_is_used_but_for_those_it_leaves_out(
         monkeypatch.setenv(name, f"http://127.0.0.1:{taking.server_port}")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
-    assert PostHogSink(TOKEN, "http://posthog.example", library="x").send([event()], 5).kind == "delivered"
+    assert PostHogExporter(TOKEN, "http://posthog.example", library="x").send([event()], 5).kind == "delivered"
     assert taking.asked == [f"http://posthog.example{AI_PATH}"]
-    assert PostHogSink(TOKEN, server.url, library="x").send([event()], 5).kind == "delivered"
+    assert PostHogExporter(TOKEN, server.url, library="x").send([event()], 5).kind == "delivered"
     assert len(taking.asked) == len(server.events) == 1
 
 
@@ -439,11 +439,11 @@ def test_tls_is_verified_against_the_bundle_of_the_environment(
     authority.issue_cert("127.0.0.1").configure_cert(context)
     taking.socket = context.wrap_socket(taking.socket, server_side=True)
     host = f"https://127.0.0.1:{taking.server_port}"
-    refused = PostHogSink(TOKEN, host, library="x").send([event()], 5)
+    refused = PostHogExporter(TOKEN, host, library="x").send([event()], 5)
     assert (refused.kind, refused.fate_unknown, taking.asked) == ("retry", False, [])
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    assert PostHogSink(TOKEN, host, library="x").send([event()], 5).kind == "delivered"
+    assert PostHogExporter(TOKEN, host, library="x").send([event()], 5).kind == "delivered"
     assert taking.asked == [AI_PATH]
 
 
@@ -455,14 +455,14 @@ def test_what_truststore_trusts_is_trusted(taking: Any, tmp_path: Path, monkeypa
     taking.socket = context.wrap_socket(taking.socket, server_side=True)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))  # what OpenSSL has for a system's store
-    sink = PostHogSink(TOKEN, f"https://127.0.0.1:{taking.server_port}", library="x")
-    assert sink.send([event()], 5).kind == "retry"
+    exporter = PostHogExporter(TOKEN, f"https://127.0.0.1:{taking.server_port}", library="x")
+    assert exporter.send([event()], 5).kind == "retry"
     truststore.inject_into_ssl()
     try:
-        assert sink.send([event()], 5).kind == "delivered"
+        assert exporter.send([event()], 5).kind == "delivered"
     finally:
         truststore.extract_from_ssl()
-    assert PostHogSink(TOKEN, sink.host, library="x").send([event()], 5).kind == "retry"
+    assert PostHogExporter(TOKEN, exporter.host, library="x").send([event()], 5).kind == "retry"
     assert taking.asked == [AI_PATH]
 
 
@@ -481,14 +481,14 @@ def test_a_connection_that_the_program_has_closed_is_left_to_its_file(
             authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
             host = host.replace("http:", "https:")
-        sink = PostHogSink(TOKEN, host, library="x")
+        exporter = PostHogExporter(TOKEN, host, library="x")
         before = sockets()
-        assert sink.send([event(1)], 5).kind == "delivered"
+        assert exporter.send([event(1)], 5).kind == "delivered"
         (ours,) = {number for number, _ in sockets() - before if is_connected_to(number, port)}
         file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
         os.dup2(file, ours)  # closes it, and opens the file under its number
-        assert sink.send([event(2)], 5).kind == "delivered"
-        sink.close()
+        assert exporter.send([event(2)], 5).kind == "delivered"
+        exporter.close()
         assert os.fstat(ours).st_ino == os.fstat(file).st_ino
         assert os.fstat(file).st_size == 0
         os.close(ours)
@@ -517,20 +517,20 @@ def is_connected_to(number: int, port: int) -> bool:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_has_its_own_session(server: PostHogServer, sink: PostHogSink) -> None:
-    assert sink.send([event(1)], 5).kind == "delivered"
-    parents = sink._session
+def test_a_forked_child_has_its_own_session(server: PostHogServer, exporter: PostHogExporter) -> None:
+    assert exporter.send([event(1)], 5).kind == "delivered"
+    parents = exporter._session
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            delivered = sink.send([event(2)], 5).kind == "delivered"
-            status = 0 if delivered and sink._session is not parents and parents in sink._inherited else 2
+            delivered = exporter.send([event(2)], 5).kind == "delivered"
+            status = 0 if delivered and exporter._session is not parents and parents in exporter._inherited else 2
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
-    assert sink.send([event(3)], 5).kind == "delivered"
-    assert sink._session is parents
+    assert exporter.send([event(3)], 5).kind == "delivered"
+    assert exporter._session is parents
     assert [found["uuid"][-1] for found in server.events] == ["1", "2", "3"]
 
 
@@ -540,13 +540,13 @@ def test_a_copy_of_requests_is_loaded_by_the_first_send_and_nothing_is_imported_
     program = """
 import sys
 from posthog_autoinstrument.core.records import EncodedEvent, http_session, posthog
-sink = posthog.PostHogSink("phc_x", sys.argv[1], library="x")
+exporter = posthog.PostHogExporter("phc_x", sys.argv[1], library="x")
 assert "requests" not in sys.modules and "ssl" not in sys.modules
 http_session.requests()
 assert "requests" not in sys.modules and "urllib3" not in sys.modules
 before = set(sys.modules)
 body = b'{"event":"$ai_span","distinct_id":"d","properties":{}}'
-assert sink.send([EncodedEvent("u", "$ai_span", body)], 5).kind == "delivered"
+assert exporter.send([EncodedEvent("u", "$ai_span", body)], 5).kind == "delivered"
 print(sorted(set(sys.modules) - before))
 """
     root = Path(posthog.__file__).parent.parent.parent
@@ -566,7 +566,7 @@ print(sorted(set(sys.modules) - before))
 
 
 def test_opentelemetry_is_told_to_look_away(
-    server: PostHogServer, sink: PostHogSink, monkeypatch: pytest.MonkeyPatch
+    server: PostHogServer, exporter: PostHogExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("current")
     current.set({})
@@ -581,12 +581,12 @@ def test_opentelemetry_is_told_to_look_away(
     send = requests.Session.send
     monkeypatch.setattr(requests.Session, "send", lambda *a, **k: during.append(current.get()) or send(*a, **k))
 
-    assert sink.send([event()], 5).kind == "delivered"
+    assert exporter.send([event()], 5).kind == "delivered"
     assert during == [{"suppress_instrumentation": True, "suppress_instrumentation-1234": True}]
     assert current.get() == {}
 
     del fake.set_value  # half imported
-    assert sink.send([event()], 5).kind == "delivered"
+    assert exporter.send([event()], 5).kind == "delivered"
 
 
 # --- the host ---

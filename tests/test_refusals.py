@@ -13,9 +13,9 @@ from conftest import wait_until
 
 from posthog_autoinstrument.core import guard
 from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity, Sealed
-from posthog_autoinstrument.export.delivery import Courier
+from posthog_autoinstrument.export.delivery import Delivery
 from posthog_autoinstrument.export.flusher import Flusher
-from posthog_autoinstrument.export.posthog import PostHogSink
+from posthog_autoinstrument.export.posthog import PostHogExporter
 from posthog_autoinstrument.export.queue import Queue
 from posthog_autoinstrument.export.sleeper import Sleeper
 from posthog_autoinstrument.testing import Fault, PostHogServer
@@ -59,19 +59,19 @@ class Hours(Sleeper):
         return False
 
 
-class Delivery:
-    """The real flusher and courier in front of a recording PostHog, in the hours of `Hours`."""
+class Simulation:
+    """The real flusher and delivery in front of a recording PostHog, in the hours of `Hours`."""
 
     def __init__(self, posthog: PostHogServer, max_events: int = 1_000) -> None:
         self.hours = Hours()
-        self.courier = Courier(
-            lambda: PostHogSink("phc_x", posthog.url),
+        self.delivery = Delivery(
+            lambda: PostHogExporter("phc_x", posthog.url),
             lambda event, size: None,
             lambda: self.hours.now,
             lambda: self.hours,
         )
         process = SimpleNamespace(captured=lambda: None, exposed=False)  # no signals here
-        self.flusher = Flusher(Queue(max_events, 1 << 30, 1), self._event, self.courier, 1, 0.01, 3.0, process)
+        self.flusher = Flusher(Queue(max_events, 1 << 30, 1), self._event, self.delivery, 1, 0.01, 3.0, process)
 
     def _event(self, record: Any) -> EncodedEvent:
         body = '{"event":"$ai_generation","distinct_id":"d","uuid":"%s","properties":{}}'
@@ -89,11 +89,11 @@ class Delivery:
 
 
 @pytest.fixture
-def delivery(posthog_server: PostHogServer) -> Iterator[Callable[..., Delivery]]:
-    made: list[Delivery] = []
+def delivery(posthog_server: PostHogServer) -> Iterator[Callable[..., Simulation]]:
+    made: list[Simulation] = []
 
-    def make(max_events: int = 1_000) -> Delivery:
-        made.append(Delivery(posthog_server, max_events))
+    def make(max_events: int = 1_000) -> Simulation:
+        made.append(Simulation(posthog_server, max_events))
         return made[-1]
 
     yield make
@@ -104,7 +104,7 @@ def delivery(posthog_server: PostHogServer) -> Iterator[Callable[..., Delivery]]
 @pytest.mark.parametrize("fault", REFUSALS, ids=REFUSAL_NAMES)
 def test_it_is_tried_again_after_10_minutes_and_then_every_hour(
     posthog_server: PostHogServer,
-    delivery: Callable[..., Delivery],
+    delivery: Callable[..., Simulation],
     fault: Fault,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -117,8 +117,8 @@ def test_it_is_tried_again_after_10_minutes_and_then_every_hour(
     events = posthog_server.wait_for(3)
     assert [event["uuid"][-1] for event in events] == ["0", "1", "2"]
     assert sum(made.hours.waits) == 600 + 3 * 3600
-    assert made.courier.n_lost == 0
-    wait_until(lambda: made.courier.delivered == 3, "what was delivered is counted")
+    assert made.delivery.n_lost == 0
+    wait_until(lambda: made.delivery.delivered == 3, "what was delivered is counted")
     posthog_server.fail_next(fault)
     made.add(3)
     posthog_server.wait_for(4)
@@ -128,7 +128,7 @@ def test_it_is_tried_again_after_10_minutes_and_then_every_hour(
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=REFUSAL_NAMES)
 def test_flush_does_not_wait_for_the_end_of_a_pause(
-    posthog_server: PostHogServer, delivery: Callable[..., Delivery], fault: Fault
+    posthog_server: PostHogServer, delivery: Callable[..., Simulation], fault: Fault
 ) -> None:
     posthog_server.fail_next(fault)
     made = delivery()
@@ -143,7 +143,7 @@ def test_flush_does_not_wait_for_the_end_of_a_pause(
 
 
 def test_what_does_not_fit_meanwhile_is_counted(
-    posthog_server: PostHogServer, delivery: Callable[..., Delivery]
+    posthog_server: PostHogServer, delivery: Callable[..., Simulation]
 ) -> None:
     posthog_server.fail_next(Fault(402))
     made = delivery(max_events=5)
@@ -155,16 +155,16 @@ def test_what_does_not_fit_meanwhile_is_counted(
     made.hours.let_go.set()
     assert [event["uuid"][-2:] for event in posthog_server.wait_for(6)] == ["00", "01", "02", "03", "04", "05"]
     assert made.flusher.flush(60.0) is False  # the other five are lost, which it says once
-    assert made.courier.n_lost == 5
+    assert made.delivery.n_lost == 5
     assert made.flusher.flush(60.0) is True
 
 
-def test_a_404_for_ever_ends_nothing(posthog_server: PostHogServer, delivery: Callable[..., Delivery]) -> None:
+def test_a_404_for_ever_ends_nothing(posthog_server: PostHogServer, delivery: Callable[..., Simulation]) -> None:
     posthog_server.fail_next(*[Fault(404)] * 23)
     made = delivery()
     made.add(1)
     posthog_server.wait_for(1)
-    assert made.courier.n_lost == 0
+    assert made.delivery.n_lost == 0
     # Two of one path, eight times both: a minute or two. Then the pauses.
     assert 600 + 2 * 3600 <= sum(made.hours.waits) <= 600 + 2 * 3600 + 300
 

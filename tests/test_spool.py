@@ -21,7 +21,7 @@ from conftest import TOKEN, environment
 
 from posthog_autoinstrument.cli import send
 from posthog_autoinstrument.core.records import record_from_bytes
-from posthog_autoinstrument.export.spool.directory import Orphan, Spool
+from posthog_autoinstrument.export.spool.directory import AbandonedOutbox, Spool
 from posthog_autoinstrument.export.spool.outbox import EVENT, RECORD, Outbox
 from posthog_autoinstrument.settings import config
 from posthog_autoinstrument.store.database import StoreError
@@ -83,13 +83,13 @@ class TestOneProcess:
         assert (ran.returncode, ran.events) == (-signal.SIGKILL, [])
         (path,) = outboxes(folder)
         assert path.stat().st_mode & 0o777 == 0o600
-        orphan = Orphan(path, 1 << 30)
-        (row,) = orphan.outbox.rows(0, 10)
+        abandoned = AbandonedOutbox(path, 1 << 30)
+        (row,) = abandoned.outbox.rows(0, 10)
         assert row.kind == RECORD
         call = record_from_bytes(row.body)
         assert json.loads(call.request)["messages"] == [{"role": "user", "content": "hello"}]
         assert call.uuid == row.uuid
-        orphan.close()
+        abandoned.close()
         assert outboxes(folder) == [path]
 
     def test_streams_async_calls_and_forks(self, run):
@@ -661,9 +661,9 @@ class TestWhatIsOnDisk:
         (path,) = outboxes(folder)
         written = b"".join(file.read_bytes() for file in folder.iterdir())
         assert self.SECRET.encode() not in written
-        orphan = Orphan(path, 1 << 30)
-        assert [row.kind for row in orphan.outbox.rows(0, 10)] == [EVENT] * 6
-        orphan.close()
+        abandoned = AbandonedOutbox(path, 1 << 30)
+        assert [row.kind for row in abandoned.outbox.rows(0, 10)] == [EVENT] * 6
+        abandoned.close()
         events = run("ask('own')").events
         assert len(events) == 7
         assert self.SECRET not in json.dumps(events)
@@ -779,10 +779,10 @@ class TestOutboxes:
         assert first.keep(RECORD, "u", b"body") == 1
         assert second.take_over(lambda facts: True) is None
         assert first.close() == 1
-        orphan = second.take_over(lambda facts: True)
-        assert orphan is not None
+        abandoned = second.take_over(lambda facts: True)
+        assert abandoned is not None
         assert first.take_over(lambda facts: True) is None
-        orphan.close()
+        abandoned.close()
 
     def test_a_newer_version_is_left_alone(self, folder):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""The local store and its sink."""
+"""The local store and its exporter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from posthog_autoinstrument.core.records import EncodedEvent
-from posthog_autoinstrument.export.local import LocalSink
+from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.settings.config import default_path
 from posthog_autoinstrument.store import database
 from posthog_autoinstrument.store.database import Row, Store, StoreError
@@ -221,42 +221,42 @@ def test_a_forked_child_writes_with_its_own_connection(path: Path) -> None:
 
 
 def test_the_sink_stores_events_with_their_columns(path: Path) -> None:
-    sink = LocalSink(str(path), summarise)
-    assert sink.send([event(1), event(2)], 5).kind == "delivered"
-    assert sink.send([event(2), event(3)], 5).kind == "delivered"
+    exporter = LocalExporter(str(path), summarise)
+    assert exporter.send([event(1), event(2)], 5).kind == "delivered"
+    assert exporter.send([event(2), event(3)], 5).kind == "delivered"
     connection = sqlite3.connect(path)
     rows = connection.execute("SELECT uuid, timestamp, trace_id, model, is_error, body FROM events").fetchall()
     connection.close()
     assert [values[0] for values in rows] == ["u1", "u2", "u3"]
     assert rows[0][1:5] == ("2026-11-23T12:00:00.500000+00:00", "t1", "gpt-5", 1)
     assert json.loads(rows[0][5]) == json.loads(event(1).body)
-    sink.close()
+    exporter.close()
 
 
 def test_the_sink_keeps_the_file_bounded(path: Path) -> None:
-    sink = LocalSink(path, summarise, max_bytes=500_000)
+    exporter = LocalExporter(path, summarise, max_bytes=500_000)
     now = datetime.now(timezone.utc).isoformat()
     for number in range(40):
-        assert sink.send([event(number, 50_000, now)], 5).kind == "delivered"
+        assert exporter.send([event(number, 50_000, now)], 5).kind == "delivered"
     assert path.stat().st_size <= 700_000
     with Store(path) as store:
         assert 3 < store.count() < 12
 
 
 def test_the_sink_says_what_is_wrong(path: Path, tmp_path: Path) -> None:
-    assert LocalSink(path, summarise).send([EncodedEvent("u", "e", b"[]")], 5).kind == "rejected"
-    refused = LocalSink(tmp_path, summarise).send([event(1)], 5)
-    assert (refused.kind, refused.detail) == ("refused", f"{tmp_path} is not a file")
+    assert LocalExporter(path, summarise).send([EncodedEvent("u", "e", b"[]")], 5).kind == "invalid"
+    refused = LocalExporter(tmp_path, summarise).send([event(1)], 5)
+    assert (refused.kind, refused.detail) == ("stopped", f"{tmp_path} is not a file")
 
     Store(path).close()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    locked = LocalSink(path, summarise).send([event(1)], 0.05)
+    locked = LocalExporter(path, summarise).send([event(1)], 0.05)
     assert locked.kind == "retry"
     assert "locked" in locked.detail
     other.execute("ROLLBACK")
     other.close()
-    assert LocalSink(path, summarise).send([event(1)], 5).kind == "delivered"
+    assert LocalExporter(path, summarise).send([event(1)], 5).kind == "delivered"
 
 
 def test_a_full_disk_is_retried(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,9 +268,9 @@ def test_a_full_disk_is_retried(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return add(self, rows)
 
     monkeypatch.setattr(Store, "add", add_on_a_small_disk)
-    outcome = LocalSink(path, summarise).send([event(1, 100_000)], 5)
-    assert outcome.kind == "retry"
-    assert "full" in outcome.detail
+    result = LocalExporter(path, summarise).send([event(1, 100_000)], 5)
+    assert result.kind == "retry"
+    assert "full" in result.detail
 
 
 @pytest.mark.parametrize(
@@ -293,10 +293,10 @@ def test_the_size_of_the_store_is_a_setting(path: Path) -> None:
     from posthog_autoinstrument.settings import config
 
     settings = config.Config(local=True, db=str(path), store_max_mb=1)
-    sink = destination.choose(settings)
+    exporter = destination.choose(settings)
     now = datetime.now(timezone.utc).isoformat()
     for number in range(60):
-        assert sink.send([event(number, 50_000, now)], 5).kind == "delivered"
+        assert exporter.send([event(number, 50_000, now)], 5).kind == "delivered"
     with Store(path) as store:
         assert 500_000 < store.used_bytes() <= 1_000_000
 

@@ -16,7 +16,7 @@ from stored import NOON, call, span
 
 from posthog_autoinstrument.core import diagnostics
 from posthog_autoinstrument.export import posthog_links
-from posthog_autoinstrument.export.run_summary import Tally
+from posthog_autoinstrument.export.run_summary import RunSummary
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
 
 ASK = {"POSTHOG_AUTOINSTRUMENT_SUMMARY": "1"}
@@ -156,10 +156,10 @@ def test_costs_are_only_those_that_are_known(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "none.toml")
 
     def line(*events: dict[str, object], prices: str = nowhere) -> str:
-        tally = Tally()
+        summary = RunSummary()
         for event in events:
-            tally.note(event)
-        return tally.line(prices, "end")
+            summary.note(event)
+        return summary.line(prices, "end")
 
     unknown = call(model="no\x1b[31m-price", input_tokens=1, output_tokens=2, latency=None)
     assert line(unknown) == "1 call, 1 token in, 2 out, cost unknown (no price of no[31m-price); end"

@@ -15,18 +15,14 @@ from typing import IO, TYPE_CHECKING
 
 from ..export import offline
 from ..export.spool import writer
-from ..export.spool.directory import PREFIX, Orphan
+from ..export.spool.directory import PREFIX, AbandonedOutbox
 from ..settings.config import Config
 from ..store.database import StoreError, is_there
-<<<<<<< HEAD
-from ..viewer.upload import Progress, Upload, shipper
-=======
-from ..viewer.upload import Progress, Shipment
->>>>>>> 79e3038 (send and the page make a delivery of their settings, without an agent; dead functions are gone: redact_tools, possibly_resent)
+from ..viewer.upload import Progress, Upload
 
 if TYPE_CHECKING:
-    from ..export.delivery import Courier
-    from ..export.flusher import Orphaned
+    from ..export.delivery import Delivery
+    from ..export.flusher import BatchSource
 
 
 def main(
@@ -119,7 +115,7 @@ class _Progress:
             self._stream.write("\n")
 
 
-def _ship(delivery: Courier, source: Orphaned, batch_events: int, shown: _Progress) -> None:
+def _ship(delivery: Delivery, source: BatchSource, batch_events: int, shown: _Progress) -> None:
     """Deliver all that `source` has, or until PostHog takes no more."""
     before = shown.n_sent - delivery.delivered
     delivery.while_waiting = lambda: shown.wait(delivery.why)
@@ -143,26 +139,26 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
     left = 0
     for one, count in counts.items():
         try:
-            orphan = Orphan(one, settings.spool_max_bytes) if count else None
+            abandoned = AbandonedOutbox(one, settings.spool_max_bytes) if count else None
         except (OSError, StoreError):  # said by now; or somebody else has taken it over meanwhile
-            orphan = None
-        if orphan is None:
+            abandoned = None
+        if abandoned is None:
             left += count if one.exists() else 0
             continue
         try:
-            if orphan.outbox.facts().get("hooked") == "1" and settings.before_send is None:
+            if abandoned.outbox.writer_settings().get("hooked") == "1" and settings.before_send is None:
                 stderr.write(
                     f"send: {one.name} stays: its program had a before_send; "
                     "name it in POSTHOG_AUTOINSTRUMENT_BEFORE_SEND\n"
                 )
             else:
-                _ship(delivery, writer.Rest(reader, orphan), settings.flush_at, shown)
-            left += orphan.count()
+                _ship(delivery, writer.AbandonedEvents(reader, abandoned), settings.flush_at, shown)
+            left += abandoned.count()
         except StoreError as error:
             stderr.write(f"send: {error}\n")
             left += 1
         finally:
-            orphan.close()
+            abandoned.close()
     _say_losses(delivery.lost, delivery.stays, stderr)
     return left
 
@@ -171,7 +167,7 @@ def _count(path: Path, settings: Config, stderr: IO[str]) -> int:
     """How many rows an outbox has; at least 1 where that cannot be known, though there is something. One file is open
     at a time: a spool may have more of them than a process can open."""
     try:
-        orphan = Orphan(path, settings.spool_max_bytes)
+        abandoned = AbandonedOutbox(path, settings.spool_max_bytes)
     except BlockingIOError:
         stderr.write(f"send: {path.name} belongs to a process that runs: it sends it itself\n")
         return 0
@@ -181,12 +177,12 @@ def _count(path: Path, settings: Config, stderr: IO[str]) -> int:
         stderr.write(f"send: {error}\n")
         return 1
     try:
-        return orphan.count()
+        return abandoned.count()
     except StoreError as error:
         stderr.write(f"send: {error}\n")
         return 1
     finally:
-        orphan.close()
+        abandoned.close()
 
 
 def _send_store(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:

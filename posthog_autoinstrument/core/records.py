@@ -115,7 +115,7 @@ class Span:
     error: Error | None = None
     of_trace: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What a library tells of a step of its own: names of `event.FACTS` -> JSON text."""
+    """What a library tells of a step of its own: names of `event.LIBRARY_PROPERTIES` -> JSON text."""
     spooled: tuple[int, ...] = ()
 
     def to_bytes(self) -> bytes:

@@ -1,7 +1,7 @@
-"""The courier: takes finished events to the sink, and knows what became of each of them.
+"""Delivers batches of events to the exporter and accounts for each of them.
 
-Batches in portions under the sink's limits; retries with full jitter; what is refused, rejected, too large or given up;
-the rows of an outbox that are done with. Runs where the flusher delivers, one thread at a time.
+Splits batches into portions under the exporter's limits, retries with full jitter, pauses when PostHog refuses them,
+finds the invalid event of a batch by bisection, and reports rows of the outbox that are finished. One thread at a time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ..core.records import EncodedEvent
-    from .exporter import Sink
+    from .exporter import Exporter
 
-    class Ledger(Protocol):
+    class RowTracker(Protocol):
         """Where the rows of events are."""
 
         def done(self, numbers: Sequence[int]) -> None:
@@ -54,25 +54,25 @@ _DICE = random.SystemRandom()
 """Not the numbers that a program gets which has called `random.seed`."""
 
 
-class Courier:
-    """Delivers events to the sink that `choose_sink` gives at the first batch: only then is a token known that the
-    program sets in code. `shrink` cuts an event down to a number of bytes, or returns None. All times are those of
-    `clock`, in seconds; `make_sleeper` makes what waits, once in each process.
+class Delivery:
+    """Delivers events to the exporter that `choose_exporter` returns at the first batch, when a token that the program
+    sets in code is known. `shrink` truncates an event to a number of bytes, or returns None. All times are those of
+    `clock`, in seconds; `make_sleeper` is called once in each process.
     """
 
     def __init__(
         self,
-        choose_sink: Callable[[], Sink],
+        choose_exporter: Callable[[], Exporter],
         shrink: Callable[[EncodedEvent, int], EncodedEvent | None],
         clock: Callable[[], float] = monotonic,
         make_sleeper: Callable[[], Sleeper] = Sleeper,
     ) -> None:
-        self._choose_sink = choose_sink
+        self._choose_exporter = choose_exporter
         self._shrink = shrink
         self.clock = clock
         self._make_sleeper = make_sleeper
-        self.sink: Sink | None = None
-        self.own_ledger: Ledger | None = None
+        self.exporter: Exporter | None = None
+        self.own_tracker: RowTracker | None = None
         """Where rows are, if nothing else is said: the outbox of this process."""
         self.while_waiting: Callable[[], None] | None = None
         """Called between two attempts, and every minute of a long wait."""
@@ -81,16 +81,16 @@ class Courier:
         self.reset()
 
     def reset(self) -> None:
-        """In a forked child: the parent's batches are not ours. The sink notices the new process by itself."""
-        self._ledger: Ledger | None = None
+        """In a forked child: the parent's batches are not ours. The exporter notices the new process by itself."""
+        self._tracker: RowTracker | None = None
         self.delivered = 0
         self.lost: dict[str, int] = {}
         self.n_lost = 0
         """How many events were lost so far, for whatever reason."""
-        self._untold = 0
+        self._unreported = 0
         self.given_up = 0
         """How many batches were not delivered and are not tried any longer."""
-        self.refused = ""
+        self.stopped = ""
         """Why nothing is sent any longer: there is nowhere to send it."""
         self.paused = ""
         """Why the destination takes nothing at the moment, though it answers."""
@@ -119,49 +119,49 @@ class Courier:
         until = self._pause_until
         return max(0.0, until - self.clock()) if until is not None else 0.0
 
-    def choose(self) -> Sink:
-        """The sink."""
-        if self.sink is None:
-            self.refused = ""  # by another
-            self.sink = self._choose_sink()
-        return self.sink
+    def choose(self) -> Exporter:
+        """The exporter."""
+        if self.exporter is None:
+            self.stopped = ""  # by another
+            self.exporter = self._choose_exporter()
+        return self.exporter
 
     def choose_again(self) -> None:
-        """Choose the sink anew before anything else is delivered. From any thread."""
-        self.sink = None
-        self.refused = ""
+        """Choose the exporter anew before anything else is delivered. From any thread."""
+        self.exporter = None
+        self.stopped = ""
 
-    def deliver(self, batch: list[EncodedEvent], ledger: Ledger | None = None) -> None:
-        """Deliver, drop or give up every event of the batch. `ledger`: where its rows are, if not in our own outbox."""
-        self._ledger = ledger or self.own_ledger
+    def deliver(self, batch: list[EncodedEvent], tracker: RowTracker | None = None) -> None:
+        """Deliver, drop or give up every event of the batch. `tracker`: of its rows, if not this process's outbox."""
+        self._tracker = tracker or self.own_tracker
         try:
-            sink = self.choose()
-            waiting = self._portions(sink, batch)
+            exporter = self.choose()
+            waiting = self._portions(exporter, batch)
             waiting.reverse()
             while waiting:
-                self._deliver(sink, waiting)
+                self._deliver(exporter, waiting)
         finally:
-            self._ledger = None
+            self._tracker = None
 
-    def _portions(self, sink: Sink, batch: list[EncodedEvent]) -> list[list[EncodedEvent]]:
-        """The batch in portions under the sink's size limit."""
+    def _portions(self, exporter: Exporter, batch: list[EncodedEvent]) -> list[list[EncodedEvent]]:
+        """The batch in portions under the exporter's size limit."""
         portions: list[list[EncodedEvent]] = [[]]
         size = 0
         for event in batch:
-            if len(event.body) > sink.max_event_bytes:
-                event = self._shrink(event, sink.max_event_bytes) or event
-            if portions[-1] and size + len(event.body) > sink.max_batch_bytes:
+            if len(event.body) > exporter.max_event_bytes:
+                event = self._shrink(event, exporter.max_event_bytes) or event
+            if portions[-1] and size + len(event.body) > exporter.max_batch_bytes:
                 portions.append([])
                 size = 0
             portions[-1].append(event)
             size += len(event.body) + 1
         return portions
 
-    def _deliver(self, sink: Sink, waiting: list[list[EncodedEvent]]) -> None:
+    def _deliver(self, exporter: Exporter, waiting: list[list[EncodedEvent]]) -> None:
         """Settle the last portion of `waiting`: deliver it, drop it, or put smaller portions in its place."""
         portion = waiting.pop()
-        if self.refused:
-            self._give_up(portion, self.refused)
+        if self.stopped:
+            self._give_up(portion, self.stopped)
             return
         started: float | None = None
         attempt = 0
@@ -173,61 +173,61 @@ class Courier:
             if paused:
                 attempt = 0  # the program is ending: once more, now
             started = self.clock() if started is None else started
-            outcome = sink.send(portion, self._timeout_s())
-            if outcome.kind != "paused":
+            result = exporter.send(portion, self._timeout_s())
+            if result.kind != "paused":
                 self.paused = ""
-            if outcome.kind == "delivered":
+            if result.kind == "delivered":
                 self.delivered += len(portion)
                 self._n_refusals = 0
                 self.why = ""
                 self._done(portion)
                 return
-            if outcome.kind == "refused":
-                self.refused = outcome.detail or "refused"
-                diagnostics.warn_once("refused", f"{outcome.detail}; no events are sent from now on")
-                self._give_up(portion, self.refused)
+            if result.kind == "stopped":
+                self.stopped = result.detail or "refused"
+                diagnostics.warn_once("refused", f"{result.detail}; no events are sent from now on")
+                self._give_up(portion, self.stopped)
                 return
-            if outcome.kind == "paused":
-                self._take_refusal(outcome.detail or "refused")
+            if result.kind == "paused":
+                self._take_refusal(result.detail or "refused")
                 if self.deadline is not None or not self.waits_out_refusals:
                     self._give_up(portion, self.why)
                     return
                 started, attempt = None, 0
                 continue
-            if outcome.kind == "retry" and outcome.less_may_fit and self.deadline is not None and len(portion) == 1:
-                self.why = outcome.detail or "no room"
+            if result.kind == "retry" and result.less_may_fit and self.deadline is not None and len(portion) == 1:
+                self.why = result.detail or "no room"
                 self._give_up(portion, self.why)  # another one may fit
                 return
-            if (outcome.kind in ("too_large", "rejected") or outcome.less_may_fit) and len(portion) > 1:
+            if (result.kind in ("too_large", "invalid") or result.less_may_fit) and len(portion) > 1:
                 half = len(portion) // 2
                 waiting.append(portion[half:])
                 waiting.append(portion[:half])
                 return
-            if outcome.kind == "too_large":
-                smaller = self._shrink(portion[0], min(sink.max_event_bytes, len(portion[0].body) * 3 // 4))
+            if result.kind == "too_large":
+                smaller = self._shrink(portion[0], min(exporter.max_event_bytes, len(portion[0].body) * 3 // 4))
                 if smaller is None or len(smaller.body) >= len(portion[0].body):
                     self._done(portion)
-                    self.lose(1, "too large")
+                    self.count_lost(1, "too large")
                     return
                 portion = [smaller]
                 continue
-            if outcome.kind == "rejected":
-                diagnostics.warn_once("rejected", f"one event was dropped: {outcome.detail}")
+            if result.kind == "invalid":
+                diagnostics.warn_once("rejected", f"one event was dropped: {result.detail}")
                 self._done(portion)
-                self.lose(1, "rejected")
+                self.count_lost(1, "rejected")
                 return
             attempt += 1
             # Full jitter: those who failed together must not come back together.
             wait_s = _DICE.uniform(MIN_RETRY_S, min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 10)))
             if self.deadline is not None:  # several attempts have room in what is left
                 wait_s = min(wait_s, max(MIN_RETRY_S, (self.deadline - self.clock()) / 4))
-            if outcome.retry_after_s is not None:
-                wait_s = max(wait_s, min(MAX_RETRY_AFTER_S, outcome.retry_after_s))
+            if result.retry_after_s is not None:
+                wait_s = max(wait_s, min(MAX_RETRY_AFTER_S, result.retry_after_s))
             if diagnostics.debug:
-                twice = " (PostHog may have them already)" if outcome.fate_unknown else ""
-                diagnostics.write(f"{outcome.detail}; trying again in {wait_s:.1f} s{twice}")
+                twice = " (PostHog may have them already)" if result.fate_unknown else ""
+                diagnostics.write(f"{result.detail}; trying again in {wait_s:.1f} s{twice}")
             self._pause_until = self.clock() + wait_s
-            self.why = outcome.detail or "not delivered"
+            self.why = result.detail or "not delivered"
             # Counted as well: a host that stops the clock (freezegun) stops this one too.
             late = self.deadline is not None and attempt > EXIT_ATTEMPTS
             if late or self.clock() - started > RETRY_BUDGET_S:
@@ -268,29 +268,29 @@ class Courier:
     def _done(self, portion: list[EncodedEvent]) -> None:
         """These events need no more care: where they are in an outbox, they go out of it."""
         rows = [number for event in portion for number in event.spooled]
-        if rows and self._ledger is not None:
-            guard.attempt("take events out of the spool", self._ledger.done, rows)
+        if rows and self._tracker is not None:
+            guard.attempt("take events out of the spool", self._tracker.done, rows)
 
     def _give_up(self, portion: list[EncodedEvent], reason: str) -> None:
         """No more attempts for now: what is in an outbox stays there, the rest is lost."""
         self.given_up += 1
         rows = [number for event in portion for number in event.spooled]
-        if rows and self._ledger is not None:
-            self._ledger.spill(rows)
+        if rows and self._tracker is not None:
+            self._tracker.spill(rows)
             self.stays = reason
         only_here = sum(1 for event in portion if not event.spooled)
         if only_here:
-            self.lose(only_here, reason)
+            self.count_lost(only_here, reason)
 
-    def lose(self, count: int, reason: str) -> None:
+    def count_lost(self, count: int, reason: str) -> None:
         """Count events that nobody will get."""
         self.lost[reason] = self.lost.get(reason, 0) + count
         self.n_lost += count
-        self._untold += count
+        self._unreported += count
 
-    def take_untold(self) -> int:
+    def take_unreported(self) -> int:
         """How many events were lost that no event has told of yet."""
-        untold, self._untold = self._untold, 0
+        untold, self._unreported = self._unreported, 0
         return untold
 
     def take_lost(self) -> dict[str, int]:

@@ -12,11 +12,11 @@ from ..processing import event, redaction, sanitize
 from ..settings.config import Config
 from ..store import columns
 from . import project
-from .exporter import Outcome, Sink
-from .posthog import PostHogSink
+from .exporter import Exporter, ExportResult
+from .posthog import PostHogExporter
 
 
-class NoSink:
+class NoExporter:
     """Where events go that nobody may have: nowhere."""
 
     name = "nowhere"
@@ -26,38 +26,38 @@ class NoSink:
     def __init__(self, why: str) -> None:
         self._why = why
 
-    def send(self, events: object, timeout_s: float) -> Outcome:
-        return Outcome("refused", self._why)
+    def send(self, events: object, timeout_s: float) -> ExportResult:
+        return ExportResult("stopped", self._why)
 
     def close(self) -> None:
         pass
 
 
-class NoProject(NoSink):
+class NoProject(NoExporter):
     """Nobody has said where events should go: this process was not launched and has no token."""
 
     waits_for_project = True
 
 
-def choose(settings: Config) -> Sink:
-    """The sink of this process. Asked at the first flush, when a token set in code is known."""
+def choose(settings: Config) -> Exporter:
+    """The exporter of this process. Asked at the first flush, when a token set in code is known."""
     found = project.find(settings) if not settings.local else None
     if found is not None:
         refused = why_refused(found.host, settings)
         if refused:
-            return NoSink(refused)
+            return NoExporter(refused)
         if diagnostics.debug:
             diagnostics.write(f"events go to {redaction.redact_url(found.host)}")
-        return PostHogSink(found.token, found.host, library=f"{event.LIBRARY}/{__version__}")
+        return PostHogExporter(found.token, found.host, library=f"{event.LIBRARY}/{__version__}")
     if settings.local or settings.launched:
         if diagnostics.debug:
             diagnostics.write(f"events go to {settings.db_path}")
         try:
             with forks.IMPORTS:  # sqlite3: only a process that writes the store pays for it
-                from .local import LocalSink
+                from .local import LocalExporter
         except ImportError as error:
-            return NoSink(f"this Python has no {error.name}, so there is no local store")
-        return LocalSink(settings.db_path, columns.summary, settings.store_max_mb * 1_000_000)
+            return NoExporter(f"this Python has no {error.name}, so there is no local store")
+        return LocalExporter(settings.db_path, columns.summary, settings.store_max_mb * 1_000_000)
     return NoProject("no POSTHOG_PROJECT_TOKEN is set")
 
 
@@ -71,9 +71,9 @@ def why_refused(host: str, settings: Config) -> str:
     return ""
 
 
-def names(sink: Sink) -> tuple[str, ...]:
-    """What tells a destination from others: host and token, or the name of another sink."""
-    return (sink.host, sink.token) if isinstance(sink, PostHogSink) else (sink.name,)
+def names(exporter: Exporter) -> tuple[str, ...]:
+    """What tells a destination from others: host and token, or the name of another exporter."""
+    return (exporter.host, exporter.token) if isinstance(exporter, PostHogExporter) else (exporter.name,)
 
 
 def shrink(built: EncodedEvent, max_bytes: int) -> EncodedEvent | None:

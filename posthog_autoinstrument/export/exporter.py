@@ -10,13 +10,13 @@ from ..core.records import EncodedEvent
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExportResult:
     """What became of one attempt to deliver a batch."""
 
-    kind: Literal["delivered", "retry", "too_large", "rejected", "paused", "refused"]
+    kind: Literal["delivered", "retry", "too_large", "invalid", "paused", "stopped"]
     """delivered: taken. retry: not now, try the same bytes again. too_large: the batch or one event in it is over a
-    size limit. rejected: some event in it is malformed. paused: nothing is taken from us until somebody mends
-    it (token, quota, address): the same bytes again, much later. refused: there is nowhere to send to, for good."""
+    size limit. invalid: some event in it is malformed. paused: nothing is accepted until the user corrects the token,
+    quota or address: try the same bytes again, much later. stopped: there is nowhere to send to, for good."""
     detail: str = ""
     """For the log: status and what it means. Never content of an event."""
     retry_after_s: float | None = None
@@ -27,7 +27,7 @@ class Outcome:
     """With "retry": there is no room for all of the batch; there may be for a part of it."""
 
 
-class Sink(Protocol):
+class Exporter(Protocol):
     """A destination. Used by one thread at a time; owns its connections and reopens them after a fork."""
 
     name: str
@@ -35,7 +35,7 @@ class Sink(Protocol):
     """Events larger than this are cut down before they are added to a batch. May shrink when the endpoint changes."""
     max_batch_bytes: int
 
-    def send(self, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome:
+    def send(self, events: Sequence[EncodedEvent], timeout_s: float) -> ExportResult:
         """Try once to deliver `events`, giving up after about `timeout_s` seconds. Never raises."""
         ...
 

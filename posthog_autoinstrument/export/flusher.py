@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 from ..context import scope
 from ..core import diagnostics, forks, guard, threads
-from .delivery import RETRY_BUDGET_S, SEND_TIMEOUT_S, Courier
+from .delivery import RETRY_BUDGET_S, SEND_TIMEOUT_S, Delivery
 from .owned_lock import OwnedLock
-from .queue import Marker, Queue
+from .queue import Barrier, Queue
 
 if TYPE_CHECKING:
     from typing import Protocol
 
     from ..core.records import EncodedEvent, Sealable, Sealed
-    from .delivery import Ledger
+    from .delivery import RowTracker
     from .spool.directory import Spool
     from .spool.outbox import Kept
 
-    class Orphaned(Ledger, Protocol):
+    class BatchSource(RowTracker, Protocol):
         """An outbox whose process is gone."""
 
         def next(self, limit: int) -> Sequence[EncodedEvent] | None:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         def cover(self) -> None:
             """On the flusher's thread: have that changed."""
 
-    class Durability(Protocol):
+    class SpoolWriter(Protocol):
         """What writes records to the spool and makes events of its rows."""
 
         @property
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         def read_back(self, row: Kept) -> EncodedEvent | None:
             """The event of a row of our own outbox."""
 
-        def orphaned(self) -> Orphaned | None:
+        def next_abandoned(self) -> BatchSource | None:
             """What a dead process left, if it is ours to deliver."""
 
 
@@ -91,7 +91,7 @@ PAUSE_S = 0.1
 
 
 class Flusher:
-    """Takes records from `queue`, builds events with `build` and gives them to the courier, in batches.
+    """Takes records from `queue`, builds events with `build` and gives them to the delivery, in batches.
 
     `process` is told of the first call that is captured. `overdue` gives the events that
     were held back and are not any longer, at exit all of them; `held` says how many there are.
@@ -102,29 +102,29 @@ class Flusher:
         self,
         queue: Queue,
         build: Callable[[Sealable], EncodedEvent | None],
-        courier: Courier,
+        delivery: Delivery,
         flush_at: int,
         flush_interval_s: float,
         exit_timeout_s: float,
         process: Process,
         overdue: Callable[[bool], list[EncodedEvent]] = lambda final: [],
         held: Callable[[], int] = lambda: 0,
-        durable: Durability | None = None,
+        spool_writer: SpoolWriter | None = None,
     ) -> None:
         self.queue = queue
         self._build = build
-        self.courier = courier
+        self.delivery = delivery
         self._flush_at = flush_at
         self._flush_interval_s = flush_interval_s
         self._exit_timeout_s = exit_timeout_s
         self._process = process
         self._overdue = overdue
         self._held = held
-        self._durable = durable
-        self._spool = durable.spool if durable is not None else None
-        courier.own_ledger = self._spool
-        courier.while_waiting = self._while_waiting
-        self._clock = courier.clock
+        self._spool_writer = spool_writer
+        self._spool = spool_writer.spool if spool_writer is not None else None
+        delivery.own_tracker = self._spool
+        delivery.while_waiting = self._while_waiting
+        self._clock = delivery.clock
         self._fork_warning = forks.ForkWarning()
         self._reset()
 
@@ -140,7 +140,7 @@ class Flusher:
         self._worked_s = 0.0
         """Since the last rest."""
         self._due: float | None = None
-        """When what was left in the queue is to be delivered, by the courier's clock."""
+        """When what was left in the queue is to be delivered, by the delivery's clock."""
         self._later_since: float | None = None
         """Since when no event could be made."""
         self._pausing = False
@@ -150,9 +150,9 @@ class Flusher:
         self._n_lost_told = 0
         """How many losses `flush` has told of."""
         self._reported_at = 0.0
-        self._orphan: Orphaned | None = None
+        self._abandoned: BatchSource | None = None
         self._look_at = 0.0
-        """When to look for outboxes of dead processes next, by the courier's clock."""
+        """When to look for outboxes of dead processes next, by the delivery's clock."""
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's thread, locks and events."""
@@ -160,7 +160,7 @@ class Flusher:
         self.queue.reset()
         if self._spool is not None:
             guard.attempt("leave the spool to the parent", self._spool.after_fork_in_child)
-        self.courier.reset()
+        self.delivery.reset()
         self._reset()
 
     def before_fork(self) -> None:
@@ -206,8 +206,8 @@ class Flusher:
             self.after_fork_in_child()  # forked without Python's hooks (uWSGI)
         if record.pid != pid:
             return  # forked while it ran: the parent records it
-        if self._durable is not None and not late:
-            self._add_kept(self._durable, record)
+        if self._spool_writer is not None and not late:
+            self._add_kept(self._spool_writer, record)
         else:
             self.queue.add(record)
         if self._thread is None and not late:
@@ -215,14 +215,14 @@ class Flusher:
         if self._process.exposed:
             self.queue.wake()
         if self._exiting and not late and not sys.is_finalizing():
-            self._pump_here(max(0.0, (self.courier.deadline or 0.0) - self._clock()))
+            self._pump_here(max(0.0, (self.delivery.deadline or 0.0) - self._clock()))
 
-    def _add_kept(self, durable: Durability, record: Sealable) -> None:
+    def _add_kept(self, spool_writer: SpoolWriter, record: Sealable) -> None:
         """Commit the record to the spool and hand it over; where memory is full it waits on the disk only."""
         taken: list[Sealed] = []
         settled = added = False
         try:
-            durable.keep(record, taken.append)
+            spool_writer.keep(record, taken.append)
             settled = True
         finally:
             try:
@@ -232,7 +232,7 @@ class Flusher:
                     self.queue.add(record)
             finally:
                 if taken and not added and not self.queue.holds(taken[0]):
-                    durable.spool.spill(taken[0].record.spooled)
+                    spool_writer.spool.spill(taken[0].record.spooled)
 
     def start(self) -> None:
         """Start the thread, once in this process. Where none can be started, exit sends inline."""
@@ -261,24 +261,24 @@ class Flusher:
             return False
         if self._thread is None and not self.is_busy() and not self._n_spilled():
             self._count_dropped()
-            return self._is_whole(self.courier.n_lost)
+            return self._is_whole(self.delivery.n_lost)
         self.start()
-        marker = self.queue.mark()
+        barrier = self.queue.barrier()
         # Counted in steps, not by the clock: a test of the host's may stop that.
         left_s = SEND_TIMEOUT_S if timeout_s is None else max(0.0, timeout_s)
-        while not marker.reached.acquire(timeout=min(left_s, FLUSH_LOOK_S)):
+        while not barrier.reached.acquire(timeout=min(left_s, FLUSH_LOOK_S)):
             if self._thread is None or not self._thread.is_alive():
                 self._pump_here(left_s)
-                if not marker.reached.acquire(blocking=False):
+                if not barrier.reached.acquire(blocking=False):
                     return False
                 break
-            if self.courier.paused or (timeout_s is not None and self.courier.next_attempt_s() > left_s):
+            if self.delivery.paused or (timeout_s is not None and self.delivery.next_attempt_s() > left_s):
                 return False
             if timeout_s is not None:
                 left_s -= FLUSH_LOOK_S
                 if left_s <= 0:
                     return False
-        return marker.n_lost is not None and self._is_whole(marker.n_lost) and not self._n_spilled()
+        return barrier.n_lost is not None and self._is_whole(barrier.n_lost) and not self._n_spilled()
 
     def delivers_here(self) -> bool:
         """Whether the calling thread is the one that makes and delivers events."""
@@ -287,13 +287,13 @@ class Flusher:
     def begin_flush(self, timeout_s: float) -> Callable[[], bool | None]:
         """`flush` for who looks again and again: None while it goes on."""
         self.start()
-        marker = self.queue.mark()
+        barrier = self.queue.barrier()
         until = self._clock() + timeout_s
 
         def is_over() -> bool | None:
-            if marker.reached.acquire(blocking=False):
+            if barrier.reached.acquire(blocking=False):
                 return True
-            return False if self.courier.paused or self._clock() >= until else None
+            return False if self.delivery.paused or self._clock() >= until else None
 
         return is_over
 
@@ -317,14 +317,14 @@ class Flusher:
         if self._pid != os.getpid() or self._exiting:
             return
         self._exiting = True
-        self.courier.deadline = self._clock() + self._exit_timeout_s
+        self.delivery.deadline = self._clock() + self._exit_timeout_s
         if (self.is_busy() or self._held()) and not self.delivers_here():
-            self.courier.hurry()
+            self.delivery.hurry()
             thread = self._thread
             if thread is not None and thread.is_alive():
-                marker = self.queue.mark()
+                barrier = self.queue.barrier()
                 try:
-                    marker.reached.acquire(timeout=self._exit_timeout_s)
+                    barrier.reached.acquire(timeout=self._exit_timeout_s)
                 except KeyboardInterrupt:
                     pass  # the user does not want to wait
             else:
@@ -336,10 +336,10 @@ class Flusher:
         if self.delivers_here() or not self._pumping.acquire(max(0.0, timeout_s)):
             return
         try:
-            deadline = self.courier.deadline
-            self.courier.deadline = self._clock() + timeout_s if deadline is None else deadline
+            deadline = self.delivery.deadline
+            self.delivery.deadline = self._clock() + timeout_s if deadline is None else deadline
             guard.attempt("deliver events", self._pump, whole=True)
-            self.courier.deadline = deadline
+            self.delivery.deadline = deadline
         finally:
             self._pumping.release()
 
@@ -349,7 +349,7 @@ class Flusher:
         scope.CONTEXT.set(None)  # threads go on in the context in which they were started
         try:
             with self._pumping:
-                guard.attempt("take over what others left", self._ship_orphans)
+                guard.attempt("take over what others left", self._ship_abandoned)
             while not self._pausing:
                 self._idle = True
                 self.queue.wait(self._wait_s())
@@ -364,7 +364,7 @@ class Flusher:
                     guard.attempt("deliver what is in the spool", self._ship_spooled)
                     if self._spool is not None:
                         guard.attempt("tidy the spool", self._spool.tidy)
-                    guard.attempt("take over what others left", self._ship_orphans)
+                    guard.attempt("take over what others left", self._ship_abandoned)
                 guard.attempt("report losses", self._report)
                 if self._exiting and not len(self.queue):
                     return
@@ -397,16 +397,16 @@ class Flusher:
                 self._take_overdue()
                 self._send_batch()
                 return
-            if isinstance(item, Marker):
+            if isinstance(item, Barrier):
                 self.queue.take()
                 try:
                     self._take_overdue()
                     self._send_batch()
                     self._ship_spooled()
                     if self._exiting:
-                        self._ship_orphans()
+                        self._ship_abandoned()
                     self._count_dropped()
-                    item.n_lost = self.courier.n_lost
+                    item.n_lost = self.delivery.n_lost
                 finally:
                     item.reached.release()
             else:
@@ -414,9 +414,9 @@ class Flusher:
                 self._in_hand += 1
                 self.queue.take()
                 size = item.size
-                if self._durable is not None and not item.sealed:  # ended in a finaliser
+                if self._spool_writer is not None and not item.sealed:  # ended in a finaliser
                     taken: list[Sealed] = []
-                    guard.attempt("keep a call", self._durable.keep, item, taken.append)
+                    guard.attempt("keep a call", self._spool_writer.keep, item, taken.append)
                     item = taken[0] if taken else item
                 started = perf_counter()
                 made = guard.attempt("build an event", self._made, item)
@@ -432,7 +432,7 @@ class Flusher:
                         return
                     self._in_hand -= 1
                     if (made is None or made is LATER) and not item.sealed:  # else it is in the spool
-                        self.courier.lose(1, "could not be made")
+                        self.delivery.count_lost(1, "could not be made")
                     continue
                 self._batch += made
                 self._batch_bytes += size
@@ -453,7 +453,7 @@ class Flusher:
         """The event of a record, if it makes one. `LATER` where a module of ours cannot be read at the moment: a
         process may have all the files open that it can have."""
         try:
-            self.courier.choose()
+            self.delivery.choose()
             event = self._build(record)
         except (ImportError, OSError) as error:
             diagnostics.warn_once("later", f"no events can be made at the moment ({error}); they wait")
@@ -463,53 +463,53 @@ class Flusher:
 
     def _ship_spooled(self) -> None:
         """Deliver what is on the disk only, while nothing in memory is due."""
-        if self._durable is None:
+        if self._spool_writer is None:
             return
-        spool, read_back = self._durable.spool, self._durable.read_back
-        while spool.spilled and not (self.courier.refused or self.courier.paused) and self._has_time():
+        spool, read_back = self._spool_writer.spool, self._spool_writer.read_back
+        while spool.spilled and not (self.delivery.stopped or self.delivery.paused) and self._has_time():
             rows = spool.spilled_rows(self._flush_at)
             if not rows:
                 return
-            before = self.courier.given_up
+            before = self.delivery.given_up
             self._ship(spool, [guard.attempt("read the spool", read_back, row) for row in rows])
-            if self.courier.given_up != before:
+            if self.delivery.given_up != before:
                 return  # PostHog is away: not before the next interval
 
-    def _ship_orphans(self) -> None:
+    def _ship_abandoned(self) -> None:
         """Deliver what dead processes left, a batch at a time while nothing of our own is due."""
-        if self._durable is None:
+        if self._spool_writer is None:
             return
-        if self._orphan is None and self._clock() < self._look_at:
+        if self._abandoned is None and self._clock() < self._look_at:
             return
-        while self._has_time() and not (self.courier.refused or self.courier.paused or self.courier.is_late()):
-            if self._orphan is None:
-                self.courier.choose()
-                self._orphan = self._durable.orphaned()
-                if self._orphan is None:
+        while self._has_time() and not (self.delivery.stopped or self.delivery.paused or self.delivery.is_late()):
+            if self._abandoned is None:
+                self.delivery.choose()
+                self._abandoned = self._spool_writer.next_abandoned()
+                if self._abandoned is None:
                     self._look_at = self._clock() + LOOK_EVERY_S
                     return
-            before = self.courier.given_up
-            more = self._ship_next(self._orphan)
-            if not more or self.courier.given_up != before:
-                self._orphan.close()
-                self._orphan = None
-            if self.courier.given_up != before:
+            before = self.delivery.given_up
+            more = self._ship_next(self._abandoned)
+            if not more or self.delivery.given_up != before:
+                self._abandoned.close()
+                self._abandoned = None
+            if self.delivery.given_up != before:
                 self._look_at = self._clock() + LOOK_EVERY_S
                 return
 
-    def _ship_next(self, orphan: Orphaned) -> bool:
-        """Deliver the next batch of an orphan; False when there is none left."""
-        events = orphan.next(self._flush_at)
+    def _ship_next(self, abandoned: BatchSource) -> bool:
+        """Deliver the next batch of an abandoned; False when there is none left."""
+        events = abandoned.next(self._flush_at)
         if events is None:
             return False
-        self._ship(orphan, events)
+        self._ship(abandoned, events)
         return True
 
-    def _ship(self, ledger: Ledger, events: Sequence[EncodedEvent | None]) -> None:
+    def _ship(self, tracker: RowTracker, events: Sequence[EncodedEvent | None]) -> None:
         """Deliver events that were read back."""
         made = [event for event in events if event is not None]
         self._in_hand += len(made)
-        self._deliver(made, ledger)
+        self._deliver(made, tracker)
 
     def _take_overdue(self) -> None:
         due = guard.attempt("look after calls in the background", self._overdue, self._exiting) or []
@@ -523,11 +523,11 @@ class Flusher:
         finally:
             self.queue.done()
 
-    def _deliver(self, batch: list[EncodedEvent], ledger: Ledger | None = None) -> None:
+    def _deliver(self, batch: list[EncodedEvent], tracker: RowTracker | None = None) -> None:
         if not batch:
             return
         try:
-            self.courier.deliver(batch, ledger)
+            self.delivery.deliver(batch, tracker)
         finally:
             self._in_hand -= len(batch)
         self._report()
@@ -538,19 +538,19 @@ class Flusher:
             self._spool.tidy()
         self._report()
 
-    def take_untold(self) -> int:
+    def take_unreported(self) -> int:
         """How many events were lost that no event has told of yet."""
         self._count_dropped()
-        return self.courier.take_untold()
+        return self.delivery.take_unreported()
 
     def _count_dropped(self) -> None:
         full = self.queue.take_dropped()
         if full:
-            self.courier.lose(full, "queue full")
+            self.delivery.count_lost(full, "queue full")
 
     def _report(self, final: bool = False) -> None:
         """Say what was lost, at most once a minute in a tree of processes, and at the end of the one that said it."""
-        is_early = self._exiting or self.courier.refused or self._clock() - self._reported_at < REPORT_EVERY_S
+        is_early = self._exiting or self.delivery.stopped or self._clock() - self._reported_at < REPORT_EVERY_S
         if is_early and not final:
             return
         self._count_dropped()
@@ -559,14 +559,14 @@ class Flusher:
             stay = self._spool.close()
             left -= stay
             if stay:
-                why = f" ({self.courier.stays})" if self.courier.stays else ""
+                why = f" ({self.delivery.stays})" if self.delivery.stays else ""
                 diagnostics.write(
                     f"{stay} {'event stays' if stay == 1 else 'events stay'} in the spool {self._spool.folder}{why}"
                 )
         if left > 0:
-            why = f": {self.courier.why}" if self.courier.why else ""
-            self.courier.lose(left, f"not delivered before exit{why}")
-        lost = self.courier.lost
+            why = f": {self.delivery.why}" if self.delivery.why else ""
+            self.delivery.count_lost(left, f"not delivered before exit{why}")
+        lost = self.delivery.lost
         if lost:
             self._reported_at = self._clock()
             reasons = ", ".join(f"{count}: {reason}" for reason, count in lost.items())
@@ -577,4 +577,4 @@ class Flusher:
             else:
                 line += f" in process {self._pid} ({reasons}); other processes of this program may have lost more"
             if diagnostics.warn_every("lost", line, REPORT_EVERY_S):
-                self.courier.take_lost()
+                self.delivery.take_lost()

@@ -1,4 +1,4 @@
-"""The sink that keeps events in the local store."""
+"""The exporter that keeps events in the local store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..store.columns import make_row
 from ..store.database import Store, StoreError
 from ..store.retention import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, prune
 from ..store.summary import EventSummary
-from .exporter import Outcome
+from .exporter import ExportResult
 
 _PRUNE_EVERY_SENDS = 200
 _LOCKED_S = 2.0
 """Longest wait of one attempt for other processes. A program's end waits longer, and can name what it waited for."""
 
 
-class LocalSink:
+class LocalExporter:
     """Writes events to the store at `path`, which is opened for each batch: nothing stays open over a fork.
 
     `summarise` reads out of an event what the store has columns for.
@@ -42,22 +42,22 @@ class LocalSink:
         self._max_age_days = max_age_days
         self._sends = 0
 
-    @guarded("write to the local store", Outcome("retry", "unexpected failure of the agent"))
-    def send(self, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome:
+    @guarded("write to the local store", ExportResult("retry", "unexpected failure of the agent"))
+    def send(self, events: Sequence[EncodedEvent], timeout_s: float) -> ExportResult:
         """Write `events` in one transaction, waiting at most `timeout_s` seconds for other processes. Never raises."""
         try:
             rows = [make_row(event, self._summarise) for event in events]
         except ValueError:
-            return Outcome("rejected", "an event is not a JSON object")
+            return ExportResult("invalid", "an event is not a JSON object")
         try:
             with Store(self.path, min(timeout_s, _LOCKED_S)) as store:
                 store.add(rows)
                 if self._sends % _PRUNE_EVERY_SENDS == 0 or store.used_bytes() > self._max_bytes:
                     prune(store, self._max_bytes, self._max_age_days)
         except StoreError as error:
-            return Outcome("retry" if error.transient else "refused", str(error), less_may_fit=error.full)
+            return ExportResult("retry" if error.transient else "stopped", str(error), less_may_fit=error.full)
         self._sends += 1
-        return Outcome("delivered")
+        return ExportResult("delivered")
 
     def close(self) -> None:
         """Nothing is open between batches."""

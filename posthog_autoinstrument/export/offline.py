@@ -5,29 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import providers
-from ..core.config import Config
-from ..processing.pipeline import Maker
+from ..processing.pipeline import Pipeline
+from ..settings.config import Config
 from . import destination
-from .delivery import Courier
+from .delivery import Delivery
 
 if TYPE_CHECKING:
-    from .flusher import Orphaned
+    from .flusher import BatchSource
 
 
-def make_delivery(settings: Config) -> Courier:
+def make_delivery(settings: Config) -> Delivery:
     """Delivery to the project of `settings`. One that refuses the token ends it: somebody waits for the end."""
-    delivery = Courier(lambda: destination.choose(settings), destination.shrink)
+    delivery = Delivery(lambda: destination.choose(settings), destination.shrink)
     delivery.waits_out_refusals = False
     return delivery
 
 
-def make_pipeline(settings: Config, delivery: Courier) -> Maker:
+def make_pipeline(settings: Config, delivery: Delivery) -> Pipeline:
     """What makes events of the records of a spool. It counts events that it loses in `delivery`."""
     found = {provider.name: provider for provider in providers.load_providers()}
-    return Maker(settings, found, delivery.lose, delivery.take_untold, lambda rows: None)
+    return Pipeline(settings, found, delivery.count_lost, delivery.take_unreported, lambda rows: None)
 
 
-def deliver_next(delivery: Courier, source: Orphaned, limit: int) -> bool:
+def deliver_next(delivery: Delivery, source: BatchSource, limit: int) -> bool:
     """Deliver the next `limit` events of `source`; False when it has none left."""
     events = source.next(limit)
     if events is None:

@@ -1,4 +1,4 @@
-"""The sink that posts batches to PostHog's capture service.
+"""The exporter that posts batches to PostHog's capture service.
 
 Endpoints, limits and statuses: PostHog's `rust/capture` (v0 handlers) and `posthog.com/docs`, as read in November 2026.
 """
@@ -21,7 +21,7 @@ from ..core.guard import guarded, quietly
 from ..core.records import EncodedEvent
 from ..settings import config
 from . import http_session
-from .exporter import Outcome
+from .exporter import ExportResult
 
 if TYPE_CHECKING:  # tools that bundle programs look for imports; it is `http_session` that loads a copy
     import requests  # noqa: F401
@@ -65,10 +65,10 @@ _STATUS_MEANS = {
 }
 
 
-# --- the sink ---
+# --- the exporter ---
 
 
-class PostHogSink:
+class PostHogExporter:
     """Posts batches to one PostHog project. `host` is a base URL as `ingestion_host` gives it.
 
     `library` names the sender in the User-Agent: a name, or name/version.
@@ -92,29 +92,29 @@ class PostHogSink:
         self._session_pid = 0
         self._inherited: list[Any] = []
 
-    @guarded("send events to PostHog", Outcome("retry", "unexpected failure of the agent"))
-    def send(self, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome:
+    @guarded("send events to PostHog", ExportResult("retry", "unexpected failure of the agent"))
+    def send(self, events: Sequence[EncodedEvent], timeout_s: float) -> ExportResult:
         """Try once to deliver `events`, giving up after about `timeout_s` seconds. Never raises."""
         if not events:
-            return Outcome("delivered")
+            return ExportResult("delivered")
         deadline = time.monotonic() + timeout_s
-        outcome = self._send_to(self._path, events, timeout_s)
-        if outcome is not None:
+        result = self._send_to(self._path, events, timeout_s)
+        if result is not None:
             self._n_missing = 0
             self.max_event_bytes = _MAX_EVENT_BYTES[self._path]
-            return outcome
+            return result
         self._n_missing += 1
         if self._path == AI_PATH and not self._is_served and self._n_missing >= MISSING_ATTEMPTS:
-            outcome = self._send_to(ANALYTICS_PATH, events, deadline - time.monotonic())
-            if outcome is not None:
+            result = self._send_to(ANALYTICS_PATH, events, deadline - time.monotonic())
+            if result is not None:
                 is_there = max(len(event.body) for event in events) <= ANALYTICS_MAX_EVENT_BYTES
                 self.max_event_bytes = ANALYTICS_MAX_EVENT_BYTES
-                if is_there and outcome.kind != "retry":  # else it may be somebody on the way who answered
+                if is_there and result.kind != "retry":  # else it may be somebody on the way who answered
                     self._path, self._n_missing = ANALYTICS_PATH, 0
-                return outcome
+                return result
         detail = self._nobody_there()
         is_absent = not self._is_served and self._n_missing >= ABSENT_ATTEMPTS
-        return Outcome("paused" if is_absent else "retry", detail)
+        return ExportResult("paused" if is_absent else "retry", detail)
 
     def close(self) -> None:
         """Let connections go. Never raises."""
@@ -126,22 +126,22 @@ class PostHogSink:
         else:
             self._inherited.append(session)
 
-    def _send_to(self, path: str, events: Sequence[EncodedEvent], timeout_s: float) -> Outcome | None:
+    def _send_to(self, path: str, events: Sequence[EncodedEvent], timeout_s: float) -> ExportResult | None:
         """One attempt on one path; None for a 404."""
         largest = max(len(event.body) for event in events)
         if largest > _MAX_EVENT_BYTES[path]:
-            return Outcome("too_large", f"an event of {largest} bytes; {_MAX_EVENT_BYTES[path]} are allowed")
+            return ExportResult("too_large", f"an event of {largest} bytes; {_MAX_EVENT_BYTES[path]} are allowed")
         body = self._body(events)
         try:
             requests = http_session.requests()
         except ImportError as error:
-            return Outcome("refused", f"the requests package cannot be imported ({type(error).__name__})")
+            return ExportResult("stopped", f"the requests package cannot be imported ({type(error).__name__})")
         try:
             return self._post(requests, path, body, max(timeout_s, 0.1))
         except requests.exceptions.RequestException as error:
             return self._failure(requests, error)
         except OSError as error:  # requests raises it for a CA bundle that is not there
-            return Outcome("retry", f"cannot reach {self._shown_host()}: {error.strerror or error}")
+            return ExportResult("retry", f"cannot reach {self._shown_host()}: {error.strerror or error}")
 
     def _body(self, events: Sequence[EncodedEvent]) -> bytes:
         """The gzipped request body. The events' own bytes are spliced in; they were serialised and sized before."""
@@ -152,7 +152,7 @@ class PostHogSink:
         packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
         return packer.compress(b"".join((head[:-2].encode("utf-8"), bodies, b"]}"))) + packer.flush()
 
-    def _post(self, requests: ModuleType, path: str, body: bytes, timeout_s: float) -> Outcome | None:
+    def _post(self, requests: ModuleType, path: str, body: bytes, timeout_s: float) -> ExportResult | None:
         headers = {
             "Content-Type": "application/json",
             "Content-Encoding": "gzip",
@@ -170,7 +170,7 @@ class PostHogSink:
                 allow_redirects=False,  # the body holds what users wrote to their models
                 stream=True,
             ) as response:
-                return self._outcome(response)
+                return self._result_of(response)
         finally:
             if suppression is not None:
                 undo, token = suppression
@@ -187,54 +187,56 @@ class PostHogSink:
             self._session_pid = pid
         return self._session
 
-    def _outcome(self, response: Any) -> Outcome | None:
+    def _result_of(self, response: Any) -> ExportResult | None:
         status = int(response.status_code)
         if 200 <= status < 300:
             # Read what is left, so that the connection can be used again. It is about 20 bytes.
             body = quietly(lambda: response.raw.read(4096, decode_content=True)) or b""
             if body.lstrip()[:1] == b"<":  # the login page of a network, or a host that is something else
-                return Outcome(
+                return ExportResult(
                     "retry",
                     f"{status} from {self._shown_host()}: a web page, not PostHog's answer{self._leave_path_out()}",
                 )
             answer = quietly(lambda: json.loads(body or b"{}"))
             self._is_served = True
             if _drops_ours(answer.get("quota_limited") if isinstance(answer, dict) else None):
-                return Outcome(
+                return ExportResult(
                     "paused", f"{status} from {self._shown_host()}: {_STATUS_MEANS[402]}, it drops the events"
                 )
-            return Outcome("delivered")
+            return ExportResult("delivered")
         if status == 404:
             return None
         detail = f"{status} from {self._shown_host()}: {_STATUS_MEANS.get(status, 'not now')}"
         if status in (401, 402, 403):
-            return Outcome("paused", detail)
+            return ExportResult("paused", detail)
         if status == 413:
-            return Outcome("too_large", detail)
+            return ExportResult("too_large", detail)
         if status in (408, 429) or status >= 500:
-            return Outcome("retry", detail, retry_after_s=_retry_after_s(response.headers.get("Retry-After")))
+            return ExportResult("retry", detail, retry_after_s=_retry_after_s(response.headers.get("Retry-After")))
         if status in (400, 422):
-            return Outcome("rejected", detail)
+            return ExportResult("invalid", detail)
         if 300 <= status < 400:
             where = quietly(lambda: urlsplit(response.headers.get("Location", "")).hostname) or "another path"
-            return Outcome("retry", f"{status} from {self._shown_host()}: redirects to {where}, which is not followed")
-        return Outcome("retry", detail)  # of somebody on the way (407): it says nothing about the events
+            return ExportResult(
+                "retry", f"{status} from {self._shown_host()}: redirects to {where}, which is not followed"
+            )
+        return ExportResult("retry", detail)  # of somebody on the way (407): it says nothing about the events
 
-    def _failure(self, requests: ModuleType, error: Exception) -> Outcome:
+    def _failure(self, requests: ModuleType, error: Exception) -> ExportResult:
         """What an exception of requests says about the fate of the batch."""
         known = requests.exceptions
         host = self._shown_host()
         if isinstance(error, (known.InvalidURL, known.InvalidSchema, known.MissingSchema, known.InvalidHeader)):
-            return Outcome("refused", f"cannot send to {host} ({type(error).__name__})")
+            return ExportResult("stopped", f"cannot send to {host} ({type(error).__name__})")
         if isinstance(error, known.ReadTimeout):
-            return Outcome("retry", f"no answer from {host} in time{self._remedy(False)}", fate_unknown=True)
+            return ExportResult("retry", f"no answer from {host} in time{self._remedy(False)}", fate_unknown=True)
         detail = f"cannot reach {host}: {_cause(error)}{self._remedy(isinstance(error, known.ProxyError))}"
         if isinstance(error, (known.ConnectTimeout, known.ProxyError, known.SSLError)):
-            return Outcome("retry", detail)
+            return ExportResult("retry", detail)
         reason = getattr(error.args[0], "reason", None) if error.args else None
         # urllib3: the connection could not be made (NameResolutionError is a NewConnectionError).
         unsent = any(kind.__name__ == "NewConnectionError" for kind in type(reason).__mro__)
-        return Outcome("retry", detail, fate_unknown=not unsent)
+        return ExportResult("retry", detail, fate_unknown=not unsent)
 
     def _nobody_there(self) -> str:
         return f"404 from {self._shown_host()}: {_STATUS_MEANS[404]}{self._leave_path_out()}"
@@ -328,23 +330,25 @@ def answers(host: str, timeout_s: float = 5.0) -> str | None:
 
     Asks the capture paths with GET, which they refuse (405): nothing is sent, and the token is not checked.
     """
-    sink = PostHogSink("", host)
+    exporter = PostHogExporter("", host)
     try:
         requests = http_session.requests()
     except ImportError as error:
         return f"the requests package cannot be imported ({type(error).__name__})"
     try:
-        with sink._own_session() as session:
+        with exporter._own_session() as session:
             for path in (AI_PATH, ANALYTICS_PATH):
-                with session.get(sink.host + path, timeout=timeout_s, allow_redirects=False, stream=True) as response:
+                with session.get(
+                    exporter.host + path, timeout=timeout_s, allow_redirects=False, stream=True
+                ) as response:
                     if response.status_code == 404:
                         continue
                     if response.status_code == 405:
                         return None
-                    outcome = sink._outcome(response)
-                    return outcome.detail if outcome is not None and outcome.kind == "retry" else None
-        return sink._nobody_there()
+                    result = exporter._result_of(response)
+                    return result.detail if result is not None and result.kind == "retry" else None
+        return exporter._nobody_there()
     except requests.exceptions.RequestException as error:
-        return sink._failure(requests, error).detail
+        return exporter._failure(requests, error).detail
     except OSError as error:  # requests raises it for a CA bundle that is not there
-        return f"cannot reach {sink._shown_host()}: {error.strerror or error}"
+        return f"cannot reach {exporter._shown_host()}: {error.strerror or error}"

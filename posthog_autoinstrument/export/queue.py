@@ -25,7 +25,7 @@ def cost(record: Sealable) -> int:
     return record.size + record.size // 2 + OVERHEAD
 
 
-class Marker:
+class Barrier:
     """Travels through the queue behind what was added before it; `reached` is released when all of that is settled.
 
     `n_lost` is how many events were lost by then, in the life of the process; None where that is not known."""
@@ -40,7 +40,7 @@ class Queue:
     """A bounded queue of finished records with one reader. What does not fit is dropped and counted."""
 
     def __init__(self, max_events: int, max_bytes: int, wake_at: int) -> None:
-        self._items: deque[Sealable | Marker] = deque()
+        self._items: deque[Sealable | Barrier] = deque()
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._wake_at = wake_at
@@ -48,7 +48,7 @@ class Queue:
         # load and its store in CPython 3.10 to 3.13 (no eval-breaker check there); `done` puts it right when empty.
         self._bytes = 0
         self._in_hand = 0
-        self._markers = 0
+        self._barriers = 0
         self.dropped = 0
         self._wake = threads.allocate_lock()
         self._wake.acquire()
@@ -58,8 +58,8 @@ class Queue:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits for a marker to come out."""
-        return self._markers > 0
+        """Whether somebody waits for a barrier to come out."""
+        return self._barriers > 0
 
     def add(self, record: Sealable, counted: bool = True) -> bool:
         """Add a record; False where it was dropped because the queue is full. Never blocks.
@@ -85,13 +85,13 @@ class Queue:
         except RuntimeError:  # something was added meanwhile, by a finaliser
             return True
 
-    def mark(self) -> Marker:
-        """Add a marker and wake the reader."""
-        marker = Marker()
-        self._markers += 1
-        self._items.append(marker)
+    def barrier(self) -> Barrier:
+        """Add a barrier and wake the reader."""
+        barrier = Barrier()
+        self._barriers += 1
+        self._items.append(barrier)
         self.wake()
-        return marker
+        return barrier
 
     def wake(self) -> None:
         """End the reader's `wait`. May be called from anywhere."""
@@ -104,21 +104,21 @@ class Queue:
         """For the reader: sleep until woken, `timeout_s` seconds at most."""
         self._wake.acquire(timeout=timeout_s)
 
-    def first(self) -> Sealable | Marker | None:
+    def first(self) -> Sealable | Barrier | None:
         """For the reader: what `take` will give. It stays."""
         try:
             return self._items[0]
         except IndexError:
             return None
 
-    def take(self) -> Sealable | Marker | None:
+    def take(self) -> Sealable | Barrier | None:
         """For the reader: the oldest item, or None."""
         try:
             item = self._items.popleft()
         except IndexError:
             return None
-        if isinstance(item, Marker):
-            self._markers -= 1
+        if isinstance(item, Barrier):
+            self._barriers -= 1
         else:
             self._in_hand += cost(item)
         return item
@@ -146,7 +146,7 @@ class Queue:
 
     def waiting(self) -> int:
         """How many records wait."""
-        return sum(not isinstance(item, Marker) for item in list(self._items))
+        return sum(not isinstance(item, Barrier) for item in list(self._items))
 
     def take_dropped(self) -> int:
         """How many were dropped since the last time this was asked."""

@@ -15,7 +15,7 @@ from ..store.columns import CALLS, host_of_chat_stream, summary, token_use
 from ..store.summary import TokenUse
 
 if TYPE_CHECKING:
-    from .exporter import Sink
+    from .exporter import Exporter
 
 _MAX_PRICED = 10_000
 """Calls whose cost is looked up at the end; they take some 5 MB until then, and 0.3 s. Of more it is not known."""
@@ -23,19 +23,19 @@ _MAX_HOSTS = 10
 _SETTING = "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS"
 
 
-def where_to_look(sink: Sink | None, db: str | None) -> str:
+def where_to_look(exporter: Exporter | None, db: str | None) -> str:
     """Where the events of this process are. `db` is the local store, where it is not the usual one."""
-    host = getattr(sink, "host", None)
+    host = getattr(exporter, "host", None)
     if host is not None:
         from .posthog_links import traces_url
 
         return f"see them: {traces_url(host) or 'PostHog'}"
-    if getattr(sink, "path", None) is None:
+    if getattr(exporter, "path", None) is None:
         return "they are kept nowhere"
     return f"see them: posthog-instrument view{f' --db {shlex.quote(db)}' if db else ''}"
 
 
-class Tally:
+class RunSummary:
     """Counts of one process. A forked child begins its own."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Calls that run on in the background after their answer: one event each, when their outcome is seen.
+"""Calls that run on in the background after their answer: one event each, when their result is seen.
 
 `responses.create(background=True)` answers at once that the response is queued; `responses.retrieve` tells later how it
 stands. The call is held here until an answer says how it ended; after `WAIT_S`, or at exit, its event goes out with
@@ -37,7 +37,7 @@ class _Held(NamedTuple):
 
 
 class Background:
-    """The calls whose outcome has yet to be seen. Bounded; what is pushed out goes as it is.
+    """The calls whose result has yet to be seen. Bounded; what is pushed out goes as it is.
 
     `build` makes the event of a call, for one that the spool has part of as an event only.
     """
@@ -54,21 +54,21 @@ class Background:
     def __len__(self) -> int:
         return len(self._held) + len(self._due)
 
-    def settle(self, call: Call, endpoint: Endpoint | None, generation: Generation) -> Waiting | None:
-        """The call that an event is to be made of now: this one, an earlier one with its outcome, or none."""
+    def merge(self, call: Call, endpoint: Endpoint | None, generation: Generation) -> Waiting | None:
+        """The call that an event is to be made of now: this one, an earlier one with its result, or none."""
         is_poll = endpoint is not None and endpoint.kind == "poll"
         if not is_poll and not generation.background:
             return call
         state = state_of(call, endpoint, generation)
         if state is None:
             return None if is_poll else call  # refused, or unreadable: no state of anything
-        return self._settle(call, state)
+        return self._merge(call, state)
 
-    def settle_event(self, event: KeptEvent) -> Waiting | None:
+    def merge_event(self, event: KeptEvent) -> Waiting | None:
         """The same of an event in the spool."""
-        return self._settle(event, event.state)
+        return self._merge(event, event.state)
 
-    def _settle(self, call: Waiting, state: State) -> Waiting | None:
+    def _merge(self, call: Waiting, state: State) -> Waiting | None:
         key = state.key
         if not state.is_poll:
             return self._begun(key, call, state)

@@ -37,7 +37,7 @@ _TOKEN_PROPERTIES = frozenset(
 )
 """Token counts that a program may pass as properties; then they are the program's, not the SDK's."""
 
-FACTS = frozenset(
+LIBRARY_PROPERTIES = frozenset(
     (
         "framework",
         "agent_tools",
@@ -92,7 +92,7 @@ def build(
     properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
         ("write the tags", lambda: _values(call.identity.tags)),
-        ("name the call", lambda: _facts(call, generation, is_embedding)),
+        ("name the call", lambda: _call_properties(call, generation, is_embedding)),
         ("name the provider", lambda: _provider(call, generation, provider, process_provider)),
         ("write the content", lambda: _content(call, generation, is_embedding, keep_media)),
         ("write the tokens", lambda: _tokens(generation.usage, call, properties, is_embedding)),
@@ -152,7 +152,7 @@ def _span(
     properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
         ("write the tags", lambda: _values(call.identity.tags)),
-        ("name the call", lambda: _span_facts(call, generation)),
+        ("name the call", lambda: _span_call_properties(call, generation)),
         ("name the provider", lambda: _provider(call, generation, provider, process_provider)),
         ("write the content", lambda: _states(call, generation, keep_media)),
         ("write the timings", lambda: {"$ai_latency": call.duration_s}),
@@ -172,7 +172,7 @@ def build_span(span: Span, keep_media: bool = False) -> Event:
     properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
         ("write the tags", lambda: _values(span.identity.tags)),
-        ("name the span", lambda: _step_facts(span)),
+        ("name the span", lambda: _step_properties(span)),
         ("write the content", lambda: _step_states(span, keep_media)),
         ("write the identity", lambda: _identity(span)),
         ("write the properties", lambda: _own_properties(span)),
@@ -187,7 +187,7 @@ def build_span(span: Span, keep_media: bool = False) -> Event:
     return _envelope("$ai_trace" if span.of_trace else "$ai_span", span, properties)
 
 
-def _step_facts(span: Span) -> dict[str, Any]:
+def _step_properties(span: Span) -> dict[str, Any]:
     found: dict[str, Any] = {"$ai_trace_id": sanitize.clip_id(span.identity.trace_id)}
     # PostHog adds the latencies of a trace and of its outermost spans up: a trace has none of its own.
     if not span.of_trace:
@@ -196,7 +196,7 @@ def _step_facts(span: Span) -> dict[str, Any]:
     if span.type is not None:
         found["$ai_span_type"] = span.type
     for name, text in span.facts.items():
-        if name in FACTS:
+        if name in LIBRARY_PROPERTIES:
             found[f"$ai_{name}"] = json.loads(text)
     return found
 
@@ -242,8 +242,8 @@ def _remarked(remark: Remark) -> dict[str, Any]:
     return {**trace, "$ai_metric_name": remark.name, "$ai_metric_value": value}
 
 
-def _span_facts(call: Call, generation: Generation) -> dict[str, Any]:
-    found = _facts(call, generation, is_embedding=True)
+def _span_call_properties(call: Call, generation: Generation) -> dict[str, Any]:
+    found = _call_properties(call, generation, is_embedding=True)
     del found["$ai_stream"]
     return found
 
@@ -291,7 +291,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAX_NAME_BYTES = 200
 
 
-def settled(changed: Event, built: Event) -> Event:
+def repair(changed: Event, built: Event) -> Event:
     """What the user's hook made of `built`, as PostHog takes it: a malformed id, name or time becomes what it was.
 
     PostHog refuses a whole batch for one of them.
@@ -326,7 +326,7 @@ def _values(texts: Mapping[str, str]) -> dict[str, Any]:
     return {key: json.loads(text) for key, text in texts.items()}
 
 
-def _facts(call: Call, generation: Generation, is_embedding: bool) -> dict[str, Any]:
+def _call_properties(call: Call, generation: Generation, is_embedding: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "$ai_model": generation.model or call.model,
         "$ai_stream": call.stream or generation.parameters.get("stream") is True,  # one that was refused too

@@ -1,4 +1,4 @@
-"""The maker: a finished record becomes the event that is sent. Read by its provider's reader, put through the user's
+"""The pipeline: a finished record becomes the event that is sent. Read by its provider's reader, put through the user's
 hook, serialised. On the flusher's thread.
 """
 
@@ -35,28 +35,28 @@ BY_HOOK = "before_send"
 """Why a call makes no event."""
 
 
-class Maker:
-    """Makes events. `lose` is told of those that the user's hook failed on, `take_untold` gives how many were lost that
-    no event has told of yet, `forget` is told of rows of our outbox that make no event. `on_event` is called with each
-    event before it is encoded, `on_left_out` with the reason why a call makes none.
+class Pipeline:
+    """Makes events. `count_lost` counts those that the user's hook failed on, `take_unreported` returns how many were
+    lost that no event has reported yet, `forget` gets the rows of our outbox that make no event. `on_event` is called
+    with each event before it is encoded, `on_left_out` with the reason why a call makes none.
     """
 
     def __init__(
         self,
         settings: Config,
         providers: Mapping[str, Provider],
-        lose: Callable[[int, str], None],
-        take_untold: Callable[[], int],
+        count_lost: Callable[[int, str], None],
+        take_unreported: Callable[[], int],
         forget: Callable[[tuple[int, ...]], None],
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
         on_left_out: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._config = settings
         self._providers = providers
-        self.lose = lose
-        self._take_untold = take_untold
+        self.count_lost = count_lost
+        self._take_unreported = take_unreported
         self.forget = forget
-        self.background = Background(self.built)
+        self.background = Background(self.build_event)
         self.tools = Tools()
         self._more: list[EncodedEvent] = []
         """Events that were made beside those that were asked for."""
@@ -90,19 +90,19 @@ class Maker:
         keep_media: bool | None = None,
         provider_name: str | None = None,
     ) -> EncodedEvent | None:
-        """The event of a record; rows of an outbox that make none are told to `forget`."""
+        """The event of a record; rows of an outbox that make none are merged to `forget`."""
         if self._config.privacy_mode:  # perhaps since after the call had begun
             record.identity.privacy_mode = True
         if isinstance(record, Call):
             return self.build_call(record, background, forget, keep_media, provider_name)
         if isinstance(record, Span):
             self.tools.named(record)
-        made = self.finished(self.built(record, keep_media), record.spooled) if self.takes(record) else None
+        made = self.encode(self.build_event(record, keep_media), record.spooled) if self.takes(record) else None
         if made is None:
             forget(record.spooled)
         return made
 
-    def built(self, record: Record, keep_media: bool | None = None) -> dict[str, Any]:
+    def build_event(self, record: Record, keep_media: bool | None = None) -> dict[str, Any]:
         """The event of a record, before the user's hook has it."""
         keep_media = self._config.keep_media if keep_media is None else keep_media
         if isinstance(record, Span):
@@ -115,7 +115,7 @@ class Maker:
     def kept(self, record: Record) -> dict[str, Any]:
         """The same as the spool keeps it, with what tells the parts of one call in the background."""
         if not isinstance(record, Call):
-            return self.built(record)
+            return self.build_event(record)
         provider = self.provider_of(record)
         endpoint, generation = provider.endpoint(record.endpoint), event.read(record, provider)
         built = event.build(record, generation, provider, self._config.keep_media, self._config.provider)
@@ -131,24 +131,24 @@ class Maker:
         note = built.pop(kept_events.NOTE, None)
         if note is not None:  # an empty one: a poll that does not say how anything stands
             kept = kept_events.KeptEvent(built, kept_events.state_of(note), rows, size) if note else None
-            told = background.settle_event(kept) if kept is not None else None
-            if told is None:
+            merged = background.merge_event(kept) if kept is not None else None
+            if merged is None:
                 if not background.keeps(rows):
                     forget(rows)
                 return None
-            return self._event_of_waiting(told, forget)
-        made = self.finished(built, rows)
+            return self._event_of_waiting(merged, forget)
+        made = self.encode(built, rows)
         if made is None:
             forget(rows)
         return made
 
-    def _event_of_waiting(self, told: Waiting, forget: Forget, keep_media: bool | None = None) -> EncodedEvent | None:
-        if isinstance(told, Call):
-            made = self._event_of(told, event.read(told, self.provider_of(told)), keep_media)
+    def _event_of_waiting(self, merged: Waiting, forget: Forget, keep_media: bool | None = None) -> EncodedEvent | None:
+        if isinstance(merged, Call):
+            made = self._event_of(merged, event.read(merged, self.provider_of(merged)), keep_media)
         else:
-            made = self.finished(told.event, told.spooled)
+            made = self.encode(merged.event, merged.spooled)
         if made is None:
-            forget(told.spooled)
+            forget(merged.spooled)
         return made
 
     def takes(self, record: Record, generation: Generation | None = None) -> bool:
@@ -173,32 +173,32 @@ class Maker:
         keep_media: bool | None = None,
         provider_name: str | None = None,
     ) -> EncodedEvent | None:
-        """The event of a record; rows of an outbox that make none are told to `forget`."""
+        """The event of a record; rows of an outbox that make none are merged to `forget`."""
         provider = self.provider_of(call)
         generation = event.read(call, provider)
         if self._config.tool_spans:
             self._more += guard.attempt("find tools", self._tools_of, call, generation, keep_media) or []
-        told = background.settle(call, provider.endpoint(call.endpoint), generation)
-        if told is None:
+        merged = background.merge(call, provider.endpoint(call.endpoint), generation)
+        if merged is None:
             if not (call.spooled and background.keeps(call.spooled)):
                 forget(call.spooled)
             return None
-        if not isinstance(told, Call):
-            return self._event_of_waiting(told, forget)
+        if not isinstance(merged, Call):
+            return self._event_of_waiting(merged, forget)
         made = self._event_of(
-            told, generation if told is call else event.read(told, provider), keep_media, provider_name
+            merged, generation if merged is call else event.read(merged, provider), keep_media, provider_name
         )
         if made is None:
-            forget(told.spooled)
+            forget(merged.spooled)
         return made
 
     def _tools_of(self, call: Call, generation: Generation, keep_media: bool | None) -> list[EncodedEvent]:
         found = [span for span in self.tools.look(call, generation) if self.takes(span)]
-        made = [self.finished(self.built(span, keep_media), ()) for span in found]
+        made = [self.encode(self.build_event(span, keep_media), ()) for span in found]
         return [one for one in made if one is not None]
 
     def overdue(self, final: bool) -> list[EncodedEvent]:
-        """The events of tools, and of calls in the background whose outcome is waited for no longer."""
+        """The events of tools, and of calls in the background whose result is waited for no longer."""
         more, self._more = self._more, []
         return more + self.overdue_of(self.background, final, self.forget)
 
@@ -211,7 +211,7 @@ class Maker:
     def overdue_of(
         self, background: Background, final: bool, forget: Callable[[tuple[int, ...]], None]
     ) -> list[EncodedEvent]:
-        """The same of calls that wait elsewhere; rows that make no event are told to `forget`."""
+        """The same of calls that wait elsewhere; rows that make no event are merged to `forget`."""
         found = []
         for call in background.overdue(final):
             made = self._event_of_waiting(call, forget)
@@ -228,16 +228,16 @@ class Maker:
         keep_media = self._config.keep_media if keep_media is None else keep_media
         named = self._config.provider if provider_name is None else provider_name or None
         returned_none = self._returned_none
-        made = self.finished(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)
+        made = self.encode(event.build(call, generation, self._providers[call.sdk], keep_media, named), call.spooled)
         if self._returned_none != returned_none:  # one that the hook failed on is lost
             self.on_left_out(BY_HOOK)
         return made
 
-    def finished(self, built: dict[str, Any], spooled: tuple[int, ...]) -> EncodedEvent | None:
+    def encode(self, built: dict[str, Any], spooled: tuple[int, ...]) -> EncodedEvent | None:
         """An event through the user's hook, serialised; None where the hook drops it."""
         hook = self.hook()
         if hook is drop:
-            self.lose(1, "before_send could not be loaded")
+            self.count_lost(1, "before_send could not be loaded")
             return None
         if hook is not None:
             kept = {**built, "properties": None}  # the hook may change what it is given
@@ -247,16 +247,16 @@ class Maker:
                 self._count_unsent(sent, guard.failures.get(HOOK_STEP, 0) != failures)
                 return None
             self._any_returned = True
-            built = event.settled(sent, kept)
+            built = event.repair(sent, kept)
         if str(built["distinct_id"]).lower() in event.SHARED_IDS:
             said = f"distinct_id {built['distinct_id']!r} is nobody's: PostHog makes no person of it"
             diagnostics.warn_once("shared distinct_id", said)
         guard.attempt("count a call", self.on_event, built)
-        lost = self._take_untold()
+        lost = self._take_unreported()
         if lost:
             built["properties"][LOST] = lost
         return EncodedEvent(
-            str(built["uuid"]), str(built["event"]), sanitize.dumps(built, foreign=hook is not None), spooled
+            str(built["uuid"]), str(built["event"]), sanitize.dumps(built, untrusted=hook is not None), spooled
         )
 
     def _count_unsent(self, returned: Any, failed: bool) -> None:
@@ -266,9 +266,9 @@ class Maker:
                 returned.close()  # else Python warns that nobody awaited it
             said = f"before_send returned {type(returned).__name__}, no dict and not None: its event is dropped"
             diagnostics.warn_once("before_send", said)
-            self.lose(1, "before_send returned no event")
+            self.count_lost(1, "before_send returned no event")
         elif failed:
-            self.lose(1, "before_send failed")
+            self.count_lost(1, "before_send failed")
         else:
             self._returned_none += 1
             if self._returned_none == MANY:

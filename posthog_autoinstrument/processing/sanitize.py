@@ -113,16 +113,16 @@ def _is_plain_numbers(node: list[Any] | tuple[Any, ...]) -> bool:
     return kinds == {float} and all(map(math.isfinite, node))
 
 
-def mend(value: Any) -> Any:
+def sanitize(value: Any) -> Any:
     """The same value, safe as JSON for PostHog; the very same object when nothing had to change.
 
-    NaN and infinities become None, lone surrogates U+FFFD, bytes and foreign objects a short text, keys strings, sets
+    NaN and infinities become None, lone surrogates U+FFFD, bytes and other objects a short text, keys strings, sets
     lists, cycles and nesting below `MAX_DEPTH` levels a short text. Tuples stay: `json` writes them as lists.
     """
-    return rewrite(value, _mend_one, MAX_DEPTH)
+    return rewrite(value, _sanitize_one, MAX_DEPTH)
 
 
-def _mend_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
+def _sanitize_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_key: str | None) -> Any:
     if value is None or isinstance(value, (bool, list, tuple)):
         return value
     if isinstance(value, str):
@@ -130,7 +130,7 @@ def _mend_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_k
     if isinstance(value, dict):
         if all(isinstance(name, str) and _is_utf8(name) for name in value):
             return value
-        return {_mend_key(name): item for name, item in value.items()}
+        return {_sanitize_key(name): item for name, item in value.items()}
     if isinstance(value, int):
         return value if -_MAX_NUMBER <= value <= _MAX_NUMBER else "[number out of range]"
     if isinstance(value, float):
@@ -144,13 +144,13 @@ def _mend_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner_k
     return f"[{type(value).__name__}]"
 
 
-def _mend_key(name: Any) -> str:
+def _sanitize_key(name: Any) -> str:
     if isinstance(name, str):
         return _well_formed(name)
     if name is None or isinstance(name, (bool, float)):
         return json.dumps(name)
-    mended = _mend_one(name, None, None, None)
-    return str(mended) if isinstance(mended, (int, str)) else f"[{type(name).__name__}]"
+    sanitized = _sanitize_one(name, None, None, None)
+    return str(sanitized) if isinstance(sanitized, (int, str)) else f"[{type(name).__name__}]"
 
 
 def _is_utf8(text: str) -> bool:
@@ -174,16 +174,16 @@ def _joined(pair: re.Match[str]) -> str:
 
 
 @guarded("write JSON", b"null")
-def dumps(value: Any, foreign: bool = False) -> bytes:
-    """`value` as compact JSON in UTF-8, mended where needed. Never raises.
+def dumps(value: Any, untrusted: bool = False) -> bytes:
+    """`value` as compact JSON in UTF-8, sanitized where needed. Never raises.
 
-    `foreign`: other types than JSON's may be in it.
+    `untrusted`: other types than JSON's may be in it.
     """
     try:
-        body = _write(value) if foreign else _written(value)
-    except (ValueError, TypeError, RecursionError):  # NaN and lone surrogates; foreign values and keys; cycles
-        return _write(mend(value))
-    return _write(mend(value)) if _is_too_deep(value, body) or _may_hold_huge_number(body) else body
+        body = _write(value) if untrusted else _written(value)
+    except (ValueError, TypeError, RecursionError):  # NaN and lone surrogates; other values and keys; cycles
+        return _write(sanitize(value))
+    return _write(sanitize(value)) if _is_too_deep(value, body) or _may_hold_huge_number(body) else body
 
 
 def _written(value: Any) -> bytes:
@@ -257,7 +257,7 @@ def shrink(event: dict[str, Any], max_bytes: int) -> bytes:
     body = dumps(event)
     if len(body) <= max_bytes:
         return body
-    event = mend(event)
+    event = sanitize(event)
     properties = event.get("properties")
     properties = {**properties, TRUNCATED: True} if isinstance(properties, dict) else {TRUNCATED: True}
     # Every property is written once here; everything below is arithmetic on these sizes.

@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..core.ids import new_ids
 from ..core.records import EncodedEvent
-from ..export.local import LocalSink
+from ..export.local import LocalExporter
 from ..store import columns
 from ..store.retention import DEFAULT_MAX_BYTES
 from ..testing import capture_protocol
@@ -62,7 +62,7 @@ class Ingest:
     ) -> None:
         self.kept = 0
         self.others = 0
-        self._sink = LocalSink(path, columns.summary, max_bytes)
+        self._sink = LocalExporter(path, columns.summary, max_bytes)
         self._limits = capture_protocol.Limits()
         self._body_timeout_s = body_timeout_s
         self._lock = asyncio.Lock()

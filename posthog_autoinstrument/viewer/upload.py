@@ -72,17 +72,19 @@ class Upload:
 
     def run(self) -> UploadResult:
         """Send all that is there, or until PostHog takes no more, or `cancel`. Raises StoreError."""
-        courier = self._delivery
+        delivery = self._delivery
         with Store(self._path, forks_wait=False) as store:
             total = store.count_unsent(self._project)
             rows = _Rows(store, self._project)
-            courier.while_waiting = lambda: self._progress(Progress(courier.delivered, total, courier.why))
+            delivery.while_waiting = lambda: self._progress(Progress(delivery.delivered, total, delivery.why))
             self._progress(Progress(0, total))
-            while not courier.stays and not self._cancelled and offline.deliver_next(courier, rows, self._batch_events):
-                self._progress(Progress(courier.delivered, max(total, courier.delivered)))
+            while (
+                not delivery.stays and not self._cancelled and offline.deliver_next(delivery, rows, self._batch_events)
+            ):
+                self._progress(Progress(delivery.delivered, max(total, delivery.delivered)))
             left = store.count_unsent(self._project)
-        stopped = "cancelled" if self._cancelled and left else courier.stays
-        return UploadResult(courier.delivered, left, stopped, dict(courier.lost))
+        stopped = "cancelled" if self._cancelled and left else delivery.stays
+        return UploadResult(delivery.delivered, left, stopped, dict(delivery.lost))
 
     def cancel(self) -> None:
         """Have `run` return soon. From any thread."""
@@ -92,7 +94,7 @@ class Upload:
 
 
 class _Rows:
-    """The events of a store that have not gone to this project yet: what the flusher takes for an orphan's outbox."""
+    """The events of a store that have not gone to this project yet: as a source of batches."""
 
     def __init__(self, store: Store, project: str) -> None:
         self._store = store

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from posthog_autoinstrument.core.records import EncodedEvent
-from posthog_autoinstrument.export.local import LocalSink
+from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.store.columns import summary
 from posthog_autoinstrument.store.database import Store
 
@@ -28,7 +28,7 @@ def spread(demo: Path, path: Path, runs: int, hours: float, seed: int = 1, users
                 ids.add(value)
     text = json.dumps(events)
     chance = random.Random(seed)
-    sink = LocalSink(path, summary, max_bytes=2**40)
+    exporter = LocalExporter(path, summary, max_bytes=2**40)
     batch: list[EncodedEvent] = []
     for place in sorted(chance.random() for _ in range(runs)):
         made = text
@@ -44,12 +44,12 @@ def spread(demo: Path, path: Path, runs: int, hours: float, seed: int = 1, users
             event["timestamp"] = (datetime.fromisoformat(event["timestamp"]) - back).isoformat()
             batch.append(EncodedEvent(event["uuid"], event["event"], json.dumps(event).encode(), (len(batch),)))
         if len(batch) >= 900:
-            _write(sink, batch)
+            _write(exporter, batch)
             batch = []
-    _write(sink, batch)
+    _write(exporter, batch)
 
 
-def _write(sink: LocalSink, batch: list[EncodedEvent]) -> None:
+def _write(exporter: LocalExporter, batch: list[EncodedEvent]) -> None:
     if batch:
-        outcome = sink.send(batch, 60.0)
-        assert outcome.kind == "delivered", outcome
+        result = exporter.send(batch, 60.0)
+        assert result.kind == "delivered", result

@@ -169,8 +169,8 @@ DEEPER = {
     "identity": "sealing.resolve = fail",
     "build": "event.build = fail",
     "serialise": "mend.dumps = fail",
-    "sink": "agent._agent.courier._choose_sink = fail",
-    "send": "posthog_sink.PostHogSink._body = fail",
+    "sink": "agent._agent.delivery._choose_exporter = fail",
+    "send": "posthog_sink.PostHogExporter._body = fail",
     "requests": "posthog_sink.http_session.requests = fail",
     "shutdown": "agent._agent.flusher.close = fail",
 }

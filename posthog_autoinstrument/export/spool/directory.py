@@ -77,7 +77,7 @@ def lock_path(path: Path) -> Path:
     return path.with_suffix(".lock")
 
 
-class Orphan:
+class AbandonedOutbox:
     """An outbox whose process is gone, and which is ours now."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -123,14 +123,14 @@ class Orphan:
 class Spool:
     """This process's outbox, made when there is something to keep, and those of processes that are gone.
 
-    `facts` are what whoever takes our outbox over must know of us; `match` says whether the facts of another one let
+    `settings` are what whoever takes our outbox over must know of us; `match` says whether the facts of another one let
     us deliver it.
     """
 
     def __init__(self, folder: str, max_bytes: int) -> None:
         self.folder = Path(folder)
         self._max_bytes = max_bytes
-        self._facts: dict[str, str] = {}
+        self._writer_settings: dict[str, str] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -146,7 +146,7 @@ class Spool:
         """Rows that are done with and could not be deleted: that takes room on the disk, too."""
         self._cursor = 0
         self._held = self._held_opening = False
-        self.orphan: Orphan | None = None
+        self.abandoned: AbandonedOutbox | None = None
         self._refused: set[Path] = set()
         """Outboxes that this process cannot deliver."""
         self._emptied: list[Path] = []
@@ -226,7 +226,7 @@ class Spool:
         made: Outbox | None = None
         try:
             made = Outbox(path, self._max_bytes, self._last)
-            made.state(self._facts)
+            made.write_settings(self._writer_settings)
         except StoreError:
             if made is not None:
                 made.close()
@@ -280,14 +280,14 @@ class Spool:
 
     # On the flusher's thread
 
-    def state(self, **facts: str) -> None:
+    def write_settings(self, **settings: str) -> None:
         """Write down what whoever takes our outbox over must know."""
-        if facts.items() <= self._facts.items():
+        if settings.items() <= self._writer_settings.items():
             return
-        self._facts.update(facts)
+        self._writer_settings.update(settings)
         if self._outbox is not None:
             try:
-                self._outbox.state(self._facts)
+                self._outbox.write_settings(self._writer_settings)
             except StoreError as error:
                 self._cannot(error)
 
@@ -335,8 +335,8 @@ class Spool:
                 self._spilled = 0
         return found
 
-    def take_over(self, match: Callable[[dict[str, str]], bool]) -> Orphan | None:
-        """The outbox of a process that is gone and that we may deliver, if there is one; it stays `orphan`."""
+    def take_over(self, match: Callable[[dict[str, str]], bool]) -> AbandonedOutbox | None:
+        """The outbox of a process that is gone and that we may deliver, if there is one; it stays `abandoned`."""
         try:
             self.check()
         except (StoreError, OSError) as error:
@@ -346,32 +346,32 @@ class Spool:
             if path in self._refused or (self._outbox is not None and path == self._outbox.path):
                 continue
             try:
-                orphan = Orphan(path, self._max_bytes)
+                abandoned = AbandonedOutbox(path, self._max_bytes)
             except StoreError as error:
                 if error.damaged:
-                    self._set_aside_orphan(path)
+                    self._set_aside_abandoned(path)
                 elif not error.transient:
                     diagnostics.write_once(f"left {path}", f"{error}; it is left alone")
                 continue
             except OSError:
                 continue
             try:
-                found = bool(orphan.outbox.rows(0, 1)) and match(orphan.outbox.facts())
+                found = bool(abandoned.outbox.rows(0, 1)) and match(abandoned.outbox.writer_settings())
             except StoreError as error:
-                self.refuse(orphan, error)
+                self.refuse(abandoned, error)
                 found = False
             if found:
-                self.orphan = orphan
-                return orphan
-            orphan.close()
+                self.abandoned = abandoned
+                return abandoned
+            abandoned.close()
         return None
 
-    def refuse(self, orphan: Orphan, error: StoreError) -> None:
+    def refuse(self, abandoned: AbandonedOutbox, error: StoreError) -> None:
         """What is left of it cannot be read or written: not in this process again."""
-        self._refused.add(orphan.outbox.path)
-        orphan.unreadable = error
+        self._refused.add(abandoned.outbox.path)
+        abandoned.unreadable = error
 
-    def _set_aside_orphan(self, path: Path) -> None:
+    def _set_aside_abandoned(self, path: Path) -> None:
         try:
             claim = _Claim(path, new=False)
         except (OSError, StoreError):
@@ -391,9 +391,9 @@ class Spool:
     def close(self) -> int:
         """At exit: how many rows stay for the next process. An empty outbox is deleted."""
         left = 0
-        if self.orphan is not None:
-            self.orphan.close()
-            self.orphan = None
+        if self.abandoned is not None:
+            self.abandoned.close()
+            self.abandoned = None
         outbox, self._outbox = self._outbox, None
         if outbox is not None:
             count = guard.quietly(outbox.count)  # unknown where another thread is stuck in it: it stays as it is
@@ -432,8 +432,8 @@ class Spool:
             self._outbox.abandon()
         if self._claim is not None:
             self._claim.release(gone=False)
-        if self.orphan is not None:
-            self.orphan.abandon()
+        if self.abandoned is not None:
+            self.abandoned.abandon()
         self._reset()
 
 

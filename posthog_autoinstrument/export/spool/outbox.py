@@ -187,12 +187,12 @@ class Outbox:
             self._unchecked_pages = 0
             self._checkpoint()
 
-    def state(self, facts: dict[str, str]) -> None:
+    def write_settings(self, settings: dict[str, str]) -> None:
         """Write down what whoever takes this file over must know."""
-        self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))])
+        self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(settings.items()))])
 
-    def facts(self) -> dict[str, str]:
-        """What `state` wrote."""
+    def writer_settings(self) -> dict[str, str]:
+        """What `write_settings` wrote."""
         return dict(self._read("SELECT name, value FROM facts", ()))
 
     def rows(self, after: int, limit: int) -> list[Kept]:
