@@ -26,12 +26,12 @@ _HOMES = {
     "capture_feedback": "capture.feedback",
     "capture_metric": "capture.feedback",
     "configure": "agent",
-    "current_trace_id": "context.scope",
+    "current_trace_id": "context.api",
     "flush": "agent",
     "instrument": "agent",
-    "posthog_context": "context.scope",
+    "posthog_context": "context.api",
     "posthog_span": "capture.spans",
-    "set_session": "context.scope",
+    "set_session": "context.api",
 }
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .agent import configure, flush, instrument
     from .capture.feedback import capture_feedback, capture_metric
     from .capture.spans import posthog_span
-    from .context.scope import current_trace_id, posthog_context, set_session
+    from .context.api import current_trace_id, posthog_context, set_session
 
 
 def __getattr__(name):  # type: ignore[no-untyped-def]
@@ -49,7 +49,7 @@ def __getattr__(name):  # type: ignore[no-untyped-def]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if home in ("capture.feedback", "capture.spans"):
         __import__(f"{__name__}.agent")  # which they start, where the launcher is
-    if home in ("context.scope", "capture.spans"):
+    if home in ("context.api", "capture.spans"):
         _install_borders()  # type: ignore[no-untyped-call]
     value = getattr(__import__(f"{__name__}.{home}", fromlist=[name]), name)
     globals()[name] = value

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import providers
 from .bootstrap import startup
 from .capture import calls, span_recorder
-from .context import posthog_clients, scope
+from .context import fields, posthog_clients, scope
 from .core import diagnostics, forks, guard, threads
 from .export import first_run, project
 from .export.delivery import Delivery
@@ -102,11 +102,11 @@ class Agent:
             for made in self.calls
         ]
 
-    def _defaults(self) -> scope.Fields:
-        return scope.Fields(
+    def _defaults(self) -> fields.Fields:
+        return fields.Fields(
             distinct_id=self.config.distinct_id,
-            properties=scope.serialised(self.config.properties),
-            groups=scope.serialised(self.config.groups),
+            properties=fields.serialize(self.config.properties),
+            groups=fields.serialize(self.config.groups),
             privacy_mode=self.config.privacy_mode,
         )
 

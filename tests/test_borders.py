@@ -25,7 +25,8 @@ from conftest import wait_until
 import posthog_autoinstrument
 from posthog_autoinstrument import current_trace_id, posthog_context, posthog_span, set_session
 from posthog_autoinstrument.context import serialization
-from posthog_autoinstrument.context.scope import CONTEXT, Fields
+from posthog_autoinstrument.context.fields import Fields
+from posthog_autoinstrument.context.scope import CONTEXT
 
 SAID = [{"role": "user", "content": "Hi"}]
 

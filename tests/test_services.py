@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument.context import headers as carrier
-from posthog_autoinstrument.context.scope import Fields
+from posthog_autoinstrument.context import headers as context_headers
+from posthog_autoinstrument.context.fields import Fields
 from posthog_autoinstrument.propagation import http_headers
 from posthog_autoinstrument.testing import Answer, LoopbackServer, Request
 
@@ -88,18 +88,18 @@ def test_a_listed_service_is_told_and_nobody_else(name, run_program, services, o
     assert ran.stdout == "[]\na=1,posthog.distinct_id=theirs\n", ran.stderr
     (span,) = (event["properties"] for event in ran.events if event["event"] == "$ai_span")
     got = {request.path: request.headers for request in listed.requests}
-    told = carrier.read(got["/plain"].get)
+    told = context_headers.extract(got["/plain"].get)
     assert vars(told) == vars(
         Fields(distinct_id="ada, ü", trace_id=span["$ai_trace_id"], session_id="chat-7", parent_id=span["$ai_span_id"])
     )
     trace, parent = got["/plain"]["traceparent"].split("-")[1:3]
     assert trace == span["$ai_trace_id"].replace("-", "")
     assert span["$ai_span_id"].replace("-", "").startswith(parent)
-    assert carrier.read(got["/away"].get).trace_id == span["$ai_trace_id"]
+    assert context_headers.extract(got["/away"].get).trace_id == span["$ai_trace_id"]
     assert got["/own"]["traceparent"] == f"00-{'1' * 32}-{'2' * 16}-00"
     assert got["/own"]["baggage"].startswith("a=1,posthog.distinct_id=theirs,posthog.trace_id=")
-    assert carrier.read(got["/own"].get).trace_id == span["$ai_trace_id"]
-    text = carrier.read(got["/text"].get)
+    assert context_headers.extract(got["/own"].get).trace_id == span["$ai_trace_id"]
+    text = context_headers.extract(got["/text"].get)
     assert (text.trace_id, text.parent_id, text.privacy_mode) == ("order 1001", None, True)
     assert "traceparent" not in got["/text"]
     untold = [got["/nobody"], *(request.headers for request in (*foreign.requests, *openai_server.requests))]
@@ -136,28 +136,30 @@ def test_what_is_listed(url, listed, expected):
 
 class TestWrite:
     def test_a_uuid_is_the_trace_id_of_the_w3c(self):
-        headers = carrier.write(Fields(trace_id=UUID, parent_id=SPAN, distinct_id="ada"), {}.get)
+        headers = context_headers.inject(Fields(trace_id=UUID, parent_id=SPAN, distinct_id="ada"), {}.get)
         assert headers == {
             "traceparent": f"00-{HEX}-b7ad6b7169204331-01",
             "baggage": f"posthog.trace_id={UUID},posthog.parent_id={SPAN},posthog.distinct_id=ada",
         }
 
     def test_other_trace_ids_travel_in_baggage(self):
-        assert carrier.write(Fields(trace_id="order, 1%"), {}.get) == {"baggage": "posthog.trace_id=order%2C%201%25"}
+        assert context_headers.inject(Fields(trace_id="order, 1%"), {}.get) == {
+            "baggage": "posthog.trace_id=order%2C%201%25"
+        }
 
     def test_baggage_that_would_be_too_long_is_left_as_it_is(self):
-        before = "a=" + "x" * (carrier.MAX_BAGGAGE - 10)
-        assert carrier.write(Fields(distinct_id="ada"), {"baggage": before}.get) == {}
+        before = "a=" + "x" * (context_headers.MAX_BAGGAGE - 10)
+        assert context_headers.inject(Fields(distinct_id="ada"), {"baggage": before}.get) == {}
 
     def test_an_id_that_is_too_long_is_not_told(self):
-        assert carrier.write(Fields(distinct_id="x" * 1001, session_id="s"), {}.get) == {
+        assert context_headers.inject(Fields(distinct_id="x" * 1001, session_id="s"), {}.get) == {
             "baggage": "posthog.session_id=s"
         }
 
 
 def read(baggage: Any, traceparent: Any = None) -> dict[str, Any] | None:
     """What is said by two headers, without what is not."""
-    found = carrier.read({"baggage": baggage, "traceparent": traceparent}.get)
+    found = context_headers.extract({"baggage": baggage, "traceparent": traceparent}.get)
     return None if found is None else {name: value for name, value in vars(found).items() if value}
 
 
@@ -202,7 +204,7 @@ class TestRead:
     def test_8_kib_and_more_of_baggage(self):
         before = "posthog.distinct_id=ada," + ",".join(f"k{n}=v" for n in range(2000))
         assert read(before + ",posthog.session_id=s") == {"distinct_id": "ada"}
-        room = carrier.MAX_BAGGAGE - len(",posthog.session_id=s")
+        room = context_headers.MAX_BAGGAGE - len(",posthog.session_id=s")
         assert read("k=" + "v" * (room - 2) + ",posthog.session_id=s") == {"session_id": "s"}
 
     def test_a_parent_without_a_trace_is_none(self):
@@ -221,8 +223,8 @@ class TestRead:
 
     PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=100)
 
-    @given(st.dictionaries(st.sampled_from(carrier.IDS), PRINTABLE))
+    @given(st.dictionaries(st.sampled_from(context_headers.IDS), PRINTABLE))
     def test_what_was_written_is_read(self, ids):
         said = {"trace_id": "t", **ids}
-        found = carrier.read(carrier.write(Fields(**said), {}.get).get)
+        found = context_headers.extract(context_headers.inject(Fields(**said), {}.get).get)
         assert {name: value for name, value in vars(found).items() if value} == said

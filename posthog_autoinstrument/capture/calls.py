@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from ..context import scope
+from ..context import call_arguments, fields, opentelemetry, posthog_sdk, scope
 from ..core import guard
 from ..instrumentation import deduplication
 from ..providers import EDGE_BYTES, Endpoint, Provider, gap
@@ -62,16 +62,16 @@ class Intent:
 
     def __init__(self, overrides: Mapping[str, Any] | None, inside: scope.Context | None = None) -> None:
         self.context = inside or scope.current()
-        self.opentelemetry = guard.quietly(scope.opentelemetry_ids) if OPENTELEMETRY in sys.modules else None
+        self.opentelemetry = guard.quietly(opentelemetry.active_ids) if OPENTELEMETRY in sys.modules else None
         """Trace id and span id of its active span."""
-        self.call_fields = scope.fields_of_overrides(overrides) if overrides else scope.NOTHING
+        self.call_fields = call_arguments.fields_of(overrides) if overrides else fields.NO_FIELDS
         self.sdk_fields = (
-            (guard.quietly(scope.fields_of_posthog_sdk) or scope.NOTHING) if "posthog" in sys.modules else scope.NOTHING
+            (guard.quietly(posthog_sdk.fields) or fields.NO_FIELDS) if "posthog" in sys.modules else fields.NO_FIELDS
         )
-        request = scope.ambient(self.context)
-        self.web_fields = scope.NOTHING
+        request = scope.request_around(self.context)
+        self.web_fields = fields.NO_FIELDS
         if request is not None:
-            self.web_fields = guard.attempt("read a web request", request.fields) or scope.NOTHING
+            self.web_fields = guard.attempt("read a web request", request.fields) or fields.NO_FIELDS
 
 
 def intent_of(overrides: Mapping[str, Any] | None) -> Intent:
@@ -387,7 +387,7 @@ class Calls:
         self,
         provider: Provider,
         config: Config,
-        defaults: scope.Fields,
+        defaults: fields.Fields,
         emit: Callable[[OpenCall, bool], None],
         expect: Callable[[], None],
         active: bool = True,
@@ -532,9 +532,9 @@ class Calls:
 
 
 NO_INTENT = Intent.__new__(Intent)
-NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, scope.NOTHING, scope.NOTHING
+NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, fields.NO_FIELDS, fields.NO_FIELDS
 NO_INTENT.opentelemetry = None
-NO_INTENT.web_fields = scope.NOTHING
+NO_INTENT.web_fields = fields.NO_FIELDS
 
 
 class _Suppressed(OpenCall):

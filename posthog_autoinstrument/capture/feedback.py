@@ -7,7 +7,7 @@ from dataclasses import replace
 from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any
 
-from ..context import scope
+from ..context import api, fields
 from ..core import diagnostics, guard, ids, safejson
 from .calls import Intent
 from .span_recorder import Recorder, is_recorder_made, recording
@@ -22,7 +22,7 @@ class FinishedRemark(Finished):
 
     def __init__(self, to: Recorder, trace_id: str, name: str | None, value: str) -> None:
         super().__init__(to, Intent(None), len(value), os.getpid())
-        self.intent.call_fields = scope.Fields(trace_id=trace_id)
+        self.intent.call_fields = fields.Fields(trace_id=trace_id)
         self.name = name
         self.value = value
 
@@ -76,7 +76,7 @@ def _capture(function: str, trace_id: ids.Id | None, name: str | None, value: An
                 "posthog_autoinstrument.instrument()",
             )
         return
-    about = ids.text_of(trace_id, f"{function}: trace_id") or scope.current_trace_id()
+    about = ids.text_of(trace_id, f"{function}: trace_id") or api.current_trace_id()
     if about is None:
         diagnostics.warn_once(
             "remark without a trace", f"{function}: no trace is open here, so it is left out: name one with trace_id"

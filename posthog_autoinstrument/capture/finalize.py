@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..context import scope
+from ..context import posthog_sdk, scope
+from ..context.fields import NO_FIELDS, Fields, merge
 from ..core import guard, ids
 from ..core.records import Call, Error, Identity
 from ..instrumentation import deduplication
@@ -18,7 +19,7 @@ from .calls import Intent, OpenCall
 def seal(call: OpenCall) -> Call | None:
     """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
     base_url = str(call.base_url) if call.base_url is not None else ""
-    if guard.quietly(scope.disabled_by_posthog_sdk) or deduplication.is_gateway(base_url):
+    if guard.quietly(posthog_sdk.is_disabled) or deduplication.is_gateway(base_url):
         return None
     headers = call.headers
     texts, body = call.texts, call.body
@@ -81,19 +82,19 @@ def _read_raw(call: OpenCall) -> bytes:
     return head[:EDGE_BYTES] + gap(call.cut).encode() + tail[-EDGE_BYTES:]
 
 
-def resolve(intent: Intent, defaults: scope.Fields) -> Identity:
+def resolve(intent: Intent, defaults: Fields) -> Identity:
     """Who asked, by precedence: per-call argument, `posthog_context`, the posthog package's context, the web request,
     the defaults.
 
     Privacy is the exception: the most private of them wins.
     """
-    own = intent.context.fields if intent.context is not None else scope.NOTHING
+    own = intent.context.fields if intent.context is not None else NO_FIELDS
     web = intent.web_fields
     sources = (intent.call_fields, own, intent.sdk_fields, web, defaults)
-    fields = scope.NOTHING
+    fields = NO_FIELDS
     for source in reversed(sources):
-        if source is not scope.NOTHING:
-            fields = scope.merge(source, fields)
+        if source is not NO_FIELDS:
+            fields = merge(source, fields)
     tags = intent.sdk_fields.properties
     properties = {**defaults.properties, **web.properties, **tags, **own.properties, **intent.call_fields.properties}
     trace_id, parent_id = fields.trace_id, fields.parent_id

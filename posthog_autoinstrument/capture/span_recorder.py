@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..context import scope
+from ..context import fields
 from ..core import guard
 
 
 class Recorder:
     """Where a process's finished spans and remarks go. Made by the agent."""
 
-    def __init__(self, emit: Callable[[Any, bool], None], defaults: scope.Fields, active: bool) -> None:
+    def __init__(self, emit: Callable[[Any, bool], None], defaults: fields.Fields, active: bool) -> None:
         self.emit = emit
         self.defaults = defaults
         self.active = active

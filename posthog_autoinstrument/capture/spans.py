@@ -16,7 +16,8 @@ from time import perf_counter, time
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..context import decorators, scope
+from ..context import decorators, posthog_sdk, scope
+from ..context.fields import NO_FIELDS, Fields, check_mapping, merge, serialize
 from ..core import guard, ids, safejson
 from .calls import CANCELLATIONS, MAX_ERROR_CHARS, Intent
 from .span_recorder import Recorder, recording
@@ -44,7 +45,7 @@ class Finished:
 
     def seal(self) -> Record | None:
         """The plain record; None where it must not be recorded. On the flusher's thread."""
-        if guard.quietly(scope.disabled_by_posthog_sdk):
+        if guard.quietly(posthog_sdk.is_disabled):
             return None
         records, finalize = _late()
         uuid, _ = ids.new_ids(self.ended_at)
@@ -115,19 +116,19 @@ class Span:
         outer = scope.CONTEXT.get()
         if inside is None:
             inside = scope.current()
-        inherited = inside.fields if inside is not None else scope.NOTHING
+        inherited = inside.fields if inside is not None else NO_FIELDS
         self.of = of
         self.name = name
         self.type = type
         self.id = id or ids.new_trace_id()
         self.parent_id = inherited.parent_id
-        self.trace_id = inherited.trace_id or scope.fresh_trace_id()
+        self.trace_id = inherited.trace_id or scope.new_trace_id()
         self.properties: dict[str, str] = {}
         self.facts: dict[str, str] = {}
         """What a library tells of it: `records.Span.facts`."""
-        fields = scope.merge(scope.Fields(trace_id=self.trace_id, parent_id=self.id), inherited)
+        fields = merge(Fields(trace_id=self.trace_id, parent_id=self.id), inherited)
         self.opened = scope.Context(fields, outer or inside, self)
-        self.opened.of_request(inside)  # one that is over may still stand in `outer`
+        self.opened.join_request(inside)  # one that is over may still stand in `outer`
         self.intent = Intent(None, self.opened)
         self.pid = os.getpid()
         self.started = perf_counter()
@@ -142,7 +143,7 @@ class Span:
 
     def set_property(self, name: str, value: Any) -> None:
         """Put a property on the span's event."""
-        self.properties.update(scope.serialised({name: value}))
+        self.properties.update(serialize({name: value}))
 
     def end(self, error: BaseException | None, names_trace: bool, is_step: bool = True) -> None:
         """The span was left, by an exception or not. Not `is_step`: it is only what is said of the trace."""
@@ -194,7 +195,7 @@ class posthog_span:
         if not self._name:
             raise TypeError("posthog_span: name must not be empty")
         self._type = ids.text_of(type, "posthog_span: type")
-        self._properties = scope.checked_mapping("posthog_span", "properties", properties)
+        self._properties = check_mapping("posthog_span", "properties", properties)
         self._trace = bool(trace)
         self._capture_input = bool(capture_input)
         self._capture_output = bool(capture_output)
@@ -202,7 +203,7 @@ class posthog_span:
     def _opened(self) -> Span:
         span = Span(self, str(self._name), self._type)
         if self._properties:
-            span.properties = scope.serialised(self._properties)
+            span.properties = serialize(self._properties)
         return span
 
     def __enter__(self) -> Span:

@@ -1,4 +1,4 @@
-"""What a context says, as HTTP headers between services: W3C `traceparent` and `baggage`, there and back. Pure.
+"""A context as HTTP headers between services, and back: W3C `traceparent` and `baggage`. Pure.
 
 Trace Context 1 (2021) and Baggage (2024) of the W3C. A trace id of ours is any text: where it is a UUID, its 32 digits
 are the trace id of `traceparent`; baggage has every id as it is, percent-encoded. What comes in may be anybody's and
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from ..scrubbing.scrubber import scrub_id
-from .scope import Fields
+from .fields import Fields
 
 TRACEPARENT = "traceparent"
 BAGGAGE = "baggage"
@@ -25,7 +25,7 @@ MAX_ID = 1000
 MAX_ENCODED = 3 * 4 * MAX_ID
 """A character is at most 4 bytes, each of them `%XX`."""
 IDS = ("trace_id", "parent_id", "distinct_id", "session_id", "replay_session_id")
-"""The fields that are told; after the prefix, their names in baggage."""
+"""The propagated fields; with the prefix, their names in baggage."""
 PRIVACY = "privacy_mode"
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -36,11 +36,11 @@ _SAFE = "!#$&'()*+-./:<=>?@[]^_`{|}~"
 """What a value of baggage may hold beside letters and digits, `%` excepted, which escapes."""
 
 
-def write(fields: Fields, get: Callable[[str], str | None]) -> dict[str, str]:
-    """The headers that tell another service what `fields` say, to be set in a request whose headers `get` reads.
+def inject(fields: Fields, get: Callable[[str], str | None]) -> dict[str, str]:
+    """The headers that carry `fields`, to be set in a request whose headers `get` reads.
 
-    `traceparent` only where there is none; `baggage` is what is there and ours behind it. Nothing that is there is
-    taken away or said again.
+    `traceparent` only where there is none; `baggage` is what is there, followed by ours. Nothing that is there is
+    removed or repeated.
     """
     headers = {}
     if get(TRACEPARENT) is None:
@@ -65,7 +65,7 @@ def write(fields: Fields, get: Callable[[str], str | None]) -> dict[str, str]:
 
 
 def _shown(name: str, value: str | None) -> str | None:
-    """An id as it is told; one that is a credential names nobody."""
+    """An id as it is propagated; None for one that looks like a credential."""
     if not value or len(value) > MAX_ID:
         return None
     shown = scrub_id(value)
@@ -80,16 +80,16 @@ def digits(id: str | None) -> str | None:
     return found if _DIGITS.fullmatch(found) and found.strip("0") else None
 
 
-def is_told(get: Callable[[str], Any]) -> bool:
-    """Whether something of ours is in the headers."""
+def has_context(get: Callable[[str], Any]) -> bool:
+    """Whether the headers carry fields of ours."""
     return PREFIX in _text(get(BAGGAGE))
 
 
-def read(get: Callable[[str], Any]) -> Fields | None:
-    """What another service said, by its headers: `get(name)` is a header's value, None where there is none.
+def extract(get: Callable[[str], Any]) -> Fields | None:
+    """The fields that another service propagated: `get(name)` is the value of a header (lower-case name) or None.
 
-    Names are asked for in lower case. None where nothing of ours is said; a `traceparent` alone is somebody else's.
-    Whatever is malformed, too long or has control characters is left out, each by itself. Never raises.
+    None where there are none of ours; a `traceparent` alone is another tracer's. Values that are malformed, too long or
+    have control characters are left out one by one. Never raises.
     """
     text = _text(get(BAGGAGE))
     if PREFIX not in text:
@@ -98,7 +98,7 @@ def read(get: Callable[[str], Any]) -> Fields | None:
         text = text[:MAX_BAGGAGE].rpartition(",")[0]
     said: dict[str, str] = {}
     for member in text.split(","):
-        name, equals, value = member.partition(";")[0].partition("=")  # properties of a member say nothing to us
+        name, equals, value = member.partition(";")[0].partition("=")  # properties of a member mean nothing to us
         name = name.strip(" \t")
         if equals and name.startswith(PREFIX) and name not in said:
             found = decoded(value.strip(" \t"))
@@ -115,7 +115,7 @@ def read(get: Callable[[str], Any]) -> Fields | None:
 
 
 def decoded(value: str) -> str | None:
-    """A percent-encoded id; None where it is none."""
+    """A percent-encoded id, decoded; None where it is malformed."""
     if len(value) > MAX_ENCODED or _BAD_ESCAPE.search(value):
         return None
     try:

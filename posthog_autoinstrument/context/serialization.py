@@ -1,4 +1,4 @@
-"""What a context says, as one text that another process of the same program reads: an environment variable, a header
+"""The fields of a context as one text for another process of the same program: in an environment variable, the header
 of a task, an argument of a pool's worker. Pure.
 """
 
@@ -8,19 +8,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .scope import Fields
+    from .fields import Fields
 
 MAX_CHARS = 16 * 1024
-"""Of a text. Linux takes 128 KiB for one variable; brokers set their limits lower."""
+"""Maximum length of the text. Linux takes 128 KiB for one variable; brokers set lower limits."""
 TEXTS = ("distinct_id", "trace_id", "session_id", "replay_session_id", "parent_id", "span_name", "provider")
 MAPPINGS = ("properties", "groups")
 PRIVACY = "privacy_mode"
 
 
 def pack(fields: Fields) -> str:
-    """The text: ASCII, without control characters, and without credentials: whoever may read the other process's
-    environment or the queue reads it. What is too long is left out, properties and groups first, but never that content
-    is private."""
+    """The text: ASCII, without control characters, and scrubbed of credentials, since whoever can read the process's
+    environment or the queue can read it. What makes it too long is left out, properties and groups first, but never
+    privacy."""
     from ..scrubbing import scrubber, secret_texts
 
     said: dict[str, Any] = {PRIVACY: True} if fields.privacy_mode else {}
@@ -28,7 +28,7 @@ def pack(fields: Fields) -> str:
         value = getattr(fields, name)
         if value and len(value) <= MAX_CHARS:
             shown = scrubber.scrub_id(value) if name.endswith("_id") else secret_texts.scrub_text(value)
-            if name != "distinct_id" or shown == value:  # a credential names nobody
+            if name != "distinct_id" or shown == value:  # a credential is no user id
                 said[name] = shown
     for name in MAPPINGS:
         values = getattr(fields, name)
@@ -47,9 +47,9 @@ def _dumps(said: Any) -> str:
 
 
 def unpack(text: str) -> dict[str, Any]:
-    """What `pack` was given, as keyword arguments of `context.Fields`; empty where the text is none of ours.
+    """The fields that `pack` was given, as keyword arguments of `Fields`; empty for any other text.
 
-    Whatever is not of its type is left out. Never raises.
+    Values of a wrong type are left out. Never raises.
     """
     if len(text) > MAX_CHARS:
         return {}

@@ -11,7 +11,7 @@ from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from ..capture.calls import CARRIED, CLAIM, MARK, SUPPRESSED, Calls, Intent, OpenCall
-from ..context.scope import OVERRIDES
+from ..context.call_arguments import NAMES
 from ..core import dependencies, guard
 from ..providers import Endpoint, Site
 from .transport import reset
@@ -74,12 +74,12 @@ def _resource(instance: Any, args: tuple[Any, ...]) -> Any:
 
 def _taken(kwargs: dict[str, Any]) -> dict[str, Any]:
     """The `posthog_*` arguments, taken out of `kwargs`."""
-    return {name: kwargs.pop(name) for name in OVERRIDES if name in kwargs}
+    return {name: kwargs.pop(name) for name in NAMES if name in kwargs}
 
 
 def _call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
     def call_site(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        overrides = None if OVERRIDES.isdisjoint(kwargs) else _taken(kwargs)
+        overrides = None if NAMES.isdisjoint(kwargs) else _taken(kwargs)
         call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
         if call is None:
             return wrapped(*args, **kwargs)
@@ -117,7 +117,7 @@ def _end_interrupted(call: OpenCall) -> None:
 
 def _async_call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
     def call_site(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        overrides = None if OVERRIDES.isdisjoint(kwargs) else _taken(kwargs)
+        overrides = None if NAMES.isdisjoint(kwargs) else _taken(kwargs)
         call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
         if call is None:
             return wrapped(*args, **kwargs)

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from weakref import ReferenceType, ref
 
 from ..capture.calls import TEXT_LIMIT, Calls, Intent, OpenCall
-from ..context import scope
+from ..context import fields, scope
 from ..core import guard
 from ..core.records import Call
 from ..providers import Socket
@@ -277,7 +277,7 @@ class Conversation:
     def _recall(self, call: SocketCall, history: list[bytes]) -> None:
         call.remember(history)
         if self.private:
-            call.intent.call_fields = scope.PRIVATE
+            call.intent.call_fields = fields.PRIVATE
 
     def _look(self) -> None:
         inside = scope.current()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..context.scope import carried
+from ..context.scope import current_for_thread
 from ..core import guard
 from ..propagation import replace
 from .wrappers import InThread, Outside, to_greenlet
@@ -37,7 +37,7 @@ def _schedule(original: Any) -> Any:
 
 def _execute(original: Any) -> Any:
     def execute(meth: Any, *args: Any, **kwargs: Any) -> Any:
-        context = carried()
+        context = current_for_thread()
         if context is None:
             return original(meth, *args, **kwargs)
         with Outside():  # it may start workers

@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from ..context.scope import carried, leaving
+from ..context.scope import current_for_process, current_for_thread
 from ..propagation import replace
 from .wrappers import InProcess, InThread, Outside
 
@@ -26,7 +26,7 @@ def _submit(original: Any, crossing: type[InThread]) -> Any:
         of_interpreters = getattr(sys.modules.get("concurrent.futures.interpreter"), "InterpreterPoolExecutor", ())
         if isinstance(self, of_interpreters):  # from 3.14 on: its workers may not be able to import us
             return original(self, fn, *args, **kwargs)
-        context = carried() or (leaving() if crossing is InProcess else None)
+        context = current_for_thread() or (current_for_process() if crossing is InProcess else None)
         if context is None:
             return original(self, fn, *args, **kwargs)
         with Outside():  # it may start workers

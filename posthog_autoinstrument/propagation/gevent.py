@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from ..context.scope import carried
+from ..context.scope import current_for_thread
 from ..core import guard
 from ..propagation import replace
 from .wrappers import InThread, Outside, to_greenlet
@@ -45,7 +45,7 @@ def _spawn_raw(original: Any) -> Any:
 
 def _spawn(original: Any) -> Any:
     def spawn(self: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
-        context = carried()
+        context = current_for_thread()
         if context is None:
             return original(self, func, *args, **kwargs)
         with Outside():  # it may start workers

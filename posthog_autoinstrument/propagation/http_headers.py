@@ -6,14 +6,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import propagation
-from ..context import headers as carrier
-from ..context.scope import handed_on, leaving
+from ..context.headers import inject
+from ..context.scope import current_for_process, fields_to_propagate
 from ..core import guard
 
 
 def told(url: Any, headers: Any) -> Any:
     """A copy of a request's headers, of their own type, with what is told; None where nothing is."""
-    context = leaving()
+    context = current_for_process()
     if context is None:
         return None
     return guard.attempt("tell another service of a context", _told, url, headers, context)
@@ -22,7 +22,7 @@ def told(url: Any, headers: Any) -> Any:
 def _told(url: Any, headers: Any, context: Any) -> Any:
     if not is_listed(str(url), propagation.hosts):
         return None
-    added = carrier.write(handed_on(context), lambda name: _value(headers, name))
+    added = inject(fields_to_propagate(context), lambda name: _value(headers, name))
     if not added:
         return None
     changed = headers.copy()

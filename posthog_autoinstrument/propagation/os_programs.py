@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from ..context import serialization
-from ..context.scope import PRIVATE, handed_on, leaving
+from ..context.fields import PRIVATE
+from ..context.scope import current_for_process, fields_to_propagate
 from ..core import environment, guard
 from ..propagation import replace
 from .subprocesses import environment_with
@@ -33,7 +34,7 @@ def patch(module: ModuleType) -> None:
 
 def _spawn(original: Any) -> Any:
     def spawn(*args: Any, **kwargs: Any) -> Any:
-        context = leaving()
+        context = current_for_process()
         if context is not None:
             return _with(original, args, kwargs, lambda env: environment_with(env, context))
         return original(*args, **kwargs)
@@ -91,8 +92,8 @@ def _with(original: Any, args: tuple[Any, ...], kwargs: dict[str, Any], change: 
 
 
 def _is_private() -> bool:
-    context = leaving()
-    return context is not None and bool(handed_on(context).privacy_mode)
+    context = current_for_process()
+    return context is not None and bool(fields_to_propagate(context).privacy_mode)
 
 
 def _private(env: Any) -> dict[Any, Any] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..context.scope import CONTEXT, carried, leaving
+from ..context.scope import CONTEXT, current_for_process, current_for_thread
 from ..propagation import replace
 from .wrappers import InProcess, Outside
 
@@ -35,7 +35,7 @@ def _init(original: Any) -> Any:
 
 def _task(original: Any) -> Any:
     def task(self: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
-        context = carried() or leaving()
+        context = current_for_thread() or current_for_process()
         if context is None:
             return original(self, func, *args, **kwargs)
         return original(self, InProcess(func, context), *args, **kwargs)

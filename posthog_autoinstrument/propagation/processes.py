@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..context import serialization
-from ..context.scope import CONTEXT, Context, handed_on, leaving, started_in
+from ..context.scope import CONTEXT, Context, current_for_process, fields_to_propagate, inherit_privacy
 from ..core import guard
 from ..propagation import MARK, install, replace
 from .wrappers import unpacked
@@ -29,7 +29,7 @@ class Luggage:
         self._context = context
 
     def __reduce__(self) -> Any:
-        return arrive, (serialization.pack(handed_on(self._context)),)
+        return arrive, (serialization.pack(fields_to_propagate(self._context)),)
 
 
 def arrive(text: str) -> None:
@@ -37,13 +37,13 @@ def arrive(text: str) -> None:
     context = guard.attempt("read the parent's context", unpacked, text)
     CONTEXT.set(context)
     if context is not None:
-        started_in(context.fields)
+        inherit_privacy(context.fields)
     install()
 
 
 def _start(original: Any) -> Any:
     def start(self: Any) -> Any:
-        context = leaving()
+        context = current_for_process()
         if context is None:
             return original(self)
         self.__dict__[MARK] = Luggage(context)

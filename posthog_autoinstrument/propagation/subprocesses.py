@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..context import serialization
-from ..context.scope import Context, handed_on, leaving
+from ..context.scope import Context, current_for_process, fields_to_propagate
 from ..core import environment, guard
 from ..propagation import replace
 
@@ -26,7 +26,7 @@ def patch(module: ModuleType) -> None:
 
 def _init(original: Any) -> Any:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        context = leaving()
+        context = current_for_process()
         if context is not None:
             env = args[ENV] if len(args) > ENV else kwargs.get("env")
             changed = guard.attempt("hand a context down", environment_with, env, context)
@@ -46,5 +46,5 @@ def environment_with(env: Any, context: Context) -> dict[Any, Any] | None:
     changed = dict(environment.current() if env is None else env)
     # A program may give names as bytes.
     changed.pop(environment.PARENT_CONTEXT.encode(), None)
-    changed[environment.PARENT_CONTEXT] = serialization.pack(handed_on(context))
+    changed[environment.PARENT_CONTEXT] = serialization.pack(fields_to_propagate(context))
     return changed

@@ -13,7 +13,7 @@ from contextvars import Context as Run
 from types import ModuleType
 from typing import Any
 
-from ..context.scope import CONTEXT, carried
+from ..context.scope import CONTEXT, current_for_thread
 from ..propagation import MARK, replace
 
 
@@ -25,7 +25,7 @@ def patch(module: ModuleType) -> None:
 
 def _start(original: Any) -> Any:
     def start(self: Any) -> Any:
-        context = carried()
+        context = current_for_thread()
         if context is None or vars(self).get("_context") is not None:
             return original(self)
         self.__dict__[MARK] = context

@@ -8,8 +8,9 @@ from contextvars import Token
 from typing import Any
 
 from ..context import serialization
+from ..context.fields import Fields
 from ..context.request_lifetime import Moment
-from ..context.scope import CONTEXT, Context, Fields, carried, handed_on
+from ..context.scope import CONTEXT, Context, current_for_thread, fields_to_propagate
 
 
 class InThread:
@@ -44,7 +45,7 @@ class InProcess(InThread):
     __slots__ = ()
 
     def __reduce__(self) -> Any:
-        return arrived, (self.function, serialization.pack(handed_on(self.context)))
+        return arrived, (self.function, serialization.pack(fields_to_propagate(self.context)))
 
 
 def arrived(function: Callable[..., Any], text: str) -> Callable[..., Any]:
@@ -76,7 +77,7 @@ def to_greenlet(greenlet: Any) -> None:
 
     greenlet 1.0 to 3.5: `gr_context` is the `contextvars.Context` that it will run in, None for an empty one.
     """
-    context = carried()
+    context = current_for_thread()
     if context is None or greenlet or greenlet.dead or greenlet.gr_context is not None:
         return
     own = contextvars.Context()

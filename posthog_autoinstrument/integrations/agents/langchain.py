@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from ...context import scope
+from ...context import fields, scope
 from ...core import guard, safejson
 from ...instrumentation import deduplication
 from .library_span import Open, Step
@@ -43,7 +43,7 @@ ROLES = {
     "function": "function",
 }
 
-NOWHERE = scope.Context(scope.NOTHING, None, None)
+NOWHERE = scope.Context(fields.NO_FIELDS, None, None)
 """Outside of every block."""
 
 _GENERATORS = 0x20 | 0x200
@@ -67,13 +67,13 @@ class Run(Step):
         return _config() is self.around_config
 
 
-class Model(scope.Passing):
+class Model(scope.LibraryScope):
     """A model's run: the call is in it, and belongs to the step that the run is part of."""
 
     def __init__(self, inside: scope.Context) -> None:
         self.over = False
         opened = scope.Context(inside.fields, scope.CONTEXT.get() or inside, self)
-        opened.of_request(inside)
+        opened.join_request(inside)
         scope.CONTEXT.set(opened)
 
     def in_force(self) -> bool:

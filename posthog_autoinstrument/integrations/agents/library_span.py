@@ -22,14 +22,14 @@ MAX_OPEN = 10_000
 """Steps that are waited for to end; the oldest goes."""
 
 
-class _Left(scope.Passing):
+class _Left(scope.LibraryScope):
     """The scope of the block of a step that is over."""
 
     def in_force(self) -> bool:
         return False
 
 
-class Step(Span, scope.Passing):
+class Step(Span, scope.LibraryScope):
     """One step that runs. `silent`: somebody else tells PostHog of it; the calls inside are placed all the same."""
 
     left = _Left()

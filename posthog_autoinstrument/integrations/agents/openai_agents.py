@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from ...context import scope
+from ...context.fields import Fields, merge
 from ...core import guard
 from ...instrumentation import deduplication
 from .library_span import Open, Step
@@ -100,9 +101,9 @@ class _Workflow(Step):
         session_id = getattr(trace, "group_id", None)
         session_id = session_id if isinstance(session_id, str) else None
         if around is None or around.fields.trace_id is None:
-            fields = scope.Fields() if around is None else around.fields
+            fields = Fields() if around is None else around.fields
             own = None if scope.opentelemetry_trace_ids else trace.trace_id
-            fields = scope.merge(scope.Fields(trace_id=own or scope.fresh_trace_id()), fields)
+            fields = merge(Fields(trace_id=own or scope.new_trace_id()), fields)
             super().__init__(
                 trace.name, None, FRAMEWORK, scope.Context(fields, around, None), trace.trace_id, session_id
             )

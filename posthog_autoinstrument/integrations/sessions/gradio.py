@@ -13,7 +13,8 @@ from copy import copy
 from types import ModuleType
 from typing import Any
 
-from ...context.scope import CONTEXT, NOTHING, Context
+from ...context.fields import NO_FIELDS
+from ...context.scope import CONTEXT, Context
 from ...core import guard
 from ..web import patch, starlette
 from ..web.asgi import Scope
@@ -46,7 +47,7 @@ class Event:
             around: Context | None = opened(self._request, at_server=True)
         else:
             around = CONTEXT.get()  # that of the request which waits for it
-        fields = copy(around.fields) if around is not None else copy(NOTHING)
+        fields = copy(around.fields) if around is not None else copy(NO_FIELDS)
         fields.session_id = session if isinstance(session, str) and session else fields.session_id
         if around is not None and self._request is not None:
             self.context: Context | None = Context(fields, around.outer, around.scope)

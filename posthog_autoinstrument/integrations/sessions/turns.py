@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...context.scope import CONTEXT, Context, Fields
+from ...context.fields import Fields
+from ...context.scope import CONTEXT, Context
 from ...core import guard
 from ..web.request import Asked, Request, Web, current, opened
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from ...context import headers as carrier
 from ...context import request_lifetime, scope
-from ...context.scope import CONTEXT, NOTHING, Context, Fields
+from ...context.fields import NO_FIELDS, Fields
+from ...context.headers import extract, has_context
+from ...context.scope import CONTEXT, Context
 from ...core import diagnostics, guard, ids, safejson
 from ...settings import hook_loader
 
@@ -84,7 +85,7 @@ class Web:
         return True
 
 
-class Request(scope.Ambient):
+class Request(scope.RequestScope):
     """One request. Made when it comes in, from references alone; read when a call or span starts in it.
 
     `asked` is what came over the network; `host` the framework's own object for it, and `user_of` and `route_of` read
@@ -98,8 +99,8 @@ class Request(scope.Ambient):
     def __init__(self, web: Web, asked: Asked | None) -> None:
         self._presence = request_lifetime.begin()
         self.web = web
-        self.trace_id = scope.fresh_trace_id()
-        self.carried = NOTHING
+        self.trace_id = scope.new_trace_id()
+        self.carried = NO_FIELDS
         """What another service of the program's says in the request."""
         self.asked = asked
         if asked is not None:
@@ -119,18 +120,18 @@ class Request(scope.Ambient):
             self.host = asked.source
         self._take_carried(asked)
         around = CONTEXT.get()
-        if self.carried is not NOTHING and around is not None and around.scope is self:
+        if self.carried is not NO_FIELDS and around is not None and around.scope is self:
             around.fields.trace_id, around.fields.parent_id = self.trace_id, self.carried.parent_id
 
     def _take_carried(self, asked: Asked) -> None:
-        """`traceparent` and `baggage`, where another service told its context (`borders.carrier`) and is trusted.
+        """`traceparent` and `baggage`, where another service told its context (`context.headers`) and is trusted.
 
         A visitor could choose another user's trace, and by it whether it is sampled, or switch the content off."""
         if self.web.trust_baggage:
-            self.carried = carrier.read(asked.get) or NOTHING
+            self.carried = extract(asked.get) or NO_FIELDS
             self.trace_id = self.carried.trace_id or self.trace_id
             self.is_private = bool(self.carried.privacy_mode)
-        elif carrier.is_told(asked.get):
+        elif has_context(asked.get):
             diagnostics.warn_once(
                 "baggage",
                 "a web request has a context of posthog-autoinstrument in its headers, which is not taken: set "
@@ -163,7 +164,7 @@ class Request(scope.Ambient):
     def fields(self) -> Fields:
         """What it says of a call that starts now."""
         if self.asked is None:
-            return NOTHING
+            return NO_FIELDS
         if self._said is None:
             self._said = self._read(self.asked)
         named, session, properties = self._said

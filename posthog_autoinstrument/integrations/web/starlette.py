@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from ...context.scope import CONTEXT, carried
+from ...context.scope import CONTEXT, current_for_thread
 from ...core import guard
 from ..web import patch
 from . import asgi
@@ -78,7 +78,7 @@ def _background(module: ModuleType, web: Web) -> None:
     def wrap_init(init: Callable[..., Any]) -> Callable[..., Any]:
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             init(self, *args, **kwargs)
-            inside = carried()
+            inside = current_for_thread()
             if inside is not None and not isinstance(inside.scope, Request):  # it runs inside its request anyway
                 self.__dict__[BLOCK] = inside
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ...context import serialization
-from ...context.scope import CONTEXT, handed_on, leaving
+from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
 from ...core import guard
 from ...propagation import install
 from ...propagation.wrappers import unpacked
@@ -31,9 +31,9 @@ def patch(module: ModuleType) -> None:
 
 
 def _publish(headers: Any = None, **_: Any) -> None:
-    context = leaving()
+    context = current_for_process()
     if context is not None and isinstance(headers, dict):
-        headers[HEADER] = guard.attempt("hand a context to a task", serialization.pack, handed_on(context))
+        headers[HEADER] = guard.attempt("hand a context to a task", serialization.pack, fields_to_propagate(context))
 
 
 def _begin(task: Any = None, **_: Any) -> None:

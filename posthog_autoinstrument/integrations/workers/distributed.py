@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ...context import serialization
-from ...context.scope import CONTEXT, handed_on, leaving
+from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
 from ...core import guard
 from ...propagation import install, replace
 from ...propagation.wrappers import unpacked
@@ -28,10 +28,10 @@ def patch(module: ModuleType) -> None:
 
 def _graph_to_futures(original: Any) -> Any:
     def _graph_to_futures(self: Any, *args: Any, **kwargs: Any) -> Any:
-        context = leaving()
+        context = current_for_process()
         text = None
         if context is not None:
-            text = guard.attempt("hand a context to a graph", serialization.pack, handed_on(context))
+            text = guard.attempt("hand a context to a graph", serialization.pack, fields_to_propagate(context))
         if not text:
             return original(self, *args, **kwargs)
         with sys.modules["dask"].annotate(**{ANNOTATION: text}):

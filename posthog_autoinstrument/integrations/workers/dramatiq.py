@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ...context import serialization
-from ...context.scope import CONTEXT, handed_on, leaving
+from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
 from ...core import guard
 from ...propagation import install, replace
 from ...propagation.wrappers import unpacked
@@ -25,9 +25,11 @@ def patch(module: ModuleType) -> None:
 
 def _message_with_options(original: Any) -> Any:
     def message_with_options(self: Any, *args: Any, **options: Any) -> Any:
-        context = leaving()
+        context = current_for_process()
         if context is not None:
-            options[OPTION] = guard.attempt("hand a context to a message", serialization.pack, handed_on(context))
+            options[OPTION] = guard.attempt(
+                "hand a context to a message", serialization.pack, fields_to_propagate(context)
+            )
         return original(self, *args, **options)
 
     return message_with_options

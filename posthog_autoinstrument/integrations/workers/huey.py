@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from ...context import serialization
-from ...context.scope import CONTEXT, handed_on, leaving
+from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
 from ...core import guard
 from ...propagation import MARK, install, replace
 from ...propagation.wrappers import unpacked
@@ -54,9 +54,9 @@ def _deserialize(original: Any) -> Any:
 def _serialize_task(original: Any) -> Any:
     def serialize_task(self: Any, task: Any) -> Any:
         text = vars(task).get(MARK)
-        context = leaving() if text is None else None
+        context = current_for_process() if text is None else None
         if context is not None:
-            text = guard.attempt("hand a context to a task", serialization.pack, handed_on(context))
+            text = guard.attempt("hand a context to a task", serialization.pack, fields_to_propagate(context))
         token = _carried.set(text or None)
         try:
             return original(self, task)

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ...context import serialization
-from ...context.scope import CONTEXT, handed_on, leaving
+from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
 from ...core import guard
 from ...propagation import install, replace
 from ...propagation.wrappers import unpacked
@@ -28,10 +28,10 @@ def patch(module: ModuleType) -> None:
 
 def _save(original: Any) -> Any:
     def save(self: Any, *args: Any, **kwargs: Any) -> Any:
-        context = leaving()
+        context = current_for_process()
         meta = getattr(self, "meta", None)
         if context is not None and isinstance(meta, dict) and meta.keys().isdisjoint((ENTRY, UNREADABLE)):
-            meta[ENTRY] = guard.attempt("hand a context to a job", serialization.pack, handed_on(context))
+            meta[ENTRY] = guard.attempt("hand a context to a job", serialization.pack, fields_to_propagate(context))
         return original(self, *args, **kwargs)
 
     return save
