@@ -22,7 +22,7 @@ class posthog_context:
     or turn; without one, an outermost block starts a fresh trace. `session_id` groups traces into a conversation.
     `properties` and `groups` go on every event; inner blocks win, key by key. `privacy_mode=True` leaves prompts and
     answers out, and nothing inside takes that back: False is the same as None. `parent_id` and `span_name` place the
-    calls in a tree of spans. `provider` is the `$ai_provider` of the events, for addresses that it cannot be read from.
+    calls in a tree of spans. `provider` is the name of who answers, for addresses that it cannot be read from.
 
     One object may be entered many times, in any thread or task. Decorates functions, coroutine functions, generators
     and asynchronous generators. Ids that are not strings (numbers, UUIDs) are converted to text, as PostHog does.
