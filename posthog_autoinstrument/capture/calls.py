@@ -27,8 +27,6 @@ if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported 
     from ..core.records import Call, End
     from ..settings.config import Config
 
-MARK = "_posthog_autoinstrument"
-"""Set on every function of ours that stands in an SDK class."""
 CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
 """Names of the exceptions that cancel a task: asyncio's and trio's."""
 HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-request-id")

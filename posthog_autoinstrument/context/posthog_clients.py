@@ -5,32 +5,30 @@ posthog 3.6 to 7.91: `Client.__init__` sets `privacy_mode`; `Posthog` is a subcl
 
 from __future__ import annotations
 
-import functools
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
+
+from ..core import patching
 
 CLIENT = "posthog.client"
 """The module to watch."""
-MARK = "_posthog_autoinstrument_seen"
 
 _made: list[weakref.ref[Any]] = []
 
 
 def loaded(name: str = CLIENT) -> None:
     """The module has loaded. Idempotent."""
-    cls = getattr(sys.modules.get(name), "Client", None)
-    original = vars(cls).get("__init__") if isinstance(cls, type) else None
-    if original is None or hasattr(original, MARK):
-        return
+    patching.replace(getattr(sys.modules.get(name), "Client", None), "__init__", _init)
 
-    @functools.wraps(original)
+
+def _init(original: Callable[..., None]) -> Callable[..., None]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         _made.append(weakref.ref(self, _made.remove))  # in one step each: other threads make clients, too
 
-    setattr(__init__, MARK, True)
-    cls.__init__ = __init__  # type: ignore[misc]
+    return __init__
 
 
 def any_private() -> bool:

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from ..capture.calls import CARRIED, CLAIM, MARK, SUPPRESSED, Calls, Intent, OpenCall
+from ..capture.calls import CARRIED, CLAIM, SUPPRESSED, Calls, Intent, OpenCall
 from ..context.call_arguments import NAMES
-from ..core import dependencies, guard
+from ..core import dependencies, guard, patching
 from ..providers import Endpoint, Site
 from .transport import reset
 
@@ -241,15 +241,11 @@ def _stream(calls: Calls, wrapped: Callable[..., Any], instance: Any, args: Any,
 def _carry(calls: Calls, manager: Any, intent: Intent) -> None:
     """Keep what the program said beside the manager, for the `create` that its class calls on entering."""
     cls = type(manager)
-    enter = cls.__dict__.get("__enter__")
-    if enter is not None:
-        if not getattr(enter, MARK, False):
-            cls.__enter__ = _tap_enter(calls, enter)
+    if patching.replace(cls, "__enter__", functools.partial(_tap_enter, calls)):
         calls.carried[manager] = intent
 
 
 def _tap_enter(calls: Calls, wrapped: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    @functools.wraps(wrapped)
     def __enter__(self: Any) -> Any:
         intent = calls.carried.pop(self, None)
         if intent is None:
@@ -260,5 +256,4 @@ def _tap_enter(calls: Calls, wrapped: Callable[[Any], Any]) -> Callable[[Any], A
         finally:
             CARRIED.reset(token)
 
-    setattr(__enter__, MARK, True)
     return __enter__

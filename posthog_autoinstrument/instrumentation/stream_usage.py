@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, AnyStr
 from urllib.parse import urlsplit
 
-from ..capture.calls import MARK, OpenCall
-from ..core import diagnostics, guard
+from ..capture.calls import OpenCall
+from ..core import diagnostics, guard, patching
 
 _RAW_RESPONSE = "x-stainless-raw-response"
 """The header by which the SDK (1.0 to 3.54) marks a call whose answer the program reads itself."""
@@ -119,7 +119,7 @@ def _is_https(client: Any, url: str) -> bool:
 def _is_tapped(stream_class: Any, client: Any) -> bool:
     """Whether the events of this stream pass our tap, so that usage can be hidden again."""
     cls = getattr(stream_class, "__origin__", stream_class) or getattr(client, "_default_stream_cls", None)
-    return getattr(getattr(cls, "_iter_events", None), MARK, False) is True
+    return patching.is_patched(getattr(cls, "_iter_events", None))
 
 
 def _is_raw(headers: Any) -> bool:

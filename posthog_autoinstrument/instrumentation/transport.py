@@ -17,8 +17,8 @@ from contextvars import ContextVar, Token
 from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
-from ..capture.calls import CURRENT, MARK, Calls, OpenCall
-from ..core import guard
+from ..capture.calls import CURRENT, Calls, OpenCall
+from ..core import guard, patching
 from . import streams
 from .stream_usage import StreamUsage
 
@@ -56,18 +56,9 @@ def _closes(reader: Any) -> bool:
 
 
 def patch(cls: type, name: str, tap: Callable[[Any], Any]) -> bool:
-    """Replace `cls.name` by `tap` of it, once; say whether the tap is in place."""
-    # Not getattr: a base class's tap would hide that this class overrides the method. But `_process_response` of
-    # openai 1.0 is inherited by both clients, so an inherited function is tapped on the subclass.
-    original = cls.__dict__.get(name) or getattr(cls, name, None)
-    if original is None or not callable(original):
-        return False
-    if getattr(original, MARK, False):
-        return True
-    replacement = tap(original)
-    setattr(replacement, MARK, True)
-    setattr(cls, name, replacement)
-    return True
+    """Replace `cls.name` by `tap` of it, once. Returns whether the tap is in place."""
+    # `_process_response` of openai 1.0 is inherited by both clients: it is replaced on the subclass.
+    return patching.replace(cls, name, tap, inherited=True)
 
 
 def _is_async(cls: type, name: str) -> bool:

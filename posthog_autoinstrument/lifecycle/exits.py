@@ -16,11 +16,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ..core import guard
+from ..core import guard, patching
 from .signals import NUMBERS, Signals, is_default
 
-MARK = "_posthog_autoinstrument_exit"
-"""On every function of ours that stands for one of the standard library's."""
+PATCH = "exits"
+"""`propagation.os_programs` replaces some of the same functions."""
 
 _exit = os._exit
 
@@ -62,7 +62,7 @@ class Exits:
             finally:  # whatever a signal handler raises meanwhile
                 _exit(*args, **kwargs)
 
-        _imitate(function, _exit)
+        patching.mark(function, _exit, PATCH)
         for module in list(sys.modules.values()):
             if issubclass(type(module), ModuleType):
                 names = object.__getattribute__(module, "__dict__")  # `vars` would load a lazy module
@@ -95,20 +95,11 @@ class Exits:
 
 
 def _replace(module: ModuleType, name: str, before: Callable[..., None]) -> None:
-    original = getattr(module, name, None)
-    if original is None or hasattr(original, MARK):
-        return
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            guard.attempt("deliver before the process ends", before, *args, **kwargs)
+            return original(*args, **kwargs)
 
-    def function(*args: Any, **kwargs: Any) -> Any:
-        guard.attempt("deliver before the process ends", before, *args, **kwargs)
-        return original(*args, **kwargs)
+        return function
 
-    _imitate(function, original)
-    setattr(module, name, function)
-
-
-def _imitate(function: Any, original: Any) -> None:
-    function.__name__ = function.__qualname__ = original.__name__
-    function.__doc__, function.__module__ = original.__doc__, original.__module__
-    function.__wrapped__ = original
-    setattr(function, MARK, True)
+    patching.replace(module, name, make, PATCH)

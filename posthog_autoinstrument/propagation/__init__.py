@@ -15,17 +15,12 @@ from ..core import guard, package
 from ..settings import config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeVar
-
     from ..settings.config import Config
-
-    F = TypeVar("F", bound=Callable[..., Any])
 
 FINDER = "_posthog_autoinstrument_finder"
 """On `sys`: the import hook of this interpreter, where an agent is or will be."""
-MARK = "_posthog_autoinstrument_border"
-"""Set on every function of ours that stands in a class of the program's."""
+ATTRIBUTE = "_posthog_autoinstrument_context"
+"""Attribute of a thread, process or task of the program: the context that it is to run in."""
 
 BORDERS = {
     "threading": "propagation.threads",
@@ -100,16 +95,3 @@ def patch(name: str) -> None:
 
 def _patch(module: ModuleType, file: str) -> None:
     package.load(file).patch(module)
-
-
-def replace(owner: type | ModuleType | None, name: str, make: Callable[[F], F]) -> None:
-    """Put `make(original)` into the place of a function that a class or module has itself, once; it looks like it."""
-    original = vars(owner).get(name) if owner is not None else None
-    if original is None or getattr(original, MARK, False):
-        return
-    import functools
-
-    made = make(original)
-    functools.update_wrapper(made, original)
-    setattr(made, MARK, True)
-    setattr(owner, name, made)

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ..context.scope import CONTEXT, Context
-from ..propagation import replace
+from ..core.patching import replace
 
 
 def patch(module: ModuleType) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..context.scope import current_for_thread
 from ..core import guard
-from ..propagation import replace
+from ..core.patching import replace
 from .wrappers import InThread, Outside, to_greenlet
 
 

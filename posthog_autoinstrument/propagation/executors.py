@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..context.scope import current_for_process, current_for_thread
-from ..propagation import replace
+from ..core.patching import replace
 from .wrappers import InProcess, InThread, Outside
 
 

@@ -15,7 +15,7 @@ from ..context import serialization
 from ..context.fields import PRIVATE
 from ..context.scope import current_for_process, fields_to_propagate
 from ..core import environment, guard
-from ..propagation import replace
+from ..core.patching import replace
 from .subprocesses import environment_with
 
 ENV = 2

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ..context.scope import CONTEXT, current_for_process, current_for_thread
-from ..propagation import replace
+from ..core.patching import replace
 from .wrappers import InProcess, Outside
 
 TASKS = ("apply_async", "_map_async", "imap", "imap_unordered")

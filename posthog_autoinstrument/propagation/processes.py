@@ -13,7 +13,8 @@ from typing import Any
 from ..context import serialization
 from ..context.scope import CONTEXT, Context, current_for_process, fields_to_propagate, inherit_privacy
 from ..core import guard
-from ..propagation import MARK, install, replace
+from ..core.patching import replace
+from ..propagation import ATTRIBUTE, install
 from .wrappers import unpacked
 
 
@@ -46,10 +47,10 @@ def _start(original: Any) -> Any:
         context = current_for_process()
         if context is None:
             return original(self)
-        self.__dict__[MARK] = Luggage(context)
+        self.__dict__[ATTRIBUTE] = Luggage(context)
         try:
             return original(self)
         finally:
-            self.__dict__.pop(MARK, None)
+            self.__dict__.pop(ATTRIBUTE, None)
 
     return start

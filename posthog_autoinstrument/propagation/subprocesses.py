@@ -13,7 +13,7 @@ from typing import Any
 from ..context import serialization
 from ..context.scope import Context, current_for_process, fields_to_propagate
 from ..core import environment, guard
-from ..propagation import replace
+from ..core.patching import replace
 
 ENV = 10
 """The position of `env` among the arguments after `self`."""

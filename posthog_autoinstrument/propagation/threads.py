@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from ..context.scope import CONTEXT, current_for_thread
-from ..propagation import MARK, replace
+from ..core.patching import replace
+from ..propagation import ATTRIBUTE
 
 
 def patch(module: ModuleType) -> None:
@@ -28,18 +29,18 @@ def _start(original: Any) -> Any:
         context = current_for_thread()
         if context is None or vars(self).get("_context") is not None:
             return original(self)
-        self.__dict__[MARK] = context
+        self.__dict__[ATTRIBUTE] = context
         try:
             return original(self)
         finally:
-            self.__dict__.pop(MARK, None)  # where it could not be started
+            self.__dict__.pop(ATTRIBUTE, None)  # where it could not be started
 
     return start
 
 
 def _bootstrap_inner(original: Any) -> Any:
     def _bootstrap_inner(self: Any) -> Any:
-        context = self.__dict__.pop(MARK, None)
+        context = self.__dict__.pop(ATTRIBUTE, None)
         if context is not None:
             CONTEXT.set(context)
             runs_in = vars(self).get("_context")

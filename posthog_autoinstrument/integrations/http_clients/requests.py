@@ -9,7 +9,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ...propagation import http_headers, replace
+from ...core.patching import replace
+from ...propagation import http_headers
 
 
 def patch(module: ModuleType) -> None:

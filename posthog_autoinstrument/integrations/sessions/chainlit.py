@@ -6,7 +6,6 @@ Chainlit 2.0 to 2.12: `wrap_user_function` makes the coroutine function that is 
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -14,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from ...context.scope import Context
-from ...core import guard
-from ..web import MARK, asgi, patch
+from ...core import guard, patching
+from ..web import asgi, patch
 from ..web.request import Web
 from . import turns
 
@@ -39,15 +38,13 @@ def _begun(web: Web) -> Context | None:
 
 
 def _in_turn(web: Web, callback: Any) -> Any:
-    if hasattr(callback, MARK):
+    if patching.is_patched(callback):
         return callback
 
-    @functools.wraps(callback)
     async def in_turn(*args: Any, **kwargs: Any) -> Any:
         return await asgi.run(guard.attempt("open a turn", _begun, web), callback, *args, **kwargs)
 
-    setattr(in_turn, MARK, True)
-    return in_turn
+    return patching.mark(in_turn, callback)
 
 
 def _hook(module: ModuleType, web: Web) -> None:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...core import guard, package
+from ...core import guard, package, patching
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -66,9 +66,6 @@ TURNS = ("gradio", "streamlit", "chainlit")
 """Those of sessions, whose turns have a context. Who only asks must not import them: Chainlit writes its configuration
 into the current folder."""
 
-MARK = "_posthog_autoinstrument_wrapped"
-"""On a function of ours: it is patched already."""
-
 hooked: dict[str, bool] = {}
 """Module that has loaded -> whether something in it is patched."""
 _in_place = 0
@@ -114,12 +111,5 @@ def _hook(file: str, settings: Config, name: str) -> None:
 def patch(owner: type | ModuleType, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Put `wrap(function)` in the place of a function of a class or module, once; nothing where there is none."""
     global _in_place
-    original = vars(owner).get(name)
-    if not callable(original):
-        return
-    _in_place += 1
-    if hasattr(original, MARK):
-        return
-    wrapped = functools.wraps(original)(wrap(original))
-    setattr(wrapped, MARK, True)
-    setattr(owner, name, wrapped)
+    if patching.replace(owner, name, wrap):
+        _in_place += 1

@@ -7,16 +7,14 @@ before the function and with it the SDK.
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from ...core import guard
+from ...core import guard, patching
 
 MODULE = "awslambdaric.lambda_runtime_client"
 METHODS = ("post_invocation_result", "post_invocation_error")
-MARK = "_posthog_autoinstrument_lambda"
 
 
 def patch(flush: Callable[[], object]) -> None:
@@ -25,19 +23,14 @@ def patch(flush: Callable[[], object]) -> None:
 
 
 def _patch(flush: Callable[[], object]) -> None:
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        def post(*args: Any, **kwargs: Any) -> Any:
+            guard.attempt("deliver before an answer of Lambda", flush)
+            return original(*args, **kwargs)
+
+        return post
+
     module = sys.modules.get(MODULE)
-    for cls in (getattr(module, "BaseLambdaRuntimeClient", None), getattr(module, "LambdaRuntimeClient", None)):
+    for cls in ("BaseLambdaRuntimeClient", "LambdaRuntimeClient"):
         for name in METHODS:
-            original = vars(cls).get(name) if cls is not None else None
-            if original is not None and not hasattr(original, MARK):
-                setattr(cls, name, _flushing(original, flush))
-
-
-def _flushing(original: Callable[..., Any], flush: Callable[[], object]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def post(*args: Any, **kwargs: Any) -> Any:
-        guard.attempt("deliver before an answer of Lambda", flush)
-        return original(*args, **kwargs)
-
-    setattr(post, MARK, True)
-    return post
+            patching.replace(getattr(module, cls, None), name, make)

@@ -14,7 +14,8 @@ from typing import Any
 from ...context import serialization
 from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
 from ...core import guard
-from ...propagation import install, replace
+from ...core.patching import replace
+from ...propagation import install
 from ...propagation.wrappers import unpacked
 
 ANNOTATION = "posthog_autoinstrument"

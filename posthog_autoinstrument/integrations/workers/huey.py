@@ -15,7 +15,8 @@ from typing import Any
 from ...context import serialization
 from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
 from ...core import guard
-from ...propagation import MARK, install, replace
+from ...core.patching import replace
+from ...propagation import ATTRIBUTE, install
 from ...propagation.wrappers import unpacked
 
 LABEL = b"\x00posthog_autoinstrument:"
@@ -53,7 +54,7 @@ def _deserialize(original: Any) -> Any:
 
 def _serialize_task(original: Any) -> Any:
     def serialize_task(self: Any, task: Any) -> Any:
-        text = vars(task).get(MARK)
+        text = vars(task).get(ATTRIBUTE)
         context = current_for_process() if text is None else None
         if context is not None:
             text = guard.attempt("hand a context to a task", serialization.pack, fields_to_propagate(context))
@@ -71,7 +72,7 @@ def _deserialize_task(original: Any) -> Any:
         token = _carried.set(None)
         try:
             task = original(self, data)
-            vars(task)[MARK] = _carried.get() or ""
+            vars(task)[ATTRIBUTE] = _carried.get() or ""
             return task
         finally:
             _carried.reset(token)
@@ -81,7 +82,7 @@ def _deserialize_task(original: Any) -> Any:
 
 def _execute(original: Any) -> Any:
     def _execute(self: Any, task: Any, *args: Any, **kwargs: Any) -> Any:
-        text = vars(task).get(MARK)
+        text = vars(task).get(ATTRIBUTE)
         if text is None:
             return original(self, task, *args, **kwargs)
         if text:

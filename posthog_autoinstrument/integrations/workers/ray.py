@@ -8,16 +8,15 @@ import the SDK in its first task only, so this is there before the agent is.
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from ...core import guard, package
+from ...core import guard, package, patching
 
 MODULE = "ray._private.function_manager"
-MARK = "_posthog_autoinstrument_ray"
+PATCH = "ray"
 LOOK_S = 0.01
 """How often a coroutine looks whether its events are delivered: it must not hold up the event loop."""
 
@@ -28,27 +27,23 @@ def patch() -> None:
 
 
 def _patch() -> None:
-    manager = getattr(sys.modules.get(MODULE), "FunctionActorManager", None)
-    original = vars(manager).get("get_execution_info") if manager is not None else None
-    if original is None or hasattr(original, MARK):
-        return
+    patching.replace(getattr(sys.modules.get(MODULE), "FunctionActorManager", None), "get_execution_info", _looking_up)
 
-    @functools.wraps(original)
+
+def _looking_up(original: Callable[..., Any]) -> Callable[..., Any]:
     def get_execution_info(*args: Any, **kwargs: Any) -> Any:
         info = original(*args, **kwargs)
         return guard.attempt("deliver before results of Ray", _delivering_info, info) or info
 
-    setattr(get_execution_info, MARK, True)
-    manager.get_execution_info = get_execution_info  # type: ignore[union-attr]
+    return get_execution_info
 
 
 def _delivering_info(info: Any) -> Any:
     """The same for a function that delivers; None where it does so already. It is asked for once for each function."""
-    return None if hasattr(info.function, MARK) else info._replace(function=_delivering(info.function))
+    return None if patching.is_patched(info.function, PATCH) else info._replace(function=_delivering(info.function))
 
 
 def _delivering(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
     def execute(*args: Any, **kwargs: Any) -> Any:
         result = None
         try:
@@ -63,8 +58,7 @@ def _delivering(function: Callable[..., Any]) -> Callable[..., Any]:
             return _after_generator(result)
         return _after_async_generator(result) if type(result) is AsyncGeneratorType else result
 
-    setattr(execute, MARK, True)
-    return execute
+    return patching.mark(execute, function, PATCH)
 
 
 async def _after_coroutine(coroutine: Awaitable[Any]) -> Any:

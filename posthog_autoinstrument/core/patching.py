@@ -1,0 +1,49 @@
+"""Replaces functions of the program's classes and modules, each once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATCHED = "_posthog_autoinstrument"
+"""Attribute of every function of ours in a class or module of the program: a tuple of the patches that it and the
+functions below it are."""
+
+
+def replace(
+    owner: type | ModuleType | None, name: str, make: Callable[[F], F], patch: str = "", inherited: bool = False
+) -> bool:
+    """Replace the function `name` of a class or module by `make(original)`, once. Returns whether ours is in place.
+
+    False where the owner is None or has no such function in its own namespace, or in that of a base class where
+    `inherited` is set. `patch` names the replacement where two of ours apply to the same function.
+    """
+    original = vars(owner).get(name) if owner is not None else None
+    if original is None and inherited:
+        original = getattr(owner, name, None)
+    if not callable(original):
+        return False
+    if not is_patched(original, patch):
+        setattr(owner, name, mark(make(original), original, patch))
+    return True
+
+
+def mark(made: F, original: Any, patch: str = "") -> F:
+    """Give `made` the metadata of the function that it wraps, and mark it as ours."""
+    functools.update_wrapper(made, original)
+    setattr(made, PATCHED, (*_patches_of(original), patch))
+    return made
+
+
+def is_patched(function: Any, patch: str = "") -> bool:
+    """Whether `function`, or one that it wraps, is ours."""
+    return patch in _patches_of(function)
+
+
+def _patches_of(function: Any) -> tuple[str, ...]:
+    found = getattr(function, PATCHED, ())
+    return found if isinstance(found, tuple) else ()
