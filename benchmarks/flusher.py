@@ -93,7 +93,7 @@ class Bench:
 
     def __init__(self) -> None:
         os.environ["POSTHOG_PROJECT_TOKEN"] = "phc_benchmark"
-        self.agent = agent.Agent(agent.config.load())
+        self.agent = agent.Agent(agent.loader.load())
         self.provider = self.agent.providers["openai"]
         self.pipeline = self.agent.pipeline
         taken: list[OpenCall] = []

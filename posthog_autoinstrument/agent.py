@@ -26,7 +26,7 @@ from .instrumentation import deduplication, patcher, stream_usage
 from .integrations import agents, web
 from .integrations.workers import aws_lambda
 from .lifecycle import exits, signals
-from .settings import config
+from .settings import loader
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
     from .core.records import EncodedEvent, Sealable
@@ -203,7 +203,7 @@ class Agent:
 
     def take_arguments(self, token: str | None, host: str | None) -> None:
         """Take over what the program gives in code."""
-        for line in config.take_arguments(self.config, token=token, host=host):
+        for line in loader.take_arguments(self.config, token=token, host=host):
             diagnostics.warn_once(line, line)
         if token is not None or host is not None:
             self._notice_late_project()
@@ -280,7 +280,7 @@ class Agent:
 
     def _reread_settings(self) -> None:
         """What the program has set since the start counts, too: many call `load_dotenv()` after their imports."""
-        for line in config.reread(self.config):
+        for line in loader.reread(self.config):
             diagnostics.warn_once(line, line)
         self.recorder.defaults = defaults = self._defaults()
         for made in self.calls:
@@ -523,9 +523,9 @@ def start(explicit: bool = False) -> Agent:
     global _agent
     with _starting:
         if _agent is None:
-            settings = config.load()
+            settings = loader.load()
             if not settings.launched:
-                diagnostics.tree = config.process_tree_of(startup.finder().tree)
+                diagnostics.tree = loader.process_tree_of(startup.finder().tree)
             made = Agent(settings)
             # Woken by PYTHONPATH alone, nobody said where events should go: capture nothing.
             if not (explicit or settings.launched or settings.local or settings.token or settings.disabled):
@@ -600,7 +600,7 @@ def begin_delivery() -> Callable[[], bool] | None:
 
 def sum_up_nothing() -> None:
     """At the end of a process that imported no SDK, as gunicorn's master does not, where a summary is asked for."""
-    if _agent is None and config.load().summary and diagnostics.is_main_process():
+    if _agent is None and loader.load().summary and diagnostics.is_main_process():
         nothing = "no calls were captured: this process imported no SDK (those of its child processes are not counted)"
         diagnostics.write_once("summary", nothing)
 

@@ -89,7 +89,7 @@ ONLY_IN = {
 START_UP = "bootstrap."
 BROAD_EXCEPT = {"core.guard", "bootstrap.startup"}
 ENVIRONMENT = {
-    "settings.config",
+    "settings.loader",
     "core.environment",
     "context.scope",
     "bootstrap.startup",

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from posthog_autoinstrument.core import diagnostics, guard
-from posthog_autoinstrument.settings import config
+from posthog_autoinstrument.settings import config, loader
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _restore_guard():
 
 def test_the_defaults_of_the_table_and_of_the_class_are_the_same():
     fields = {field.name: field for field in dataclasses.fields(config.Config)}
-    empty = config.load({})
+    empty = loader.load({})
     for setting in config.SETTINGS:
         assert setting.field in fields
         assert getattr(empty, setting.field) == setting.default
@@ -30,15 +30,15 @@ def test_the_defaults_of_the_table_and_of_the_class_are_the_same():
 
 
 def test_the_token_and_its_aliases():
-    assert config.load({"POSTHOG_PROJECT_TOKEN": " 'phc_a' "}).token == "phc_a"
-    assert config.load({"POSTHOG_PROJECT_API_KEY": "phc_b"}).token == "phc_b"
-    assert config.load({"POSTHOG_API_KEY": "phc_c"}).token == "phc_c"
-    assert config.load({"POSTHOG_API_KEY": "phc_c", "POSTHOG_PROJECT_TOKEN": "phc_a"}).token == "phc_a"
+    assert loader.load({"POSTHOG_PROJECT_TOKEN": " 'phc_a' "}).token == "phc_a"
+    assert loader.load({"POSTHOG_PROJECT_API_KEY": "phc_b"}).token == "phc_b"
+    assert loader.load({"POSTHOG_API_KEY": "phc_c"}).token == "phc_c"
+    assert loader.load({"POSTHOG_API_KEY": "phc_c", "POSTHOG_PROJECT_TOKEN": "phc_a"}).token == "phc_a"
 
 
 def test_a_personal_key_is_refused_and_the_next_alias_used():
     secret = "phx_abcdefghijklmnop"
-    loaded = config.load({"POSTHOG_PROJECT_TOKEN": secret, "POSTHOG_API_KEY": "phc_c"})
+    loaded = loader.load({"POSTHOG_PROJECT_TOKEN": secret, "POSTHOG_API_KEY": "phc_c"})
     assert loaded.token == "phc_c"
     (problem,) = loaded.problems
     assert "POSTHOG_PROJECT_TOKEN" in problem
@@ -61,25 +61,25 @@ def test_a_personal_key_is_refused_and_the_next_alias_used():
     ],
 )
 def test_a_value_that_does_not_parse_leaves_the_default(variable, text):
-    loaded = config.load({variable: text})
+    loaded = loader.load({variable: text})
     (problem,) = loaded.problems
     assert problem.startswith(f"{variable} is not accepted (wanted: ")
-    assert {**vars(loaded), "problems": ()} == vars(config.load({}))
+    assert {**vars(loaded), "problems": ()} == vars(loader.load({}))
 
 
 @pytest.mark.parametrize("setting", config.SETTINGS, ids=lambda setting: setting.field)
 @pytest.mark.parametrize("text", ["{s3cret!", "ftp://user:s3cret@h.example/x?key=s3cret", "phx_s3cret s3cret"])
 def test_a_value_that_does_not_parse_is_not_said(setting, text):
-    for problem in config.load({setting.variable: text}).problems:
+    for problem in loader.load({setting.variable: text}).problems:
         assert problem.startswith(
             (f"{setting.variable} is not accepted (wanted: ", f"{setting.variable} does not look ")
         )
         assert "s3cret" not in problem
-    config.load()
+    loader.load()
 
 
 def test_a_privacy_mode_that_does_not_parse_is_on():
-    loaded = config.load({"POSTHOG_PRIVACY_MODE": "y"})
+    loaded = loader.load({"POSTHOG_PRIVACY_MODE": "y"})
     assert loaded.privacy_mode is True
     (problem,) = loaded.problems
     assert problem.endswith("privacy mode is on")
@@ -94,7 +94,7 @@ def test_a_privacy_mode_that_does_not_parse_is_on():
     ],
 )
 def test_what_may_hide_something_and_does_not_parse_hides(variable, field, value, end):
-    loaded = config.load({variable: "scrub"})
+    loaded = loader.load({variable: "scrub"})
     assert getattr(loaded, field) == value
     (problem,) = loaded.problems
     assert problem.endswith(end)
@@ -104,7 +104,7 @@ def test_what_may_hide_something_and_does_not_parse_hides(variable, field, value
 @pytest.mark.parametrize("side", ["ALLOW", "DENY"])
 @pytest.mark.parametrize("text", ['["a.com"]', "a.com b.com", "a.com;b.com", "'a.com'", ","])
 def test_a_filter_that_is_not_understood_lets_nothing_through(kind, side, text):
-    loaded = config.load({f"POSTHOG_AUTOINSTRUMENT_{side}_{kind}": text})
+    loaded = loader.load({f"POSTHOG_AUTOINSTRUMENT_{side}_{kind}": text})
     (problem,) = loaded.problems
     assert problem.endswith("no call makes an event")
     assert getattr(loaded, f"{side}_{kind}".lower()) == {config.NOT_ACCEPTED}
@@ -112,7 +112,7 @@ def test_a_filter_that_is_not_understood_lets_nothing_through(kind, side, text):
 
 @pytest.mark.parametrize("text", ["https://api.openai.com", "api.openai.com/v1", "me@api.openai.com"])
 def test_a_filter_of_hosts_wants_no_addresses(text):
-    (problem,) = config.load({"POSTHOG_AUTOINSTRUMENT_DENY_HOSTS": text}).problems
+    (problem,) = loader.load({"POSTHOG_AUTOINSTRUMENT_DENY_HOSTS": text}).problems
     assert problem.endswith("no call makes an event")
 
 
@@ -129,24 +129,24 @@ def test_a_filter_of_hosts_wants_no_addresses(text):
 )
 def test_a_token_that_looks_like_none_is_named_and_used(token):
     for variable in ("POSTHOG_PROJECT_TOKEN", "POSTHOG_API_KEY"):
-        loaded = config.load({variable: token})
+        loaded = loader.load({variable: token})
         assert loaded.token == token
         (problem,) = loaded.problems
         assert problem.startswith(f"{variable} does not look like a project token (phc_ and letters and digits): ")
         assert token not in problem
-    assert config.load({"POSTHOG_PROJECT_TOKEN": token, "POSTHOG_AUTOINSTRUMENT_LOCAL": "1"}).problems == ()
+    assert loader.load({"POSTHOG_PROJECT_TOKEN": token, "POSTHOG_AUTOINSTRUMENT_LOCAL": "1"}).problems == ()
 
 
 @pytest.mark.parametrize("token", ["phc_x", "phc_Ab1_c-D2", '"phc_abc"'])
 def test_a_token_that_looks_like_one_is_not_named(token):
-    assert config.load({"POSTHOG_PROJECT_TOKEN": token}).problems == ()
+    assert loader.load({"POSTHOG_PROJECT_TOKEN": token}).problems == ()
 
 
 def test_flags():
     for text in ("1", "true", "YES", " on "):
-        assert config.load({"POSTHOG_PRIVACY_MODE": text}).privacy_mode is True
+        assert loader.load({"POSTHOG_PRIVACY_MODE": text}).privacy_mode is True
     for text in ("0", "false", "No", "off", ""):
-        assert config.load({"POSTHOG_PRIVACY_MODE": text}).privacy_mode is False
+        assert loader.load({"POSTHOG_PRIVACY_MODE": text}).privacy_mode is False
 
 
 def test_secrets_are_masked():

@@ -106,7 +106,7 @@ def test_documented_properties_are_written_somewhere() -> None:
 
 @each_document
 def test_variables_exist(document: Path) -> None:
-    known = {variable for setting in config.SETTINGS for variable in (setting.variable, *setting.aliases)}
+    known = {variable for setting in config.SETTINGS for variable in setting.names}
     named = set(re.findall(r"\bPOSTHOG_[A-Z_]*[A-Z]\b", document.read_text()))
     assert named <= known | {environment.LAUNCHED, environment.PARENT_CONTEXT}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from posthog_autoinstrument.core import diagnostics, guard
-from posthog_autoinstrument.settings import config
+from posthog_autoinstrument.settings import config, loader
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +41,9 @@ def _restore_guard():
     ],
 )
 def test_what_is_near_a_setting_is_named_with_it(name, meant):
-    loaded = config.load({name: "x"})
+    loaded = loader.load({name: "x"})
     assert loaded.problems == (f"{name} is not a setting: did you mean {meant}?",)
-    assert {**vars(loaded), "problems": ()} == vars(config.load({}))
+    assert {**vars(loaded), "problems": ()} == vars(loader.load({}))
 
 
 @pytest.mark.parametrize(
@@ -68,20 +68,20 @@ def test_what_is_near_a_setting_is_named_with_it(name, meant):
     ],
 )
 def test_variables_of_other_products_are_not_named(name):
-    assert config.load({name: "x"}).problems == ()
+    assert loader.load({name: "x"}).problems == ()
 
 
 def test_what_others_call_it_is_not_named_beside_ours():
     ours = {"POSTHOG_PROJECT_TOKEN": "phc_a", "POSTHOG_HOST": "https://eu.i.posthog.com"}
-    assert config.load({**ours, "POSTHOG_API_HOST": "https://ph.example.com", "POSTHOG_KEY": "phc_b"}).problems == ()
-    (problem,) = config.load({**ours, "POSTHOG_PROJECT_TOKN": "phc_b"}).problems
+    assert loader.load({**ours, "POSTHOG_API_HOST": "https://ph.example.com", "POSTHOG_KEY": "phc_b"}).problems == ()
+    (problem,) = loader.load({**ours, "POSTHOG_PROJECT_TOKN": "phc_b"}).problems
     assert problem == "POSTHOG_PROJECT_TOKN is not a setting: did you mean POSTHOG_PROJECT_TOKEN?"
 
 
 def test_a_variable_of_ours_that_is_near_none():
-    (problem,) = config.load({"POSTHOG_AUTOINSTRUMENT_COLOUR": "1"}).problems
+    (problem,) = loader.load({"POSTHOG_AUTOINSTRUMENT_COLOUR": "1"}).problems
     assert problem.startswith("POSTHOG_AUTOINSTRUMENT_COLOUR is not a setting: is it misspelt?")
-    assert config.load({"POSTHOG_AUTOINSTRUMENT_COLOUR": " "}).problems == ()
+    assert loader.load({"POSTHOG_AUTOINSTRUMENT_COLOUR": " "}).problems == ()
 
 
 @pytest.mark.parametrize("value", ["1", "true", "yes please", "full", "0"])
@@ -100,7 +100,7 @@ def test_a_variable_of_ours_that_is_near_none():
 )
 def test_what_is_probably_privacy_mode_turns_it_on(name, value):
     for beside in ({}, {"POSTHOG_PRIVACY_MODE": "0"}):
-        loaded = config.load({name: value, **beside})
+        loaded = loader.load({name: value, **beside})
         assert loaded.privacy_mode is True
         assert loaded.problems == (f"{name} is not a setting: did you mean POSTHOG_PRIVACY_MODE? (privacy mode is on)",)
 
@@ -116,7 +116,7 @@ def test_what_is_probably_privacy_mode_turns_it_on(name, value):
     ],
 )
 def test_what_may_hide_something_is_not_passed_over(name, field, value, then):
-    loaded = config.load({name: "1"})
+    loaded = loader.load({name: "1"})
     assert getattr(loaded, field) == value
     (problem,) = loaded.problems
     assert problem.endswith(f"? ({then})")
@@ -124,30 +124,30 @@ def test_what_may_hide_something_is_not_passed_over(name, field, value, then):
 
 @pytest.mark.parametrize("name", ["POSTHOG_DISABLED", "posthog_disabled", "POSTHOG_OPT_OUT"])
 def test_what_switches_other_products_off_switches_this_one_off(name):
-    loaded = config.load({name: "true"})
+    loaded = loader.load({name: "true"})
     assert loaded.disabled is True
     (problem,) = loaded.problems
     wanted = f"{name} is not a setting: did you mean POSTHOG_AUTOINSTRUMENT_DISABLED? (nothing is captured)"
     assert problem == wanted
     for harmless in ({name: "false"}, {name: "1", "POSTHOG_AUTOINSTRUMENT_DISABLED": "0"}):
-        loaded = config.load(harmless)
+        loaded = loader.load(harmless)
         assert (loaded.disabled, loaded.problems) == (False, ())
 
 
 def test_a_misspelt_switch_that_is_off_switches_nothing():
-    loaded = config.load({"POSTHOG_AUTOINSTRUMENT_DISABLE": "0"})
+    loaded = loader.load({"POSTHOG_AUTOINSTRUMENT_DISABLE": "0"})
     assert loaded.disabled is False
     assert len(loaded.problems) == 1
 
 
 def test_a_hook_that_is_named_twice_is_used():
     names = {"POSTHOG_AUTOINSTRUMENT_BEFORE_SEND": "hooks:scrub", "POSTHOG_AUTOINSTRUMENT_BEFORE_SENT": "hooks:scrub"}
-    assert config.load(names).before_send == "hooks:scrub"
+    assert loader.load(names).before_send == "hooks:scrub"
 
 
 def test_values_are_not_said():
     for name in ("POSTHOG_TOKEN", "POSTHOG_PROJECT_TOKN", "POSTHOG_AUTOINSTRUMENT_SECRET", "POSTHOG_PRIVACY"):
-        assert "s3cret" not in str(config.load({name: "s3cret"}).problems)
+        assert "s3cret" not in str(loader.load({name: "s3cret"}).problems)
 
 
 def test_a_program_is_told(run_program):

@@ -33,8 +33,8 @@ from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export import http_session, posthog
 from posthog_autoinstrument.export.posthog import AI_PATH, ANALYTICS_MAX_EVENT_BYTES, ANALYTICS_PATH, PostHogExporter
 from posthog_autoinstrument.processing.sanitize import dumps
-from posthog_autoinstrument.settings import config
-from posthog_autoinstrument.settings.config import ingestion_host
+from posthog_autoinstrument.settings import loader
+from posthog_autoinstrument.settings.parsing import ingestion_host
 from posthog_autoinstrument.testing import PostHogServer
 from posthog_autoinstrument.testing.posthog_server import Fault
 
@@ -615,7 +615,7 @@ def test_hosts_become_base_urls(host: str, base_url: str) -> None:
 )
 def test_where_http_may_have_been_meant(monkeypatch: pytest.MonkeyPatch, host: str, guessed: bool) -> None:
     monkeypatch.setenv("POSTHOG_HOST", host)
-    assert config.scheme_is_guessed(ingestion_host(host)) is guessed
+    assert loader.scheme_is_guessed(ingestion_host(host)) is guessed
 
 
 @pytest.mark.parametrize("host", ["ftp://h", "http://", "a b", "http://[::1"])

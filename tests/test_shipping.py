@@ -14,7 +14,7 @@ from conftest import TOKEN
 from stored import NOON, call, write
 
 from posthog_autoinstrument.cli import send
-from posthog_autoinstrument.settings import config
+from posthog_autoinstrument.settings import config, loader
 from posthog_autoinstrument.store.database import StoreError
 from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.selection import Selection
@@ -32,8 +32,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(posthog_server: PostHogServer) -> Iterator[config.Config]:
-    yield config.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
-    config.load()  # `load` also sets how failures behave
+    yield loader.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
+    loader.load()  # `load` also sets how failures behave
 
 
 def test_progress_is_told_batch_by_batch(path: Path, settings: config.Config, posthog_server: PostHogServer) -> None:
@@ -118,7 +118,7 @@ def test_the_store_is_sent_where_there_is_a_spool_too(
     path: Path, tmp_path: Path, posthog_server: PostHogServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "spool").mkdir()
-    settings = config.load(
+    settings = loader.load(
         {"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url, "POSTHOG_SPOOL": str(tmp_path / "spool"),
          "POSTHOG_AUTOINSTRUMENT_DB": str(path)}
     )  # fmt: skip
@@ -133,7 +133,7 @@ def test_the_store_is_sent_where_there_is_a_spool_too(
         assert send.main(["--db"], settings, out, sys.stderr) == 0
         assert out.getvalue() == "250 sent, 0 left\n"
     finally:
-        config.load()
+        loader.load()
 
 
 def test_new_events_are_not_taken_for_sent_ones_that_were_deleted(

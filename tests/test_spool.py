@@ -23,7 +23,7 @@ from posthog_autoinstrument.cli import send
 from posthog_autoinstrument.core.records import record_from_bytes
 from posthog_autoinstrument.export.spool.directory import AbandonedOutbox, Spool
 from posthog_autoinstrument.export.spool.outbox import EVENT, RECORD, Outbox
-from posthog_autoinstrument.settings import config
+from posthog_autoinstrument.settings import loader
 from posthog_autoinstrument.store.database import StoreError
 from posthog_autoinstrument.testing import Answer, Fault
 
@@ -577,9 +577,9 @@ class TestWhenTheDiskFails:
         ran = run("ask('ours')", {"POSTHOG_SPOOL": str(link)})
         assert asked(ran.events) == Counter(["ours"])
         stderr = io.StringIO()
-        settings = config.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
+        settings = loader.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
         assert send.main([str(link)], settings, io.StringIO(), stderr) == 1
-        config.load()
+        loader.load()
         assert stderr.getvalue() == f"send: {link} is a symbolic link: name the directory itself\n"
         assert len(outboxes(folder)) == 1
 
@@ -686,14 +686,14 @@ class TestWhatIsOnDisk:
 class TestSend:
     def send(self, path, posthog_server, **environ):
         stdout, stderr = io.StringIO(), io.StringIO()
-        settings = config.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url, **environ})
+        settings = loader.load({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url, **environ})
         code = send.main([str(path)] if path else [], settings, stdout, stderr)
         return code, stdout.getvalue(), stderr.getvalue()
 
     @pytest.fixture(autouse=True)
     def _settings(self):
         yield
-        config.load()  # `load` also sets how failures behave
+        loader.load()  # `load` also sets how failures behave
 
     def test_a_spool(self, run, folder, posthog_server):
         run("ask('one'); ask('two')" + KILL, LATE)
@@ -750,7 +750,7 @@ class TestSend:
 
     def test_what_it_is_told(self, run, folder, posthog_server, tmp_path):
         run("ask('one')" + KILL, LATE)
-        settings = config.load({})
+        settings = loader.load({})
         for arguments, code in (([str(folder)], 2), ([str(tmp_path / "nowhere")], 2)):
             stderr = io.StringIO()
             assert send.main(arguments, settings, io.StringIO(), stderr) == code

@@ -409,11 +409,11 @@ print(web.get("/otel/inside").text)
 )
 def test_the_setting(value: str, wanted: str) -> None:
     from posthog_autoinstrument.core import diagnostics, guard
-    from posthog_autoinstrument.settings import config
+    from posthog_autoinstrument.settings import loader
 
     before = guard.raise_failures, diagnostics.debug, diagnostics.main_pid
     try:
-        read = config.load({"POSTHOG_AUTOINSTRUMENT_TRACING_HEADERS": value})
+        read = loader.load({"POSTHOG_AUTOINSTRUMENT_TRACING_HEADERS": value})
     finally:
         guard.raise_failures, diagnostics.debug, diagnostics.main_pid = before
     assert read.tracing_headers == wanted

@@ -14,7 +14,7 @@ NO_EVENT = "none of its own: the outcome of a call in the background"
 def settings() -> str:
     lines = ["| Variable | Meaning | Accepts | Default |", "|---|---|---|---|"]
     for setting in SETTINGS:
-        names = "<br>or ".join(f"`{name}`" for name in (setting.variable, *setting.aliases))
+        names = "<br>or ".join(f"`{name}`" for name in setting.names)
         lines.append(f"| {names} | {setting.help} | {setting.accepts} | {_default(setting.default)} |")
     return "\n".join(lines) + "\n"
 

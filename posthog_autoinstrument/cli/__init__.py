@@ -122,7 +122,7 @@ def _with_output(command: Callable[[], int]) -> int:
 
 
 def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
-    from ..settings import config
+    from ..settings import loader
     from ..store import columns
 
     environ = dict(os.environ)
@@ -130,7 +130,7 @@ def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
         environ["POSTHOG_AUTOINSTRUMENT_LOCAL"] = "1"
     if debug:
         environ["POSTHOG_AUTOINSTRUMENT_DEBUG"] = "1"
-    settings = config.load(environ)
+    settings = loader.load(environ)
     diagnostics.main_pid = diagnostics.tree = None  # a command of ours speaks, also where it was itself launched
     if word == "events":
         from . import events

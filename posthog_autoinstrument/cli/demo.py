@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 from ..core import diagnostics
 from ..core.formatting import clean
 from ..export.posthog_links import traces_url
-from ..settings.config import EU_HOST, Config
+from ..settings.config import Config
+from ..settings.parsing import EU_HOST
 from ..store import columns
 from ..store.database import Store, StoreError, is_there
 from ..store.summary import EventSummary

@@ -37,7 +37,8 @@ from ..instrumentation.patcher import Point
 from ..integrations import agents, web
 from ..processing import redaction
 from ..scrubbing import scrubber
-from ..settings.config import EU_HOST, NOT_ACCEPTED, SETTINGS, US_HOST, Config, Setting, mask
+from ..settings.config import NOT_ACCEPTED, SETTINGS, Config, Setting, mask
+from ..settings.parsing import EU_HOST, US_HOST
 from ..store import ownership
 from ..store.database import Store, StoreError
 from ..store.prices import Prices, PricesError
@@ -224,7 +225,7 @@ def _shown(setting: Setting, value: Any) -> str:
 
 def _origin(setting: Setting, value: Any, environ: Mapping[str, str]) -> str:
     """Where a value came from: the variable that gave it, an option of the command line, or the default."""
-    for variable in (setting.variable, *setting.aliases):
+    for variable in setting.names:
         text = environ.get(variable, "")
         if text.strip():
             try:

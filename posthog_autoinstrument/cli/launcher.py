@@ -12,7 +12,7 @@ import sitecustomize_template
 
 from ..core import diagnostics, process_tree
 from ..core import environment as variables
-from ..settings import config
+from ..settings import loader
 from . import interpreter
 
 NOT_FOUND = 127
@@ -63,7 +63,7 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     environ = environment(dict(os.environ), local, debug, summary)
     environ[variables.LAUNCHER] = sys.executable
     environ.pop(variables.KEPT, None)
-    settings = config.load(environ)
+    settings = loader.load(environ)
     arguments = command_line(command)
     program = shutil.which(arguments[0])
     if program is None and arguments == list(command) and _is_python_file(command[0]):

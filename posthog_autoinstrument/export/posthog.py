@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from .._version import __version__
 from ..core.guard import guarded, quietly
 from ..core.records import EncodedEvent
-from ..settings import config
+from ..settings import loader
 from . import http_session
 from .exporter import ExportResult
 
@@ -247,13 +247,13 @@ class PostHogExporter:
 
     def _remedy(self, is_of_proxy: bool) -> str:
         """What to change where the host cannot be reached, as far as that can be told from the settings."""
-        found = config.proxy_of(self.host) if is_of_proxy else None
+        found = loader.proxy_of(self.host) if is_of_proxy else None
         if found is not None:
             variable, proxy = found
             return (
                 f" (the proxy {proxy} of {variable} does not answer: correct {variable}, or add the host to NO_PROXY)"
             )
-        if config.scheme_is_guessed(self.host):
+        if loader.scheme_is_guessed(self.host):
             plain = self.host.replace("https://", "http://", 1)
             return f" (POSTHOG_HOST names no scheme, so https:// was added: write {plain}, if that is meant)"
         return ""

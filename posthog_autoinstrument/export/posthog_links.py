@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, urlsplit
 
 from ..core.formatting import iso_utc
-from ..settings.config import EU_HOST, US_HOST
+from ..settings.parsing import EU_HOST, US_HOST
 
 _APPS = {US_HOST: "https://us.posthog.com", EU_HOST: "https://eu.posthog.com"}
 _TRACES = "/ai-observability/traces"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
-from ..settings import config
+from ..settings import loader, parsing
 from ..settings.config import Config
 
 
@@ -19,7 +19,7 @@ class Project(NamedTuple):
 def find(settings: Config) -> Project | None:
     """The project by what was given in code, by the environment as it is now (`load_dotenv()` after the imports), by
     the environment as it was at the start, and by the posthog package, if the program uses that. Any thread."""
-    token, host = config.token_and_host(settings)
+    token, host = loader.token_and_host(settings)
     if token is not None:
         return Project(token, host or settings.host)
     posthog = sys.modules.get("posthog")
@@ -36,4 +36,4 @@ def find(settings: Config) -> Project | None:
 
 def _host_of(posthog: Any, client: Any) -> str | None:
     host = getattr(posthog, "host", None) or getattr(client, "raw_host", None)
-    return config.parse_host(host) if isinstance(host, str) else None
+    return parsing.parse_host(host) if isinstance(host, str) else None

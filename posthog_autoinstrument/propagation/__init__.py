@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..core import guard, package
-from ..settings import config
+from ..settings import loader
 
 if TYPE_CHECKING:
     from ..settings.config import Config
@@ -64,7 +64,7 @@ def install(settings: Config | None = None) -> None:
     global _installed
     if not _installed:
         _installed = True
-        guard.attempt("install the borders", _install, settings or config.load())
+        guard.attempt("install the borders", _install, settings or loader.load())
 
 
 def _install(settings: Config) -> None:

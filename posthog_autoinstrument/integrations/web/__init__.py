@@ -84,9 +84,9 @@ def install(watch: Callable[[str, Callable[[str], None]], None], settings: Confi
 
 def loaded(name: str) -> None:
     """One of the modules has loaded, in a program that has loaded no SDK yet."""
-    from ...settings import config
+    from ...settings import loader
 
-    settings = config.load()
+    settings = loader.load()
     if not settings.disabled:
         for file, modules in MODULES.items():
             if name in modules:
