@@ -263,7 +263,7 @@ class TestSignals:
             files = [open(f"{__file__}.{number}", "wb+", buffering=0) for number in range(20)]
             time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGUSR1)
-            print([file.read() for file in files if os.fstat(file.fileno()).st_size])
+            print([file.read() for file in files if os.fstat(file.fileno()).st_size], flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
             """,
             -signal.SIGTERM,

@@ -21,8 +21,9 @@ TRIGGERS = ("openai",)
 
 BORDERS = ("celery.signals", "dramatiq.worker", "rq.job", "huey.api", "distributed.client", "distributed.worker")
 """Modules by which a context comes in, in programs that may load no SDK before: see `borders`."""
-RAY = "ray._private.function_manager"
-"""By which a worker of Ray looks up what it executes. It may import the SDK in its first task: see `ray_tasks`."""
+TASK_RUNNERS = {"ray._private.function_manager": "ray", "airflow.sdk.execution_time.task_runner": "airflow"}
+"""Modules that run tasks of processes which end without exit hooks -> the file of `integrations.workers` about them. A
+task may be the first to import the SDK."""
 SESSIONS = (
     "gradio.blocks",
     "streamlit.runtime.scriptrunner.script_runner",
@@ -114,7 +115,8 @@ def wake() -> None:
         for name in SESSIONS:
             found.watch(name, _session_loaded)
         found.watch(POSTHOG_CLIENT, _client_loaded)
-        found.watch(RAY, _ray_loaded)
+        for name in TASK_RUNNERS:
+            found.watch(name, _task_runner_loaded)
         _expect_summary()
 
 
@@ -168,17 +170,17 @@ def _session_loaded(name: str) -> None:
         guard.report("hook a session", error)
 
 
-def _ray_loaded(name: str) -> None:
+def _task_runner_loaded(name: str) -> None:
     try:
-        from ..integrations.workers import ray
+        from ..core import package
 
-        ray.patch()
+        package.load(f"integrations.workers.{TASK_RUNNERS[name]}").patch()
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         from ..core import guard
 
-        guard.report("hook Ray", error)
+        guard.report("hook a task runner", error)
 
 
 def _border_loaded(name: str) -> None:
