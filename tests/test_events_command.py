@@ -251,7 +251,7 @@ def test_a_reader_that_leaves_early_ends_it_quietly(path: Path) -> None:
 import sys
 from posthog_autoinstrument.cli import events
 from posthog_autoinstrument.store.summary import EventSummary
-summarise = lambda event: EventSummary(event["timestamp"], "generation", input_text="x" * 1000, output_text="")
+summarise = lambda e: EventSummary(time=e["timestamp"], kind="generation", input_text="x" * 1000, output_text="")
 sys.exit(events.main(sys.argv[2:], path=sys.argv[1], summarise=summarise, stdout=sys.stdout))
 """
     root = Path(command.__file__).parent.parent.parent

@@ -20,7 +20,7 @@ from stored import NOON, call, span, write
 from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.store import columns, database, schema
-from posthog_autoinstrument.store.database import WORDS_BLOCK, Row, Store
+from posthog_autoinstrument.store.database import WORDS_BLOCK, Store
 from posthog_autoinstrument.store.prices import Prices
 from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.results import Totals
@@ -44,7 +44,7 @@ def ready(path: Path) -> Queries:
 
 def texts(path: Path, search: str) -> list[str | None]:
     with ready(path) as queries:
-        return [entry.words for entry in queries.events(Selection(text=search)).entries]
+        return [entry.input_text for entry in queries.events(Selection(text=search)).entries]
 
 
 # --- sums ---
@@ -214,7 +214,7 @@ def test_a_trace_row_tells_of_the_whole_trace(path: Path) -> None:
     assert (row.trace, row.started, row.ended, row.duration_s) == ("t1", NOON + 2, NOON + 7, 5.0)
     assert (row.events, row.calls, row.errors) == (4, 2, 1)
     assert (row.input_tokens, row.output_tokens, row.cost_usd, row.unpriced) == (10, 10, 0.25, 1)
-    assert (row.user, row.session, row.name, row.words) == ("ann", "s", "outer step", "A b")
+    assert (row.user, row.session, row.name, row.input_text) == ("ann", "s", "outer step", "A b")
     assert row.models == ("gpt-4o-mini", "gpt-4o")
     assert [(entry.kind, entry.name) for entry in entries] == [
         ("span", "outer step"), ("generation", None), ("span", "inner step"), ("generation", None),
@@ -232,7 +232,7 @@ def test_events_come_newest_first_and_page_by_page_also_at_one_time(path: Path) 
     write(path, [call(NOON, input=[{"role": "user", "content": str(number)}]) for number in range(5)])
     with ready(path) as queries:
         pages, before = three_pages(queries.events, limit=2)
-    seen = [[entry.words for entry in page.entries] for page in pages]
+    seen = [[entry.input_text for entry in page.entries] for page in pages]
     assert (seen, before) == ([["4", "3"], ["2", "1"], ["0"]], "")
 
 
@@ -244,7 +244,7 @@ def test_one_event_comes_whole(path: Path) -> None:
         assert full is not None
         assert full.event == event
         assert (full.entry.uuid, full.entry.parent, full.entry.name) == (event["uuid"], "p", "n")
-        assert (full.entry.status, full.entry.started, full.entry.answer) == (200, NOON - 1.0, "Good morning")
+        assert (full.entry.status, full.entry.started, full.entry.output_text) == (200, NOON - 1.0, "Good morning")
         assert queries.event("nope") is None
         assert queries.event("\ud800") is None
 
@@ -441,7 +441,7 @@ def test_delete_all_leaves_nothing_in_the_files(path: Path) -> None:
     assert path.stat().st_size < 200_000
     write(path, said("after"))
     with ready(path) as queries:
-        assert [entry.words for entry in queries.events(Selection(text="after")).entries] == ["after"]
+        assert [entry.input_text for entry in queries.events(Selection(text="after")).entries] == ["after"]
         assert queries.events(EVERYTHING).entries[0].number > number
 
 
@@ -618,7 +618,7 @@ def test_numbers_of_a_deleted_row_are_not_used_again(path: Path) -> None:
     with Store(path) as store:
         (last,) = store.rows("SELECT max(number) FROM facts")
         store.run("DELETE FROM facts WHERE number = ?", last)
-        store.add([Row("u", "", NOON, "e", None, None, None, False, "{}")])
+        store.add([columns.make_row(EncodedEvent("u", "e", b"{}"), columns.summary)])
         assert store.rows("SELECT max(number) FROM facts") == [(last[0] + 1,)]
         assert last[0] < WORDS_BLOCK
 
@@ -691,8 +691,8 @@ def test_privacy_mode_keeps_contents_out_of_the_file_and_its_index(run_program: 
     run_program(source, token=False, env={**environ, "POSTHOG_PRIVACY_MODE": "1"})
     with ready(path) as queries:
         assert queries.totals(EVERYTHING).calls == 2
-        assert [entry.words for entry in queries.events(EVERYTHING).entries] == [None, None]
-        assert queries.traces(EVERYTHING).rows[0].words is None
+        assert [entry.input_text for entry in queries.events(EVERYTHING).entries] == [None, None]
+        assert queries.traces(EVERYTHING).rows[0].input_text is None
     assert texts(path, "xylophone") == []
     assert len(texts(path, "gpt-4o")) == 1
     assert b"xylophone" not in raw(path)

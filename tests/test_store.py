@@ -20,6 +20,7 @@ from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.settings.config import default_path
 from posthog_autoinstrument.store import database
+from posthog_autoinstrument.store.columns import make_row
 from posthog_autoinstrument.store.database import Row, Store, StoreError
 from posthog_autoinstrument.store.retention import prune
 from posthog_autoinstrument.store.summary import EventSummary
@@ -34,9 +35,10 @@ def path(tmp_path: Path) -> Path:
 
 def row(number: int, trace: str = "t", epoch: float | None = None, size: int = 0) -> Row:
     epoch = time.time() + number if epoch is None else epoch
-    body = json.dumps({"event": "e", "number": number, "text": "x" * size})
     when = datetime.fromtimestamp(epoch, timezone.utc).isoformat()
-    return Row(f"uuid-{number}", when, epoch, "e", "user", trace, "gpt-5", False, body)
+    properties = {"trace": trace, "text": "x" * size}
+    body = {"event": "e", "number": number, "timestamp": when, "distinct_id": "user", "properties": properties}
+    return make_row(EncodedEvent(f"uuid-{number}", "e", json.dumps(body).encode()), summarise)
 
 
 def numbers(path: Path, **which: Any) -> list[int]:
@@ -46,7 +48,7 @@ def numbers(path: Path, **which: Any) -> list[int]:
 
 def summarise(event: dict[str, Any]) -> EventSummary:
     return EventSummary(
-        event["timestamp"], "generation", model="gpt-5", trace=event["properties"]["trace"], is_error=True
+        time=event["timestamp"], kind="generation", model="gpt-5", trace=event["properties"]["trace"], is_error=True
     )
 
 
@@ -169,11 +171,13 @@ def test_the_file_stays_bounded_and_loses_its_oldest_rows(path: Path) -> None:
 def test_several_processes_write_at_once(path: Path) -> None:
     program = """
 import sys
-from posthog_autoinstrument.store.database import Row, Store
+from posthog_autoinstrument.core.records import EncodedEvent
+from posthog_autoinstrument.store.columns import make_row, summary
+from posthog_autoinstrument.store.database import Store
 path, name = sys.argv[1:]
 for n in range(25):
     with Store(path, 60) as store:
-        store.add([Row(f"{name}-{n}-{i}", "", 2e9 + n, "e", None, name, None, False, "{}") for i in range(4)])
+        store.add([make_row(EncodedEvent(f"{name}-{n}-{i}", "e", b"{}"), summary) for i in range(4)])
 """
     root = Path(database.__file__).parent.parent
     environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOG_")}

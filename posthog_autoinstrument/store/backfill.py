@@ -24,7 +24,7 @@ def catch_up(store: Store, prices: Pricing | None, budget_s: float, search: bool
     """Work for about `budget_s` seconds and return how many rows are left to do. Raises StoreError."""
     until = time.monotonic() + budget_s
     try:
-        left = _make_facts(store, until)
+        left = _make_columns(store, until)
         if prices is not None:
             left += _make_costs(store, prices, until)
         return left + (words.refresh(store, until) if search else 0)
@@ -34,7 +34,7 @@ def catch_up(store: Store, prices: Pricing | None, budget_s: float, search: bool
         return 1  # somebody else writes for long: next time
 
 
-def _make_facts(store: Store, until: float) -> int:
+def _make_columns(store: Store, until: float) -> int:
     """Columns for the rows of earlier versions, the newest first."""
     while True:
         last = int(store.meta("without facts") or 0)
@@ -49,7 +49,7 @@ def _make_facts(store: Store, until: float) -> int:
             if int(store.meta("without facts") or 0) == last:  # nobody was quicker
                 # Only those that are still there.
                 known = {uuid for (uuid,) in _uuids(store, old)}
-                store.add_facts([row for row in reversed(rows) if row.uuid in known])
+                store.add_columns([row for row in reversed(rows) if row.uuid in known])
                 store.set_meta("without facts", old[-1][0] - 1 if old else 0)
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ..core import fastjson, guard, reasoning_tokens
 from ..core.records import EncodedEvent
-from .schema import Row
+from .schema import COLUMNS, Row
 from .summary import EventSummary, TokenUse
 
 KINDS = {
@@ -156,38 +156,24 @@ def make_row(event: EncodedEvent, summarise: Callable[[dict[str, Any]], EventSum
     parsed = fastjson.loads(event.body)
     if not isinstance(parsed, dict):
         raise ValueError("not an object")
-    summary = guard.attempt("summarise an event", summarise, parsed) or EventSummary("", "")
+    summary = guard.attempt("summarise an event", summarise, parsed) or EventSummary()
     when = _utc(parsed.get("timestamp"))
-    is_call = summary.kind in CALLS
+    values = {
+        **vars(summary),
+        "epoch": when.timestamp(),
+        "uuid": event.uuid,
+        "user": None if summary.anonymous else summary.user,
+        "priced": summary.cost_usd is not None or summary.kind not in CALLS,
+        "input_text": _first_words(summary.input_text),
+        "output_text": _first_words(summary.output_text),
+    }
+    columns = {column.name: _storable(values[column.field]) for column in COLUMNS}
+    of_event = (columns["trace_id"], columns["model"], columns["is_error"])
+    distinct_id = _storable(_text(parsed.get("distinct_id")))
     return Row(
-        uuid=event.uuid,
-        timestamp=when.isoformat(),
-        epoch=when.timestamp(),
-        event=event.name,
-        distinct_id=_stored_text(parsed.get("distinct_id")),
-        trace_id=_stored_text(summary.trace),
-        model=_stored_text(summary.model),
-        is_error=summary.is_error,
-        body=body,
-        kind=_stored_text(summary.kind) or "",
-        provider=_stored_text(summary.provider),
-        endpoint=_stored_text(summary.endpoint),
-        user=None if summary.anonymous else _stored_text(summary.user),
-        input_tokens=summary.input_tokens,
-        output_tokens=summary.output_tokens,
-        cached_tokens=summary.cached_tokens,
-        reasoning_tokens=summary.reasoning_tokens,
-        latency_s=summary.latency_s,
-        ttft_s=summary.ttft_s,
-        cost_usd=summary.cost_usd,
-        priced=summary.cost_usd is not None or not is_call,
-        status=summary.status,
-        session_id=_stored_text(summary.session),
-        span_id=_stored_text(summary.span),
-        parent_id=_stored_text(summary.parent),
-        name=_stored_text(summary.name),
-        words=_first_words(summary.input_text),
-        answer=_first_words(summary.output_text),
+        event.uuid,
+        (event.uuid, when.isoformat(), when.timestamp(), event.name, distinct_id, *of_event, body),
+        tuple(columns.values()),
     )
 
 
@@ -201,22 +187,19 @@ def _utc(timestamp: object) -> datetime:
         return datetime.now(timezone.utc)
 
 
-def _stored_text(value: object) -> str | None:
-    """As SQLite takes it: a lone surrogate is no UTF-8."""
-    if value is None:
-        return None
-    text = str(value)
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+def _storable(value: Any) -> Any:
+    """The value as SQLite takes it: a lone surrogate is not UTF-8."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
-_MAX_WORDS_CHARS = 200
+_FIRST_WORDS_CHARS = 200
 
 
 def _first_words(text: str | None) -> str | None:
     """One short line of a text that may be long."""
-    return (
-        _stored_text(" ".join(text[: _MAX_WORDS_CHARS + 50].split())[:_MAX_WORDS_CHARS]) if text is not None else None
-    )
+    return None if text is None else " ".join(text[: _FIRST_WORDS_CHARS + 50].split())[:_FIRST_WORDS_CHARS]
 
 
 # --- values of any type ---

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dependencies, descriptors, forks
 from . import ownership
-from .schema import ADD_EVENT, ADD_FACTS, APPLICATION_ID, MIGRATIONS, facts_of
+from .schema import ADD_COLUMNS, ADD_EVENT, APPLICATION_ID, MIGRATIONS
 from .schema import WORDS_BLOCK as WORDS_BLOCK
 from .schema import Row as Row
 
@@ -111,16 +111,16 @@ class Store:
         try:
             with _Immediate(self._db):
                 before = self._db.total_changes
-                self._db.executemany(ADD_EVENT, [row[:9] for row in rows])
+                self._db.executemany(ADD_EVENT, [row.event for row in rows])
                 added = self._db.total_changes - before
-                self._db.executemany(ADD_FACTS, map(facts_of, rows))
+                self._db.executemany(ADD_COLUMNS, [row.columns for row in rows])
                 return added
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
 
-    def add_facts(self, rows: Sequence[Row]) -> None:
-        """Store the facts of events that are in the file already. In a `change`."""
-        self.run_many(ADD_FACTS, map(facts_of, rows))
+    def add_columns(self, rows: Sequence[Row]) -> None:
+        """Store the columns of events that are in the file already. In a `change`."""
+        self.run_many(ADD_COLUMNS, [row.columns for row in rows])
 
     def rows(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """What a SELECT (or PRAGMA) gives, all at once."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from functools import wraps
 from os import PathLike
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,16 +19,15 @@ from .columns import CALLS
 from .database import Store
 from .results import Entry, EventPage, Full, GroupPage, Pricing, Totals, TracePage, TraceRow
 from .retention import delete_all
+from .schema import COLUMNS
 from .selection import Selection, condition
 from .sums import COLUMN_OF, SUMMED, By, Calls
 
 _IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
 
-_ENTRY_FIELDS = tuple(field.name for field in fields(Entry))
-_ENTRY = ", ".join(
-    "f." + {"trace": "trace_id", "session": "session_id", "span": "span_id", "parent": "parent_id"}.get(name, name)
-    for name in _ENTRY_FIELDS
-)
+_ENTRY = {"number": "number", **{column.field: column.name for column in COLUMNS if column.name != "priced"}}
+"""Field of an entry -> its column."""
+_ENTRY_COLUMNS = ", ".join(f"f.{column}" for column in _ENTRY.values())
 
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -199,7 +197,9 @@ class Queries:
         return Calls(rows, by, selection, time.time())
 
     def _entries(self, condition: str, values: dict[str, Any]) -> list[Entry]:
-        return [_entry(row) for row in self._store.rows(f"SELECT {_ENTRY} FROM facts f WHERE {condition}", values)]
+        return [
+            _entry(row) for row in self._store.rows(f"SELECT {_ENTRY_COLUMNS} FROM facts f WHERE {condition}", values)
+        ]
 
     def _trace_row(self, trace: str) -> TraceRow | None:
         """A few small queries: one trace is a handful of rows of an index. None where it has gone just now."""
@@ -227,7 +227,8 @@ class Queries:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    return Entry(**{**dict(zip(_ENTRY_FIELDS, row, strict=True)), "is_error": bool(row[4])})
+    values = dict(zip(_ENTRY, row, strict=True))
+    return Entry(**{**values, "is_error": bool(values["is_error"])})
 
 
 def _key(epoch: float, number: int) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .columns import CALLS
+from .summary import EventFields
 
 
 @dataclass(frozen=True)
@@ -102,38 +103,15 @@ class GroupPage:
     next: str
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One event without its body. None: not known."""
+@dataclass(frozen=True, kw_only=True)
+class Entry(EventFields):
+    """One event without its body. `user` is None where the event is anonymous."""
 
     number: int
     """Larger than that of every event that was stored before."""
     uuid: str
-    kind: str
     epoch: float
     """When it ended, in epoch seconds."""
-    is_error: bool
-    model: str | None
-    provider: str | None
-    endpoint: str | None
-    user: str | None
-    trace: str | None
-    session: str | None
-    span: str | None
-    parent: str | None
-    name: str | None
-    status: int | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_tokens: int | None
-    reasoning_tokens: int | None
-    latency_s: float | None
-    ttft_s: float | None
-    cost_usd: float | None
-    words: str | None
-    """First words of the input. None: held back (privacy mode), or there are none."""
-    answer: str | None
-    """First words of the output."""
 
     @property
     def started(self) -> float:
@@ -175,7 +153,7 @@ class TraceRow:
     name: str | None
     """What the program calls the trace, or its outermost step."""
     models: tuple[str, ...]
-    words: str | None
+    input_text: str | None
     """First words of its first call's input."""
 
     @property

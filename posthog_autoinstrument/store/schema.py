@@ -1,12 +1,59 @@
-"""What the file of the local store looks like: its tables, numbered from the first version on, and one row of them."""
+"""What the file of the local store looks like: its tables, version by version, and the columns of one event."""
 
 from __future__ import annotations
 
-import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 APPLICATION_ID = 0x50484149
-"""Tells our files from other programs' SQLite files: "PHAI"."""
+"""Distinguishes our files from other programs' SQLite files: "PHAI"."""
+
+
+class Column(NamedTuple):
+    """One column of the table `facts`."""
+
+    name: str
+    definition: str
+    """Type and constraints in SQL."""
+    of_field: str = ""
+    """The field of `EventSummary` and `Entry` with its value, where it has another name."""
+
+    @property
+    def field(self) -> str:
+        return self.of_field or self.name
+
+
+COLUMNS = (
+    Column("epoch", "REAL NOT NULL"),
+    Column("kind", "TEXT NOT NULL"),
+    Column("is_error", "INTEGER NOT NULL"),
+    Column("model", "TEXT"),
+    Column("provider", "TEXT"),
+    Column("endpoint", "TEXT"),
+    Column("user", "TEXT"),
+    Column("input_tokens", "INTEGER"),
+    Column("output_tokens", "INTEGER"),
+    Column("cached_tokens", "INTEGER"),
+    Column("reasoning_tokens", "INTEGER"),
+    Column("latency_s", "REAL"),
+    Column("ttft_s", "REAL"),
+    Column("cost_usd", "REAL"),
+    Column("priced", "INTEGER NOT NULL"),
+    Column("status", "INTEGER"),
+    Column("trace_id", "TEXT", "trace"),
+    Column("session_id", "TEXT", "session"),
+    Column("span_id", "TEXT", "span"),
+    Column("parent_id", "TEXT", "parent"),
+    Column("name", "TEXT"),
+    Column("uuid", "TEXT NOT NULL UNIQUE"),
+    Column("words", "TEXT", "input_text"),
+    Column("answer", "TEXT", "output_text"),
+)
+"""What lists and sums need of an event, beside its body: a column that stands behind a body is read through all of it.
+
+`user`: the distinct id, None where the event is anonymous. `priced`: the cost is known, or cannot become known. `words`
+and `answer`: the first words of input and output. All of them are of version 3; the CREATE TABLE of a file of version 3
+must not change, so a later column needs a migration of its own.
+"""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -26,99 +73,39 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     ("CREATE TABLE sent (project TEXT NOT NULL, uuid TEXT NOT NULL, PRIMARY KEY (project, uuid)) WITHOUT ROWID",),
     (
-        # What lists and sums need, beside the bodies: a column that stands behind a body is read through all of it.
-        # A number is never used twice, so "after this number" is "new since then".
-        """CREATE TABLE facts (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            epoch REAL NOT NULL,
-            kind TEXT NOT NULL,
-            is_error INTEGER NOT NULL,
-            model TEXT,
-            provider TEXT,
-            endpoint TEXT,
-            user TEXT,
-            input_tokens INTEGER,
-            output_tokens INTEGER,
-            cached_tokens INTEGER,
-            reasoning_tokens INTEGER,
-            latency_s REAL,
-            ttft_s REAL,
-            cost_usd REAL,
-            priced INTEGER NOT NULL,
-            status INTEGER,
-            trace_id TEXT,
-            session_id TEXT,
-            span_id TEXT,
-            parent_id TEXT,
-            name TEXT,
-            uuid TEXT NOT NULL UNIQUE,
-            words TEXT,
-            answer TEXT
-        )""",
+        # AUTOINCREMENT: no number is used twice, so a row with a larger number is a newer one.
+        "CREATE TABLE facts (number INTEGER PRIMARY KEY AUTOINCREMENT, "
+        + ", ".join(f"{column.name} {column.definition}" for column in COLUMNS)
+        + ")",
         "CREATE INDEX facts_epoch ON facts (epoch)",
         "CREATE INDEX facts_trace ON facts (trace_id, epoch)",
         "CREATE INDEX facts_user ON facts (user, epoch)",
         "CREATE INDEX facts_unpriced ON facts (number) WHERE priced = 0",
-        # Blocks of numbers whose words are indexed, up to which number; see `viewer/words.py`.
+        # Up to which number the events of each block are indexed; see `search.py`.
         "CREATE TABLE worded (block INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
         "CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-        # Rows of an earlier version have no facts: whoever reads first makes them (`Queries.refresh`).
+        # Events of an earlier version have no row in `facts`: `backfill.py` adds it.
         "INSERT INTO marks SELECT 'without facts', coalesce(max(rowid), 0) FROM events",
     ),
 )
-"""Statements of each version; `PRAGMA user_version` counts the ones that ran. Only ever add to the end."""
+"""Statements of each version; `PRAGMA user_version` is the number of versions that ran. Only ever append."""
 
 WORDS_BLOCK = 4096
-"""How many numbers share one index of words. An index goes as a whole: single words would linger in its pages."""
+"""How many numbers share one full-text index. An index is dropped as a whole: single words would stay in its pages."""
 
 
 class Row(NamedTuple):
-    """One event as it is stored: the event, then what lists and sums need of it. `None` is "not known"."""
+    """One event as it is stored."""
 
     uuid: str
-    timestamp: str
-    """ISO 8601, UTC."""
-    epoch: float
-    """The same time in seconds since 1970."""
-    event: str
-    distinct_id: str | None
-    trace_id: str | None
-    model: str | None
-    is_error: bool
-    body: str
-    """The whole event as JSON."""
-    kind: str = ""
-    """As `EventSummary.kind`."""
-    provider: str | None = None
-    endpoint: str | None = None
-    user: str | None = None
-    """The distinct id, unless it only stands in for somebody whom nobody named."""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    latency_s: float | None = None
-    ttft_s: float | None = None
-    cost_usd: float | None = None
-    priced: bool = False
-    """There is nothing to find out about the cost."""
-    status: int | None = None
-    session_id: str | None = None
-    span_id: str | None = None
-    parent_id: str | None = None
-    name: str | None = None
-    words: str | None = None
-    """First words of the input."""
-    answer: str | None = None
-    """First words of the output."""
+    event: tuple[Any, ...]
+    """The values of its row in `events`: the whole event as JSON is the last one."""
+    columns: tuple[Any, ...]
+    """The values of `COLUMNS`."""
 
 
-FACTS = (
-    "epoch", "kind", "is_error", "model", "provider", "endpoint", "user", "input_tokens", "output_tokens",
-    "cached_tokens", "reasoning_tokens", "latency_s", "ttft_s", "cost_usd", "priced", "status", "trace_id",
-    "session_id", "span_id", "parent_id", "name", "uuid", "words", "answer",
-)  # fmt: skip
 ADD_EVENT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-ADD_FACTS = f"INSERT OR IGNORE INTO facts ({', '.join(FACTS)}) VALUES ({', '.join('?' * len(FACTS))})"
-facts_of = operator.attrgetter(*FACTS)
-"""The values of a row that go into the table of facts."""
+ADD_COLUMNS = (
+    f"INSERT OR IGNORE INTO facts ({', '.join(column.name for column in COLUMNS)})"
+    f" VALUES ({', '.join('?' * len(COLUMNS))})"
+)

@@ -1,33 +1,21 @@
-"""One event in a few words: what a table row or a list of the viewer shows."""
+"""One event in a few words: what a row of a list shows, and what a call used of what providers bill."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class EventSummary:
-    """What people look at first. `None` is "not known", except where a field says otherwise."""
+@dataclass(frozen=True, kw_only=True)
+class EventFields:
+    """What lists show of an event. None: not known, except where a field says otherwise."""
 
-    time: str
-    """When the event happened: ISO 8601, UTC."""
-    kind: str
+    kind: str = ""
     """"generation", "embedding", "span", "trace", "feedback" or "metric"."""
+    is_error: bool = False
     model: str | None = None
     provider: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    """Those of the input tokens that came from the provider's cache."""
-    reasoning_tokens: int | None = None
-    """Those of the output tokens that nobody sees."""
-    latency_s: float | None = None
-    ttft_s: float | None = None
-    """Time to first token, of streams."""
-    status: int | None = None
-    """HTTP status of the answer."""
-    is_error: bool = False
-    error: str | None = None
+    endpoint: str | None = None
+    """The path below the base URL: `/chat/completions`."""
     user: str | None = None
     """The distinct id."""
     trace: str | None = None
@@ -37,16 +25,33 @@ class EventSummary:
     parent: str | None = None
     name: str | None = None
     """What the program calls the step."""
-    endpoint: str | None = None
-    """The path below the base URL: `/chat/completions`."""
-    anonymous: bool = False
-    """Nobody said who the user is: `user` is a stand-in."""
+    status: int | None = None
+    """HTTP status of the answer."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Those of the input tokens that came from the provider's cache."""
+    reasoning_tokens: int | None = None
+    """Those of the output tokens that are not part of the answer."""
+    latency_s: float | None = None
+    ttft_s: float | None = None
+    """Time to first token, of streams."""
+    cost_usd: float | None = None
     input_text: str | None = None
-    """First words of the input. None: held back (privacy mode); "": there is none."""
+    """First words of the input. None: not captured (privacy mode); "": there is none."""
     output_text: str | None = None
     """First words of the output, as `input_text`."""
-    cost_usd: float | None = None
-    """What the provider itself says that the call cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventSummary(EventFields):
+    """The fields of a whole event. `cost_usd` is what the provider itself reports."""
+
+    time: str = ""
+    """When the event happened: ISO 8601, UTC."""
+    error: str | None = None
+    anonymous: bool = False
+    """The event has no known user: `user` is a generated id."""
 
 
 @dataclass(frozen=True)
