@@ -30,8 +30,8 @@ from posthog_autoinstrument.store.summary import EventSummary
 
 NOW = datetime.now(timezone.utc)
 CALL = EventSummary(
-    NOW.isoformat(),
-    "generation",
+    time=NOW.isoformat(),
+    kind="generation",
     model="gpt-4o-mini-2024-07-18",
     input_tokens=1234,
     output_tokens=567,

@@ -504,7 +504,7 @@ def test_the_store_is_sent_once_and_each_trace_has_its_place(view, store, postho
     viewer = view(store, POSTHOG_PROJECT_TOKEN="phc_of_the_page_test", POSTHOG_HOST=posthog_server.url)
     settled(viewer, 8)
     page = viewer.page("/send")
-    assert "9 events have not gone to" in page.text
+    assert "9 events were not sent to" in page.text
     assert "phc_of_the_page_test" not in page.source
     form = {"secret": page.field("secret"), "do": "start"}
     for data, origin in (({"do": "start"}, None), (form, "http://evil.test")):
@@ -516,7 +516,7 @@ def test_the_store_is_sent_once_and_each_trace_has_its_place(view, store, postho
     assert viewer.get("/pulse").text != before
     stored = [json.loads(line)["uuid"] for line in viewer.get("/export.jsonl").text.splitlines()]
     assert sorted(event["uuid"] for event in posthog_server.events) == sorted(stored)
-    assert "All events of the store have gone" in viewer.page("/send").text
+    assert "All events of the store were sent" in viewer.page("/send").text
     assert viewer.post("/send", form).status_code == 303
     wait_until(lambda: "0 events were sent." in viewer.page("/send").text, "the second time did not end")
     assert len(posthog_server.events) == 9
@@ -537,7 +537,7 @@ def test_a_posthog_that_does_not_answer_is_waited_for_until_somebody_stops_it(
     assert "0 of 9 events" in viewer.page("/send").text
     viewer.post("/send", {**form, "do": "cancel"})
     wait_until(lambda: "0 events were sent; stopped: cancelled" in viewer.page("/send").text, "it was not stopped")
-    assert "9 events have not gone to" in viewer.page("/send").text
+    assert "9 events were not sent to" in viewer.page("/send").text
     viewer.post("/send", {**form, "do": "start"})  # and the end of the page, by Ctrl-C, does not wait for it
 
 

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
 
+from posthog_autoinstrument.core import formatting
 from posthog_autoinstrument.store.prices import Prices
 from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.results import Entry, Point, Series, Totals
 from posthog_autoinstrument.store.selection import Selection
 from posthog_autoinstrument.store.sums import By
-from posthog_autoinstrument.viewer import charts, conversation, downloads, formatting, trace_tree
+from posthog_autoinstrument.viewer import charts, conversation, downloads, trace_tree
 
 WEATHER = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}}
 

@@ -32,14 +32,14 @@ from ..store.results import Pricing
 from ..store.selection import Selection
 from . import downloads, rendering, views
 from .access import AccessControl
-from .upload_job import UploadJob
+from .upload import UploadJob
 
 REFRESH_EVERY_S = 1.0
 _REFRESH_S = 0.1
 """For as long it reads events in at a stretch: a page may have to wait for that."""
 _YIELDS = 20
 _FAREWELL_S = 2.0
-"""How long the end of the page waits for a shipment to stop."""
+"""How long the end of the page waits for an upload to stop."""
 
 Values = dict[str, Any]
 _PAUSE = rendering.Markup("<!-- the figures follow -->")
@@ -164,7 +164,7 @@ class Pages:
             "store": self._path,
             "program_version": __version__,
             "pause": _PAUSE,
-            "in_posthog": self._upload.place_of,
+            "in_posthog": self._upload.trace_url,
             **values,
         }
 
@@ -239,15 +239,15 @@ class Pages:
 
     def _upload_now(self, queries: Queries, selection: Selection, request: Request) -> Values:
         upload = self._upload
-        runs = upload.runs  # first: a shipment that ends meanwhile is shown as one that has ended the next time
+        is_running = upload.is_running  # read first: an upload that ends meanwhile is shown as ended the next time
         return {
             "project": upload.project,
-            "runs": runs,
+            "is_running": is_running,
             "progress": upload.progress,
             "result": upload.result,
             "failure": upload.failure,
-            "waiting": 0 if runs else upload.waiting(),
-            "place": upload.place(),
+            "n_unsent": 0 if is_running else upload.count(),
+            "traces_url": upload.traces_url(),
         }
 
     async def _send(self, request: Request) -> Response:
