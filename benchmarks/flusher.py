@@ -6,7 +6,7 @@
     python benchmarks/flusher.py --profile chat-1k
 
 Instructions are counted by callgrind over all threads in one process that has run each stage before, and do not depend
-on the load of the machine. A stage is what the flusher calls for a record: seal, read, build (with redaction), finish
+on the load of the machine. A stage is what the flusher calls for a record: finalize, read, build, finish
 (mending and JSON), and, in batches of up to 100 events, pack (gzip) and post (requests, to a loopback server in another
 process).
 
@@ -40,6 +40,7 @@ from typing import Any
 
 from posthog_autoinstrument import agent
 from posthog_autoinstrument.capture.calls import OpenCall
+from posthog_autoinstrument.capture.finalize import finalize
 from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export import destination
 from posthog_autoinstrument.export.exporter import ExportResult
@@ -48,7 +49,7 @@ from posthog_autoinstrument.processing import event
 from posthog_autoinstrument.testing import OpenAIServer
 
 KIB, MIB = 1024, 1024 * 1024
-STAGES = ("seal", "read", "build", "finish", "pack", "post")
+STAGES = ("finalize", "read", "build", "finish", "pack", "post")
 REPEATS = {"chat-1k": 100, "chat-100k": 20, "stream-200": 20, "embedding-100": 20, "chat-1m": 3, "chat-10m": 1}
 _WORDS = """able about account across after again against almost along already also always amount another answer around
 because become before begin behind believe between board build business called cannot carry case cause central change
@@ -147,7 +148,7 @@ def under_valgrind(scenarios: list[str], url: str) -> None:
     def stages(scenario: str, repeats: int, mark: Callable[[], Any]) -> None:
         records = [bench.record(scenario, seed) for seed in range(repeats)]
         mark()
-        calls = [record.seal() for record in records]
+        calls = [finalize(record) for record in records]
         mark()
         read = [event.read(call, bench.provider) for call in calls if call is not None]
         mark()

@@ -29,7 +29,8 @@ from .lifecycle import exits, signals
 from .settings import loader
 
 if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them; sqlite3 is for those who want a spool
-    from .core.records import EncodedEvent, Sealable
+    from .core.finished import Finalize, Finished
+    from .core.records import EncodedEvent, Record
     from .export.exporter import Exporter
     from .export.run_summary import RunSummary
     from .export.spool.writer import SpoolWriter
@@ -57,6 +58,7 @@ class Agent:
         self.providers = {provider.name: provider for provider in providers.load_providers()}
         self.delivery = Delivery(self.choose_exporter, _shrink)
         self._pipeline: Pipeline | None = None
+        self._finalize: Finalize | None = None
         self._run_summary: RunSummary | None = None
         self.spool_writer: SpoolWriter | None = (
             _spool_writer(settings, self.pipeline) if settings.spool and not settings.disabled else None
@@ -69,6 +71,7 @@ class Agent:
         self._closed = threads.allocate_lock()
         self.flusher: Flusher = Flusher(
             Queue(settings.queue_max_events, settings.queue_max_bytes, settings.flush_at),
+            self.finalize,
             self._build,
             self.delivery,
             settings.flush_at,
@@ -89,6 +92,7 @@ class Agent:
                 defaults,
                 emit,
                 self.flusher.expect,
+                deduplication.recorded_by,
                 active=not settings.disabled,
             )
             for provider in self.providers.values()
@@ -240,7 +244,6 @@ class Agent:
         """What makes events. Loaded for the first one: a program's `import openai` does not wait for it."""
         if self._pipeline is None:
             with forks.IMPORTS:
-                from .capture import finalize  # noqa: F401  used next
                 from .processing.pipeline import Pipeline
 
                 if self._pipeline is None:
@@ -255,8 +258,22 @@ class Agent:
                     )
         return self._pipeline
 
-    def _build(self, record: Sealable) -> EncodedEvent | None:
-        return None if self._drops else self.pipeline.build(record)
+    def finalize(self, item: Finished) -> Record | None:
+        """The record of what has ended; None where it must not be recorded."""
+        if self._finalize is None:
+            with forks.IMPORTS:
+                from .capture.finalize import finalize
+            self._finalize = finalize  # once: a test of the program's that changes `sys.modules` would load it again
+        return self._finalize(item)
+
+    def _build(self, item: Finished) -> EncodedEvent | None:
+        """The event of what has ended. Raises NotYetError, before anything is done, where `before_send` is not
+        defined yet."""
+        if self._drops:
+            return None
+        self.pipeline.hook()
+        record = self.finalize(item)
+        return self.pipeline.build(record) if record is not None else None
 
     def _overdue(self, final: bool) -> list[EncodedEvent]:
         self._notice_late_project()
@@ -322,12 +339,12 @@ class Agent:
 
     # The life of the process
 
-    def _add(self, record: Sealable, late: bool) -> None:
+    def _add(self, item: Finished, late: bool) -> None:
         if not self._kept_any and not late:  # before anything is on the disk that is meant to be private by now
             self._kept_any = True
             guard.attempt("read the settings again", self._reread_settings)
         try:
-            self.flusher.add(record, late)
+            self.flusher.add(item, late)
         finally:
             self.heed()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity, Sealed
+from posthog_autoinstrument.core.finished import FinalRecord
+from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity
 from posthog_autoinstrument.export import flusher
 from posthog_autoinstrument.export.delivery import Delivery
 from posthog_autoinstrument.export.exporter import ExportResult
@@ -43,7 +43,8 @@ class World(Sleeper):
         self.spool = spool
         self.flusher = flusher.Flusher(
             Queue(max_events, 1 << 30, 100),
-            lambda record: self.event(record.seal()),
+            lambda item: item.record,  # type: ignore[attr-defined]
+            lambda item: self.event(item.record),  # type: ignore[attr-defined]
             Delivery(lambda: self, lambda event, size: None, lambda: self.now, lambda: self),
             100,
             2.0,
@@ -80,18 +81,17 @@ class World(Sleeper):
             if self.n_called < OUTAGE_S * CALLS_A_SECOND:
                 self.n_called += 1
                 call = Call("openai", "chat", f"uuid-{self.n_called}", "", "", "", "", 0, 0, "complete", False, WHO)
-                self.flusher.add(Sealed(call, os.getpid(), 100), late=False)
+                self.flusher.add(FinalRecord(call, os.getpid(), 100), late=False)
 
     # What the agent does
 
     def event(self, call: Any) -> EncodedEvent:
         return EncodedEvent(call.uuid, "$ai_generation", b"{}", call.spooled)
 
-    def keep(self, record: Any, take: Callable[[Sealed], None]) -> None:
+    def keep(self, record: Any) -> None:
         assert self.spool is not None
-        number = self.spool.keep(RECORD, record.record.uuid, b"body")
-        object.__setattr__(record.record, "spooled", (number,))
-        take(Sealed(record.record, record.pid, record.size))
+        number = self.spool.keep(RECORD, record.uuid, b"body")
+        object.__setattr__(record, "spooled", (number,))
 
     def next_abandoned(self) -> None:
         return None

@@ -12,7 +12,8 @@ import pytest
 from conftest import wait_until
 
 from posthog_autoinstrument.core import guard
-from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity, Sealed
+from posthog_autoinstrument.core.finished import FinalRecord
+from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity
 from posthog_autoinstrument.export.delivery import Delivery
 from posthog_autoinstrument.export.flusher import Flusher
 from posthog_autoinstrument.export.posthog import PostHogExporter
@@ -71,7 +72,9 @@ class Simulation:
             lambda: self.hours,
         )
         process = SimpleNamespace(captured=lambda: None, exposed=False)  # no signals here
-        self.flusher = Flusher(Queue(max_events, 1 << 30, 1), self._event, self.delivery, 1, 0.01, 3.0, process)
+        self.flusher = Flusher(
+            Queue(max_events, 1 << 30, 1), lambda item: item.record, self._event, self.delivery, 1, 0.01, 3.0, process
+        )
 
     def _event(self, record: Any) -> EncodedEvent:
         body = '{"event":"$ai_generation","distinct_id":"d","uuid":"%s","properties":{}}'
@@ -81,7 +84,7 @@ class Simulation:
         uuid = f"0198c3f2-0000-7000-8000-{number:012d}"
         who = Identity(None, "trace")
         call = Call("openai", "chat", uuid, "", "", "", "", 0, 0, "complete", False, who)
-        self.flusher.add(Sealed(call, os.getpid(), 100), late=False)
+        self.flusher.add(FinalRecord(call, os.getpid(), 100), late=False)
 
     def close(self) -> None:
         self.hours.let_go.set()

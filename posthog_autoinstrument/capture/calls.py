@@ -1,7 +1,7 @@
 """An open call: what the call site and the wire learn about one logical call while it runs.
 
 On the host's thread this takes references, two clock readings and the current context; it copies, parses and
-serialises nothing. `seal` makes the plain record later, on the flusher's thread.
+serialises nothing. `finalize` makes the plain record later, on the flusher's thread.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from ..context import call_arguments, fields, opentelemetry, posthog_sdk, scope
+from ..context.active_call import ACTIVE_CALL, SUPPRESSED
 from ..core import guard
-from ..instrumentation import deduplication
 from ..providers import EDGE_BYTES, Endpoint, Provider, gap
+from .owner import EVERY_END, INNER_CALL, US, Owner
 
 if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported here
-    from ..core.records import Call, End
+    from ..core.records import End
     from ..settings.config import Config
 
 CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
@@ -45,8 +46,6 @@ BODY_LIMIT = 32 * 1024 * 1024
 """Bytes of a request or an answer that are held by reference. A larger one is shortened when the call ends: the program
 may be done with it, and as long as it waits here it would be in memory beside the next one."""
 
-CLAIM: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_claim", default=None)
-"""The call that a call site opened and the wire has yet to claim."""
 CURRENT: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_current", default=None)
 """The call whose request is on the wire in this thread or task."""
 CARRIED: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried", default=None)
@@ -83,17 +82,13 @@ def intent_of(overrides: Mapping[str, Any] | None) -> Intent:
 class OpenCall:
     """One logical call from its start to its end. Ends exactly once; whatever comes later changes nothing."""
 
-    sealed = False
     claimed = False
     """The wire has taken it: it will end there."""
     shared = False
     """Another call of the same Context was on the wire when this one came: the ContextVar does not tell them apart."""
     outer: OpenCall | None = None
     """The call whose call site was still at work when this one was opened."""
-    delegated = False
-    """An inner call site made the request of this call."""
-    recorder: deduplication.Recorder | None = None
-    """Another integration, which records this call if it ends in a way that it knows of."""
+    owner = US
     ended: End | None = None
     client = ""
     base_url: Any = None
@@ -131,8 +126,8 @@ class OpenCall:
     size = 0
     repeated = False
     """It was perhaps handed over twice."""
-    sealings = 0
-    """How often it was sealed."""
+    n_finalized = 0
+    """How often its record was made."""
 
     def __init__(self, calls: Calls, endpoint: Endpoint, intent: Intent) -> None:
         self.calls = calls
@@ -142,7 +137,7 @@ class OpenCall:
         self.started = perf_counter()
 
     def of_client(self, client: Any) -> None:
-        """Take who makes the call. The base URL stays the client's own immutable object until `seal`."""
+        """Take who makes the call. The base URL stays the client's own immutable object until `finalize`."""
         self.client = type(client).__name__
         self.base_url = guard.quietly(_base_url_of, client)
 
@@ -202,13 +197,13 @@ class OpenCall:
             self._hand_over(end)
             handed = True
         finally:
-            if not handed and not self.sealings:  # the program is interrupted, by a time limit or Ctrl-C
+            if not handed and not self.n_finalized:  # the program is interrupted, by a time limit or Ctrl-C
                 self.repeated = True
                 self.ended_at = self.ended_at or time()
                 self._hand_over(end)
 
     def _hand_over(self, end: End) -> None:
-        if self.recorder is None or end not in self.recorder.ends:
+        if end not in self.owner.ends:
             self.calls.emit(self, end == "abandoned")
 
     def _release(self) -> int:
@@ -283,12 +278,8 @@ class OpenCall:
                 tail.clear()
                 tail.append(last)
 
-    def seal(self) -> Call | None:
-        """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
-        if self.repeated and self.sealings:
-            return None
-        self.sealings += 1
-        return self.calls.seal(self)
+    def assemble(self) -> None:
+        """On the flusher's thread, before the record is made."""
 
 
 def _error_of(error: BaseException) -> tuple[Any, ...]:
@@ -388,6 +379,7 @@ class Calls:
         defaults: fields.Fields,
         emit: Callable[[OpenCall, bool], None],
         expect: Callable[[], None],
+        recorded_elsewhere: Callable[[Any, str, str], Owner | None],
         active: bool = True,
     ) -> None:
         self.provider = provider
@@ -395,6 +387,8 @@ class Calls:
         """Hands a finished call over; True for one that ends in a finaliser."""
         self.expect = expect
         """Says that a call will end later, maybe in a finaliser, where no thread can be started for it."""
+        self.recorded_elsewhere = recorded_elsewhere
+        """Who else records a call of this client, endpoint and SDK that starts here."""
         self.active = active
         """False: nothing is captured, but `posthog_*` arguments are still taken out of calls."""
         self.awaken: Callable[[], bool] = _stays_off
@@ -413,7 +407,6 @@ class Calls:
         self._methods = {endpoint.method for endpoint in provider.endpoints}
         self._patterns: list[tuple[str, re.Pattern[str], Endpoint]] | None = None
         self._by_name = {endpoint.name: endpoint for endpoint in provider.endpoints}
-        self.seal: Callable[[OpenCall], Call | None] = self._seal_first
         self.urls: dict[str, str] = {}
         """Addresses that were called, each once."""
         self.streams: set[OpenCall] = set()
@@ -421,34 +414,22 @@ class Calls:
         self.carried: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()
         """Stream managers that are yet to be entered, and what the program said when it asked for them."""
 
-    def _seal_first(self, call: OpenCall) -> Call | None:
-        # Not before there is a call: `import openai` would wait for it. And once: what tests of the host do to
-        # `sys.modules` would make a second module of it.
-        from .finalize import seal
-
-        self.seal = seal
-        return seal(call)
-
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint called `name`."""
         return self._by_name[name]
 
     @guard.guarded("open a call", None)
-    def open(
-        self, resource: Any, endpoint: Endpoint, overrides: Mapping[str, Any] | None, model: Any
-    ) -> OpenCall | None:
-        """Open a call at its call site. None: nothing is captured here."""
+    def open(self, resource: Any, endpoint: Endpoint, overrides: Mapping[str, Any] | None, model: Any) -> Any:
+        """Open a call at its call site; `SUPPRESSED` where somebody else records it. None: nothing is captured here."""
         if not self.active and not self.awaken():
             return None
-        pending = CLAIM.get()
+        pending = ACTIVE_CALL.get()
         if pending is SUPPRESSED:
             return None
         client = getattr(resource, "_client", None)
-        recorder = None
-        if deduplication.is_loaded():
-            recorder = deduplication.recorder_of(client, endpoint.name, self.provider.package)
-            if recorder is not None and recorder.ends == deduplication.EVERY_END:
-                return SUPPRESSED
+        owner = self.recorded_elsewhere(client, endpoint.name, self.provider.package)
+        if owner is not None and owner.ends == EVERY_END:
+            return SUPPRESSED
         outer = pending if pending is not None and not pending.claimed else None
         intent = CARRIED.get()
         if intent is None and outer is not None and outer.endpoint is endpoint and not overrides:
@@ -456,8 +437,8 @@ class Calls:
             intent = outer.intent
         call = OpenCall(self, endpoint, intent or intent_of(overrides))
         call.outer = outer
-        if recorder is not None:
-            call.recorder = recorder
+        if owner is not None:
+            call.owner = owner
         if client is not None:
             call.of_client(client)
         if type(model) is str:
@@ -467,7 +448,7 @@ class Calls:
     @guard.guarded("follow a request", None)
     def claim(self, client: Any, options: Any) -> OpenCall | None:
         """The call that this request belongs to: the one its call site opened, or a new one. None: not captured."""
-        pending = CLAIM.get()
+        pending = ACTIVE_CALL.get()
         if pending is SUPPRESSED or not (self.active or self.awaken()):
             return None
         endpoint = self._by_path.get((options.method, options.url)) or self._endpoint_of(options.method, options.url)
@@ -475,19 +456,19 @@ class Calls:
         if pending is not None and not pending.claimed and pending.endpoint is endpoint:
             pending.claimed = True
             if pending.outer is not None and pending.outer.endpoint is endpoint:
-                pending.outer.delegated = True
+                pending.outer.owner = INNER_CALL
             if not pending.client:
                 pending.of_client(client)
-            return pending
+            claimed: OpenCall = pending
+            return claimed
         if endpoint is None:
             return None
-        recorder = None
-        if deduplication.is_loaded():
-            recorder = deduplication.recorder_of(client, endpoint.name, self.provider.package)
-            if recorder is not None and recorder.ends == deduplication.EVERY_END:
-                return None
+        owner = self.recorded_elsewhere(client, endpoint.name, self.provider.package)
+        if owner is not None and owner.ends == EVERY_END:
+            return None
         call = OpenCall(self, endpoint, CARRIED.get() or intent_of(None))
-        call.recorder = recorder
+        if owner is not None:
+            call.owner = owner
         call.of_client(client)
         call.claimed = True
         return call
@@ -533,16 +514,6 @@ NO_INTENT = Intent.__new__(Intent)
 NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, fields.NO_FIELDS, fields.NO_FIELDS
 NO_INTENT.opentelemetry = None
 NO_INTENT.web_fields = fields.NO_FIELDS
-
-
-class _Suppressed(OpenCall):
-    """Stands for a call that somebody else records: the wire lets it pass."""
-
-    def __init__(self) -> None:
-        """Takes nothing: nothing is recorded."""
-
-
-SUPPRESSED = _Suppressed()
 
 
 @guard.guarded("shorten a large body", None)

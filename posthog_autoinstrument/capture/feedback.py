@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from numbers import Integral, Number
-from typing import TYPE_CHECKING, Any
+from time import time
+from typing import Any
 
 from ..context import api, fields
 from ..core import diagnostics, guard, ids, safejson
 from .calls import Intent
 from .span_recorder import Recorder, is_recorder_made, recording
-from .spans import Finished
-
-if TYPE_CHECKING:
-    from ..core.records import Identity, Record
 
 
-class FinishedRemark(Finished):
-    """Feedback, or a metric of a name, about one trace."""
+class FinishedRemark:
+    """Feedback, or a metric of a name, about one trace, as the queue holds it."""
 
     def __init__(self, to: Recorder, trace_id: str, name: str | None, value: str) -> None:
-        super().__init__(to, Intent(None), len(value), os.getpid())
+        self.intent = Intent(None)
         self.intent.call_fields = fields.Fields(trace_id=trace_id)
         self.name = name
         self.value = value
-
-    def record(self, records: Any, uuid: str, identity: Identity) -> Record:
-        about = replace(identity, parent_id=None, span_name=None)
-        made: Record = records.Remark(
-            uuid=uuid, ended_at=self.ended_at, identity=about, name=self.name, value=self.value
-        )
-        return made
+        self.defaults = to.defaults
+        self.size = len(value)
+        self.pid = os.getpid()
+        self.ended_at = time()
 
 
 def capture_feedback(text: str, trace_id: ids.Id | None = None) -> None:

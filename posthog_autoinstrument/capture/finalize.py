@@ -1,25 +1,87 @@
-"""Sealing: an open call that has ended becomes a plain record. On the flusher's thread, and loaded there."""
+"""What has ended becomes a plain record. On the flusher's thread, and loaded there: `import openai` must not wait."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..context import posthog_sdk, scope
 from ..context.fields import NO_FIELDS, Fields, merge
 from ..core import guard, ids
-from ..core.records import Call, Error, Identity
-from ..instrumentation import deduplication
+from ..core.finished import FinalRecord, Finished
+from ..core.records import Call, Error, Identity, Record, Remark, Span
 from ..providers import EDGE_BYTES, event_stream, gap
 from .calls import Intent, OpenCall
+from .feedback import FinishedRemark
+from .owner import is_gateway
+from .spans import FinishedSpan
 
 
-def seal(call: OpenCall) -> Call | None:
-    """The plain record of this call; None where it must not be recorded. On the flusher's thread."""
+@functools.singledispatch
+def finalize(item: Finished) -> Record | None:
+    """The plain record of what has ended; None where it must not be recorded."""
+    raise TypeError(f"cannot finalize a {type(item).__name__}")
+
+
+@finalize.register(FinalRecord)
+def _(item: FinalRecord) -> Record:
+    return item.record
+
+
+@finalize.register(FinishedSpan)
+def _(item: FinishedSpan) -> Span | None:
+    if guard.quietly(posthog_sdk.is_disabled):
+        return None
+    span = item.span
+    identity = resolve(span.intent, item.defaults)
+    return Span(
+        name=span.name,
+        type=span.type,
+        uuid=ids.new_ids(item.ended_at)[0],
+        span_id=span.id,
+        ended_at=item.ended_at,
+        duration_s=max(0.0, span.duration_s),
+        # In its own context it is the parent of what is captured there.
+        identity=replace(
+            identity,
+            parent_id=span.parent_id,
+            span_name=None,
+            properties={**identity.properties, **span.properties},
+        ),
+        input_state=span.input_state,
+        output_state=span.output_state,
+        error=Error(*span.error) if span.error is not None else None,
+        of_trace=item.of_trace,
+        facts=span.facts,
+    )
+
+
+@finalize.register(FinishedRemark)
+def _(item: FinishedRemark) -> Remark | None:
+    if guard.quietly(posthog_sdk.is_disabled):
+        return None
+    identity = resolve(item.intent, item.defaults)
+    return Remark(
+        uuid=ids.new_ids(item.ended_at)[0],
+        ended_at=item.ended_at,
+        identity=replace(identity, parent_id=None, span_name=None),
+        name=item.name,
+        value=item.value,
+    )
+
+
+@finalize.register(OpenCall)
+def _(call: OpenCall) -> Call | None:
+    if call.repeated and call.n_finalized:
+        return None
+    call.n_finalized += 1
+    call.assemble()
     base_url = str(call.base_url) if call.base_url is not None else ""
-    if guard.quietly(posthog_sdk.is_disabled) or deduplication.is_gateway(base_url):
+    if guard.quietly(posthog_sdk.is_disabled) or is_gateway(base_url):
         return None
     headers = call.headers
     texts, body = call.texts, call.body

@@ -7,23 +7,18 @@ places the calls inside it.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from time import perf_counter, time
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
-from ..context import decorators, posthog_sdk, scope
+from ..context import decorators, scope
 from ..context.fields import NO_FIELDS, Fields, check_mapping, merge, serialize
 from ..core import guard, ids, safejson
 from .calls import CANCELLATIONS, MAX_ERROR_CHARS, Intent
 from .span_recorder import Recorder, recording
-
-if TYPE_CHECKING:
-    from ..core.records import Identity, Record
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,68 +26,16 @@ MAX_ITEMS = 1_000
 """So many of what a decorated generator yields are its output."""
 
 
-class Finished:
-    """A record that is still made of references, as the queue takes it."""
-
-    sealed = False
-
-    def __init__(self, to: Recorder, intent: Intent, size: int, pid: int) -> None:
-        self.recorder = to
-        self.intent = intent
-        self.size = size
-        self.pid = pid
-        self.ended_at = time()
-
-    def seal(self) -> Record | None:
-        """The plain record; None where it must not be recorded. On the flusher's thread."""
-        if guard.quietly(posthog_sdk.is_disabled):
-            return None
-        records, finalize = _late()
-        uuid, _ = ids.new_ids(self.ended_at)
-        return self.record(records, uuid, finalize.resolve(self.intent, self.recorder.defaults))
-
-    def record(self, records: Any, uuid: str, identity: Identity) -> Record:
-        """What it is, of whom; one of the classes of `records`."""
-        raise NotImplementedError
-
-
-@functools.cache
-def _late() -> tuple[ModuleType, ModuleType]:
-    """What the flusher's thread needs, loaded there, and once."""
-    from ..core import records
-    from . import finalize
-
-    return records, finalize
-
-
-class FinishedSpan(Finished):
-    """A span that was left; `of_trace`: what it says of the whole trace."""
+class FinishedSpan:
+    """A span that was left, as the queue holds it; `of_trace`: the event of its whole trace."""
 
     def __init__(self, to: Recorder, span: Span, of_trace: bool) -> None:
-        size = len(span.input_state or "") + len(span.output_state or "")
-        super().__init__(to, span.intent, size, span.pid)
         self.span = span
         self.of_trace = of_trace
-
-    def record(self, records: Any, uuid: str, identity: Identity) -> Record:
-        span = self.span
-        properties = {**identity.properties, **span.properties}
-        made: Record = records.Span(
-            name=span.name,
-            type=span.type,
-            uuid=uuid,
-            span_id=span.id,
-            ended_at=self.ended_at,
-            duration_s=max(0.0, span.duration_s),
-            # In its own context it is the parent of what is captured there.
-            identity=replace(identity, parent_id=span.parent_id, span_name=None, properties=properties),
-            input_state=span.input_state,
-            output_state=span.output_state,
-            error=records.Error(*span.error) if span.error is not None else None,
-            of_trace=self.of_trace,
-            facts=span.facts,
-        )
-        return made
+        self.defaults = to.defaults
+        self.size = len(span.input_state or "") + len(span.output_state or "")
+        self.pid = span.pid
+        self.ended_at = time()
 
 
 class Span:

@@ -26,6 +26,7 @@ import sitecustomize_template
 from .. import agent
 from .._version import __version__
 from ..bootstrap import startup
+from ..capture import owner
 from ..core import guard
 from ..core.environment import LAUNCHED
 from ..core.formatting import clean
@@ -457,7 +458,7 @@ def _others(report: Report) -> None:
         missing = [one for one in distributions if _version(one) is None]
         verb = "is" if len(missing) == 1 else "are"
         report.line(name, f"not here: {' and '.join(missing)} {verb} not installed" if missing else "can be used here")
-    report.line("AI gateway", f"calls to {', '.join(sorted(deduplication.GATEWAY_HOSTS))}")
+    report.line("AI gateway", f"calls to {', '.join(sorted(owner.GATEWAY_HOSTS))}")
 
 
 # --- where events go ---

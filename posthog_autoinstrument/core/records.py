@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from . import fastjson
 
@@ -51,7 +51,7 @@ class Identity:
     provider: str | None = None
 
 
-@dataclass  # not frozen, although nobody changes one: setting 25 fields the other way is a fifth of `seal`
+@dataclass  # not frozen, although nobody changes one: setting 25 fields the other way is a fifth of `finalize`
 class Call:
     """One logical SDK call, retries included.
 
@@ -209,33 +209,3 @@ class EncodedEvent(NamedTuple):
     """One JSON object in UTF-8: event, uuid, timestamp, distinct_id, properties."""
     spooled: tuple[int, ...] = ()
     """Rows of the outbox to delete once the event is delivered or dropped."""
-
-
-class Sealable(Protocol):
-    """A finished record still made of references; sealing it, on the flusher's thread, makes the record."""
-
-    sealed: bool
-    """It was sealed early."""
-    pid: int
-    """The process in which it began. One that forked meanwhile leaves it to its parent."""
-    size: int
-    """Bytes of content it holds, for the queue's bound."""
-
-    def seal(self) -> Record | None:
-        """The record, or None where it must not be recorded after all."""
-        ...
-
-
-class Sealed:
-    """A record that was sealed early, on the program's thread: it is in the spool already."""
-
-    __slots__ = ("pid", "record", "size")
-    sealed = True
-
-    def __init__(self, record: Record, pid: int, size: int) -> None:
-        self.record = record
-        self.pid = pid
-        self.size = size
-
-    def seal(self) -> Record | None:
-        return self.record

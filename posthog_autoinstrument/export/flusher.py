@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..context import scope
 from ..core import diagnostics, forks, guard, threads
+from ..core.finished import FinalRecord
 from .delivery import RETRY_BUDGET_S, SEND_TIMEOUT_S, Delivery
 from .owned_lock import OwnedLock
 from .queue import Barrier, Queue
@@ -21,7 +22,8 @@ from .queue import Barrier, Queue
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from ..core.records import EncodedEvent, Sealable, Sealed
+    from ..core.finished import Finalize, Finished
+    from ..core.records import EncodedEvent, Record
     from .delivery import RowTracker
     from .spool.directory import Spool
     from .spool.outbox import Kept
@@ -58,8 +60,8 @@ if TYPE_CHECKING:
         @property
         def spool(self) -> Spool: ...
 
-        def keep(self, record: Sealable, take: Callable[[Sealed], None]) -> None:
-            """On the program's thread: commit a record. `take` has it then, unless it makes no event."""
+        def keep(self, record: Record) -> None:
+            """On the program's thread: commit a record."""
 
         def read_back(self, row: Kept) -> EncodedEvent | None:
             """The event of a row of our own outbox."""
@@ -95,13 +97,14 @@ class Flusher:
 
     `process` is told of the first call that is captured. `overdue` gives the events that
     were held back and are not any longer, at exit all of them; `held` says how many there are.
-    `build` returns None for a record that makes no event.
+    `finalize` makes the records that go to the spool. `build` returns None for a record that makes no event.
     """
 
     def __init__(
         self,
         queue: Queue,
-        build: Callable[[Sealable], EncodedEvent | None],
+        finalize: Finalize,
+        build: Callable[[Finished], EncodedEvent | None],
         delivery: Delivery,
         flush_at: int,
         flush_interval_s: float,
@@ -112,6 +115,7 @@ class Flusher:
         spool_writer: SpoolWriter | None = None,
     ) -> None:
         self.queue = queue
+        self._finalize = finalize
         self._build = build
         self.delivery = delivery
         self._flush_at = flush_at
@@ -199,7 +203,7 @@ class Flusher:
         if self._thread is None:
             self.start()
 
-    def add(self, record: Sealable, late: bool) -> None:
+    def add(self, record: Finished, late: bool) -> None:
         """Hand over a finished record. `late`: from a finaliser, where no thread may be started."""
         pid = os.getpid()
         if self._pid != pid:
@@ -217,12 +221,12 @@ class Flusher:
         if self._exiting and not late and not sys.is_finalizing():
             self._pump_here(max(0.0, (self.delivery.deadline or 0.0) - self._clock()))
 
-    def _add_kept(self, spool_writer: SpoolWriter, record: Sealable) -> None:
+    def _add_kept(self, spool_writer: SpoolWriter, record: Finished) -> None:
         """Commit the record to the spool and hand it over; where memory is full it waits on the disk only."""
-        taken: list[Sealed] = []
+        taken: list[FinalRecord] = []
         settled = added = False
         try:
-            spool_writer.keep(record, taken.append)
+            self._commit(spool_writer, record, taken)
             settled = True
         finally:
             try:
@@ -233,6 +237,13 @@ class Flusher:
             finally:
                 if taken and not added and not self.queue.holds(taken[0]):
                     spool_writer.spool.spill(taken[0].record.spooled)
+
+    def _commit(self, spool_writer: SpoolWriter, item: Finished, taken: list[FinalRecord]) -> None:
+        record = self._finalize(item)
+        if record is not None:
+            # First: a signal handler of the program's may raise through the commit.
+            taken.append(FinalRecord(record, item.pid, item.size))
+            spool_writer.keep(record)
 
     def start(self) -> None:
         """Start the thread, once in this process. Where none can be started, exit sends inline."""
@@ -414,9 +425,9 @@ class Flusher:
                 self._in_hand += 1
                 self.queue.take()
                 size = item.size
-                if self._spool_writer is not None and not item.sealed:  # ended in a finaliser
-                    taken: list[Sealed] = []
-                    guard.attempt("keep a call", self._spool_writer.keep, item, taken.append)
+                if self._spool_writer is not None and not isinstance(item, FinalRecord):  # ended in a finaliser
+                    taken: list[FinalRecord] = []
+                    guard.attempt("keep a call", self._commit, self._spool_writer, item, taken)
                     item = taken[0] if taken else item
                 started = perf_counter()
                 made = guard.attempt("build an event", self._made, item)
@@ -431,7 +442,7 @@ class Flusher:
                         self._send_batch()
                         return
                     self._in_hand -= 1
-                    if (made is None or made is LATER) and not item.sealed:  # else it is in the spool
+                    if (made is None or made is LATER) and not isinstance(item, FinalRecord):  # else it is in the spool
                         self.delivery.count_lost(1, "could not be made")
                     continue
                 self._batch += made
@@ -449,7 +460,7 @@ class Flusher:
         self._later_since = now if self._later_since is None else self._later_since
         return now - self._later_since > RETRY_BUDGET_S
 
-    def _made(self, record: Sealable) -> Sequence[EncodedEvent]:
+    def _made(self, record: Finished) -> Sequence[EncodedEvent]:
         """The event of a record, if it makes one. `LATER` where a module of ours cannot be read at the moment: a
         process may have all the files open that it can have."""
         try:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from ..core import guard, threads
 
 if TYPE_CHECKING:
-    from ..core.records import Sealable
+    from ..core.finished import Finished
 
 OVERHEAD = 2_000
 """Bytes counted for a record beside its content."""
 
 
-def cost(record: Sealable) -> int:
+def cost(record: Finished) -> int:
     """Bytes counted for a record: resident memory, not content. The allocator leaves holes between pieces of 20 KB, and
     the events of a batch stand beside their records while they are sent."""
     return record.size + record.size // 2 + OVERHEAD
@@ -40,7 +40,7 @@ class Queue:
     """A bounded queue of finished records with one reader. What does not fit is dropped and counted."""
 
     def __init__(self, max_events: int, max_bytes: int, wake_at: int) -> None:
-        self._items: deque[Sealable | Barrier] = deque()
+        self._items: deque[Finished | Barrier] = deque()
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._wake_at = wake_at
@@ -61,7 +61,7 @@ class Queue:
         """Whether somebody waits for a barrier to come out."""
         return self._barriers > 0
 
-    def add(self, record: Sealable, counted: bool = True) -> bool:
+    def add(self, record: Finished, counted: bool = True) -> bool:
         """Add a record; False where it was dropped because the queue is full. Never blocks.
 
         `counted`: it is lost then, and counted."""
@@ -78,7 +78,7 @@ class Queue:
             self.wake()
         return True
 
-    def holds(self, record: Sealable) -> bool:
+    def holds(self, record: Finished) -> bool:
         """Whether it waits here."""
         try:
             return any(one is record for one in list(self._items))
@@ -104,14 +104,14 @@ class Queue:
         """For the reader: sleep until woken, `timeout_s` seconds at most."""
         self._wake.acquire(timeout=timeout_s)
 
-    def first(self) -> Sealable | Barrier | None:
+    def first(self) -> Finished | Barrier | None:
         """For the reader: what `take` will give. It stays."""
         try:
             return self._items[0]
         except IndexError:
             return None
 
-    def take(self) -> Sealable | Barrier | None:
+    def take(self) -> Finished | Barrier | None:
         """For the reader: the oldest item, or None."""
         try:
             item = self._items.popleft()
@@ -123,7 +123,7 @@ class Queue:
             self._in_hand += cost(item)
         return item
 
-    def put_back(self, record: Sealable) -> None:
+    def put_back(self, record: Finished) -> None:
         """For the reader: it is the next one again."""
         self._in_hand -= cost(record)
         self._items.appendleft(record)

@@ -10,28 +10,16 @@ import functools
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
-from urllib.parse import urlsplit
 
-from ..core import diagnostics, guard
+from ..capture.owner import EVERY_END, Owner, log_left_to
+from ..core import guard
 
 MAX_FRAMES = 40
 """Frames looked at above a call. LangChain's nearest is 6 to 10 away; a model of the program's own may have more."""
 NEAREST_FRAMES = 16
 """Frames looked at for litellm, which is 4 to 8 away; it calls the SDK itself."""
-
-# PostHog's own AI gateway records each call itself (posthog 7.91.1, posthog/ai/gateway.py).
-GATEWAY_HOSTS = frozenset(
-    (
-        "gateway.posthog.com",
-        "gateway.us.posthog.com",
-        "gateway.eu.posthog.com",
-        "ai-gateway.us.posthog.com",
-        "ai-gateway.eu.posthog.com",
-    )
-)
 
 # The modules without which an integration records nothing, and by which calls are said to be left to it.
 WRAPPER = "posthog.ai.openai"
@@ -39,7 +27,6 @@ LANGCHAIN = "posthog.ai.langchain.callbacks"
 MIDDLEWARE = "posthog.ai.langchain.middleware"
 AGENTS = "posthog.ai.openai_agents.processor"
 LITELLM = "litellm.integrations.posthog"
-GATEWAY = "PostHog's AI gateway"
 
 NEEDED = {
     "posthog.ai.openai": ("posthog",),
@@ -49,25 +36,15 @@ NEEDED = {
 }
 """The integrations, for people, and the distributions without which a program cannot use them."""
 
-EVERY_END = frozenset(("complete", "failed", "closed", "abandoned", "cancelled"))
 GENERATIONS = frozenset(("chat", "responses", "completions"))
 """The endpoints whose calls LangChain and openai-agents know as model runs. Embeddings they do not record."""
 
 
-@dataclass(eq=False, repr=False)
-class Recorder:
-    """An integration that records a call."""
-
-    name: str
-    ends: frozenset[str] = EVERY_END
-    """The ends of a call of which it makes an event; a call that ends otherwise is ours."""
-
-
-BY_WRAPPER = Recorder(WRAPPER)
-BY_LANGCHAIN = Recorder(LANGCHAIN)
-BY_LANGCHAIN_INVOKED = Recorder(LANGCHAIN, EVERY_END - {"cancelled"})
-BY_MIDDLEWARE = Recorder(MIDDLEWARE)
-BY_AGENTS = Recorder(AGENTS)
+BY_WRAPPER = Owner(WRAPPER)
+BY_LANGCHAIN = Owner(LANGCHAIN)
+BY_LANGCHAIN_INVOKED = Owner(LANGCHAIN, EVERY_END - {"cancelled"})
+BY_MIDDLEWARE = Owner(MIDDLEWARE)
+BY_AGENTS = Owner(AGENTS)
 
 IN_MIDDLEWARE: ContextVar[bool] = ContextVar("posthog_autoinstrument_in_middleware", default=False)
 """Set while PostHog's LangChain middleware has a model called."""
@@ -76,14 +53,13 @@ IN_MIDDLEWARE: ContextVar[bool] = ContextVar("posthog_autoinstrument_in_middlewa
 _MODULES = frozenset((WRAPPER, LITELLM, AGENTS, MIDDLEWARE, LANGCHAIN))
 
 
-def is_loaded() -> bool:
-    """Whether any of the integrations is in this process: where none is, `recorder_of` need not be asked."""
-    return not sys.modules.keys().isdisjoint(_MODULES)
+def recorded_by(client: Any, endpoint: str, sdk: str) -> Owner | None:
+    """The PostHog integration that will record the call that starts here; None if only we do. Never raises."""
+    return None if sys.modules.keys().isdisjoint(_MODULES) else _recorded_by(client, endpoint, sdk)
 
 
 @guard.guarded("find out who else records a call", None)
-def recorder_of(client: Any, endpoint: str, sdk: str) -> Recorder | None:
-    """Who records the call that starts here, below the caller's frames; None: nobody but us."""
+def _recorded_by(client: Any, endpoint: str, sdk: str) -> Owner | None:
     modules = sys.modules
     frame = sys._getframe(1)
     found = None
@@ -99,22 +75,8 @@ def recorder_of(client: Any, endpoint: str, sdk: str) -> Recorder | None:
         elif LANGCHAIN in modules:
             found = _langchain(frame)
     if found is not None:
-        tell(found.name)
+        log_left_to(found.name)
     return found
-
-
-def is_gateway(base_url: str) -> bool:
-    """Whether calls to this address are recorded by PostHog's own gateway."""
-    found = urlsplit(base_url).hostname in GATEWAY_HOSTS
-    if found:
-        tell(GATEWAY)
-    return found
-
-
-def tell(name: str) -> None:
-    """Say once that calls are left to somebody else, where the user wants to know what the agent does."""
-    if diagnostics.debug:
-        diagnostics.write_once(f"left to {name}", f"calls that {name} records are left to it")
 
 
 class _Nothing:
@@ -167,7 +129,7 @@ OTHER_FRAMES = frozenset(("run", "arun", "invoke", "ainvoke", "_call_with_config
 MODEL_RUNS = frozenset(("CallbackManagerForLLMRun", "AsyncCallbackManagerForLLMRun"))
 
 
-def _langchain(frame: FrameType | None) -> Recorder | None:
+def _langchain(frame: FrameType | None) -> Owner | None:
     """A model run of LangChain's around this call that has PostHog's handler among its callbacks.
 
     The frames of a run hold its callbacks as `run_manager`. A tool or chain inside a model run is a run of its own: a
@@ -288,7 +250,7 @@ def langchain_handler() -> Any:
 ASYNC_CALLS = ("acompletion", "aembedding", "aresponses", "aimage_generation", "atranscription")
 
 
-def _litellm(frame: FrameType | None) -> Recorder | None:
+def _litellm(frame: FrameType | None) -> Owner | None:
     """litellm's logger where it logs this call: by the callback lists and the arguments of the call.
 
     Which lists count, and for which ends, is read off `Logging` of litellm 1.83
@@ -305,7 +267,7 @@ def _litellm(frame: FrameType | None) -> Recorder | None:
     return None
 
 
-def _litellm_logs(logging: Any) -> Recorder | None:
+def _litellm_logs(logging: Any) -> Owner | None:
     litellm = sys.modules["litellm"]
     logger_class = _class(LITELLM, "PostHogLogger")
     arguments = logging.model_call_details.get("litellm_params") or {}
@@ -323,4 +285,4 @@ def _litellm_logs(logging: Any) -> Recorder | None:
         method = f"{'async_' if is_async else ''}log_{kind}_event"
         if method in vars(logger_class) and any(isinstance(callback, logger_class) for callback in callbacks):
             ends.add(end)
-    return Recorder(LITELLM, frozenset(ends)) if ends else None
+    return Owner(LITELLM, frozenset(ends)) if ends else None

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from ..capture.calls import CARRIED, CLAIM, SUPPRESSED, Calls, Intent, OpenCall
+from ..capture.calls import CARRIED, Calls, Intent, OpenCall
+from ..context.active_call import ACTIVE_CALL
 from ..context.call_arguments import NAMES
 from ..core import dependencies, guard, patching
 from ..providers import Endpoint, Site
@@ -83,14 +84,14 @@ def _call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
         call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
         if call is None:
             return wrapped(*args, **kwargs)
-        token = CLAIM.set(call)
+        token = ACTIVE_CALL.set(call)
         returned = False
         try:
             result = wrapped(*args, **kwargs)
             returned = True
             return result
         finally:
-            CLAIM.reset(token)
+            ACTIVE_CALL.reset(token)
             if not call.claimed:
                 _end_unclaimed(call, returned)
             elif not returned:
@@ -101,8 +102,6 @@ def _call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
 
 def _end_unclaimed(call: OpenCall, returned: bool) -> None:
     """The method came back without a request on the wire: a fake below it, or arguments it refused."""
-    if call is SUPPRESSED or call.delegated:
-        return
     if returned:
         call.finish("complete")
     else:
@@ -208,14 +207,14 @@ async def _drive(call: OpenCall, take: Callable[[], Awaitable[Any]]) -> Any:
 
     Set by the plain function above, four creates under `asyncio.gather` would all claim the last call.
     """
-    token = CLAIM.set(call)
+    token = ACTIVE_CALL.set(call)
     returned = False
     try:
         result = await take()
         returned = True
         return result
     finally:
-        reset(CLAIM, token)
+        reset(ACTIVE_CALL, token)
         if not call.claimed:
             _end_unclaimed(call, returned)
         elif not returned:

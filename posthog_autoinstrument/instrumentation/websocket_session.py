@@ -18,7 +18,6 @@ from weakref import ReferenceType, ref
 from ..capture.calls import TEXT_LIMIT, Calls, Intent, OpenCall
 from ..context import fields, scope
 from ..core import guard
-from ..core.records import Call
 from ..providers import Socket
 from ..providers.parsing import as_dict, as_text, parse
 
@@ -95,15 +94,14 @@ class SocketCall(OpenCall):
         self.raw_size += sum(map(len, history)) - sum(map(len, self.history))
         self.history = history
 
-    def seal(self) -> Call | None:
-        """The plain record; the messages become one request and the texts of a stream."""
+    def assemble(self) -> None:
+        """The messages become one request and the texts of a stream."""
         if self.in_turn:
             self.sent = self.asked
         else:
             self.sent = b"[" + b",".join([*self.history, *([self.asked] if self.asked else [])]) + b"]"
             self.model = self.model or next(iter(parse_qs(urlsplit(self.url or "").query).get("model", ())), None)
         self.texts = [piece.decode("utf-8", "replace") for piece in self.pieces]
-        return super().seal()
 
 
 class Conversation:

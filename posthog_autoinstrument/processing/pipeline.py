@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import Any
 
-from ..capture import calls
+from ..context.active_call import suppressed
 from ..core import diagnostics, forks, guard
-from ..core.records import Call, EncodedEvent, Record, Remark, Sealable, Span
+from ..core.records import Call, EncodedEvent, Record, Remark, Span
 from ..providers import Provider
 from ..providers.generation import Generation
 from ..settings import hook_loader
@@ -73,14 +73,9 @@ class Pipeline:
         """The settings are new, or others since the program has set some of them late."""
         self._sampling = Sampling(self._config)
 
-    def build(self, record: Sealable) -> EncodedEvent | None:
-        """A finished record as the event that is sent: sealed, read, put through the user's hook, serialised. Raises
-        NotYetError, the record as it was, where the hook is not defined yet."""
-        self.hook()
-        sealed = record.seal()
-        if sealed is None:
-            return None
-        return self.build_record(sealed, self.background, self.forget)
+    def build(self, record: Record) -> EncodedEvent | None:
+        """The event of a record of this process: read, put through the user's hook, serialised."""
+        return self.build_record(record, self.background, self.forget)
 
     def build_record(
         self,
@@ -326,9 +321,5 @@ def drop(built: dict[str, Any]) -> None:
 def _sent_through(hook: BeforeSend, built: dict[str, Any]) -> Any:
     """What the user's hook makes of an event. A hook that fails drops its event: it may be there to hide something."""
     # A call that the hook itself makes is not captured: its event would run the hook, and so on.
-    token = calls.CLAIM.set(calls.SUPPRESSED)
-    try:
-        result = guard.contain(HOOK_STEP, hook, built)
-    finally:
-        calls.CLAIM.reset(token)
-    return result
+    with suppressed():
+        return guard.contain(HOOK_STEP, hook, built)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from ...core import diagnostics, guard
-from ...core.records import Call, EncodedEvent, Record, Sealable, Sealed, Span, record_from_bytes
+from ...core.records import Call, EncodedEvent, Record, Span, record_from_bytes
 from ...processing import sanitize
 from ...processing.background_responses import Background
 from ...processing.pipeline import Pipeline, drop
@@ -43,27 +43,22 @@ class SpoolWriter:
         self._destination = fingerprint(*destination)
         self.spool.write_settings(destination=self._destination)
 
-    def keep(self, record: Sealable, take: Callable[[Sealed], None]) -> None:
-        """On the program's thread: seal a record, let `take` have it, unless it makes no event, and commit it to the
-        spool. `take` has it first: a signal handler of the program's may raise through the commit."""
-        call = record.seal()
-        if call is None:
-            return
+    def keep(self, record: Record) -> None:
+        """On the program's thread: commit a record to the spool."""
         numbers: list[int] = []
-        take(Sealed(call, record.pid, record.size))
         try:
-            self._commit(call, numbers)
+            self._commit(record, numbers)
         finally:
-            call.spooled = tuple(numbers)
+            record.spooled = tuple(numbers)
 
-    def _commit(self, call: Record, numbers: list[int]) -> None:
-        if _must_be_reduced(call):
-            if not self.pipeline.takes(call):
+    def _commit(self, record: Record, numbers: list[int]) -> None:
+        if _must_be_reduced(record):
+            if not self.pipeline.takes(record):
                 return  # an event that is read back is not asked about again
-            kind, body = EVENT, sanitize.dumps(self.pipeline.kept(call))
+            kind, body = EVENT, sanitize.dumps(self.pipeline.kept(record))
         else:
-            kind, body = RECORD, call.to_bytes()
-        self.spool.keep(kind, call.uuid, body, numbers)
+            kind, body = RECORD, record.to_bytes()
+        self.spool.keep(kind, record.uuid, body, numbers)
 
     def read_back(self, row: Kept) -> EncodedEvent | None:
         """The event of a row of our own outbox."""

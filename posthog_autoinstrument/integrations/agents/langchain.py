@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
+from ...capture.owner import log_left_to
 from ...context import fields, scope
 from ...core import guard, safejson
 from ...instrumentation import deduplication
@@ -215,7 +216,7 @@ def leave_to_middleware() -> None:
         node.silent = True
         if node.around is not None:
             node.around.silent = True
-        deduplication.tell(deduplication.MIDDLEWARE)
+        log_left_to(deduplication.MIDDLEWARE)
 
 
 def _name_of(serialized: Any, told: Mapping[str, Any]) -> str | None:

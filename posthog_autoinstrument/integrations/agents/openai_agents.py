@@ -16,6 +16,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from ...capture.owner import log_left_to
 from ...context import scope
 from ...context.fields import Fields, merge
 from ...core import guard
@@ -122,7 +123,7 @@ def _is_told(traced: Any) -> bool:
     """Whether PostHog's own processor is told of this trace."""
     if deduplication.AGENTS not in sys.modules or not deduplication.is_told_by_agents(traced):
         return False
-    deduplication.tell(deduplication.AGENTS)
+    log_left_to(deduplication.AGENTS)
     return True
 
 
