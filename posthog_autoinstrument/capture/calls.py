@@ -457,6 +457,8 @@ class Calls:
             pending.claimed = True
             if pending.outer is not None and pending.outer.endpoint is endpoint:
                 pending.outer.owner = INNER_CALL
+            if pending.owner is INNER_CALL:  # what it had made before was another call's, in a generator of messages
+                pending.owner = self.recorded_elsewhere(client, endpoint.name, self.provider.package) or US
             if not pending.client:
                 pending.of_client(client)
             claimed: OpenCall = pending
