@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, cast
 
-from ..testing import Answer, LoopbackServer, Request, sse
+from .loopback import Answer, LoopbackServer, Request, sse
 
 Json = dict[str, Any]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from ..testing import Answer, LoopbackServer, Request
 from . import capture_protocol
+from .loopback import Answer, LoopbackServer, Request
 
 
 @dataclass(frozen=True)
