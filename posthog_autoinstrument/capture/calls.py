@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from ..context import call_arguments, fields, opentelemetry, posthog_sdk, scope
+from ..context import fields
 from ..context.active_call import ACTIVE_CALL, SUPPRESSED
+from ..context.identity import Intent, intent_of
 from ..core import guard
 from ..providers import EDGE_BYTES, Endpoint, Provider, gap
 from .owner import EVERY_END, INNER_CALL, US, Owner
@@ -32,7 +32,6 @@ CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
 """Names of the exceptions that cancel a task: asyncio's and trio's."""
 HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-request-id")
 """Headers of answers, in lower case, that tell of a call. A provider names more."""
-OPENTELEMETRY = "opentelemetry.trace"
 MAX_ERROR_CHARS = 100_000
 MAX_CAUSES = 8
 MAX_REASON_CHARS = 1_000
@@ -50,33 +49,6 @@ CURRENT: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_curren
 """The call whose request is on the wire in this thread or task."""
 CARRIED: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried", default=None)
 """What `.stream()` read, for the `create` that its manager calls later."""
-
-
-class Intent:
-    """What the program said about a call when it called the method: its context and its `posthog_*` arguments."""
-
-    __slots__ = ("call_fields", "context", "opentelemetry", "sdk_fields", "web_fields")
-
-    def __init__(self, overrides: Mapping[str, Any] | None, inside: scope.Context | None = None) -> None:
-        self.context = inside or scope.current()
-        self.opentelemetry = guard.quietly(opentelemetry.active_ids) if OPENTELEMETRY in sys.modules else None
-        """Trace id and span id of its active span."""
-        self.call_fields = call_arguments.fields_of(overrides) if overrides else fields.NO_FIELDS
-        self.sdk_fields = (
-            (guard.quietly(posthog_sdk.fields) or fields.NO_FIELDS) if "posthog" in sys.modules else fields.NO_FIELDS
-        )
-        request = scope.request_around(self.context)
-        self.web_fields = fields.NO_FIELDS
-        if request is not None:
-            self.web_fields = guard.attempt("read a web request", request.fields) or fields.NO_FIELDS
-
-
-def intent_of(overrides: Mapping[str, Any] | None) -> Intent:
-    """What the program says about a call that starts here; the same object for all of which it says nothing."""
-    modules = sys.modules
-    if overrides or scope.CONTEXT.get() is not None or "posthog" in modules or OPENTELEMETRY in modules:
-        return Intent(overrides)
-    return NO_INTENT
 
 
 class OpenCall:
@@ -510,12 +482,6 @@ class Calls:
                     self._by_path[as_given, url] = found
                 return found
         return None
-
-
-NO_INTENT = Intent.__new__(Intent)
-NO_INTENT.context, NO_INTENT.call_fields, NO_INTENT.sdk_fields = None, fields.NO_FIELDS, fields.NO_FIELDS
-NO_INTENT.opentelemetry = None
-NO_INTENT.web_fields = fields.NO_FIELDS
 
 
 @guard.guarded("shorten a large body", None)

@@ -8,8 +8,8 @@ from time import time
 from typing import Any
 
 from ..context import api, fields
+from ..context.identity import Intent
 from ..core import diagnostics, guard, ids, safejson
-from .calls import Intent
 from .span_recorder import Recorder, is_recorder_made, recording
 
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..context import posthog_sdk, scope
-from ..context.fields import NO_FIELDS, Fields, merge
+from ..context import posthog_sdk
+from ..context.identity import resolve
 from ..core import guard, ids
 from ..core.finished import FinalRecord, Finished
-from ..core.records import Call, Error, Identity, Record, Remark, Span
+from ..core.records import Call, Error, Record, Remark, Span
 from ..providers import EDGE_BYTES, event_stream, gap
-from .calls import Intent, OpenCall
+from .calls import OpenCall
 from .feedback import FinishedRemark
 from .owner import is_gateway
 from .spans import FinishedSpan
@@ -142,49 +142,6 @@ def _read_raw(call: OpenCall) -> bytes:
         tail = head[EDGE_BYTES:] + tail
     call.cut = call.raw_size - 2 * EDGE_BYTES
     return head[:EDGE_BYTES] + gap(call.cut).encode() + tail[-EDGE_BYTES:]
-
-
-def resolve(intent: Intent, defaults: Fields) -> Identity:
-    """Who asked, by precedence: per-call argument, `posthog_context`, the posthog package's context, the web request,
-    the defaults.
-
-    Privacy is the exception: the most private of them wins.
-    """
-    own = intent.context.fields if intent.context is not None else NO_FIELDS
-    web = intent.web_fields
-    sources = (intent.call_fields, own, intent.sdk_fields, web, defaults)
-    fields = NO_FIELDS
-    for source in reversed(sources):
-        if source is not NO_FIELDS:
-            fields = merge(source, fields)
-    tags = intent.sdk_fields.properties
-    properties = {**defaults.properties, **web.properties, **tags, **own.properties, **intent.call_fields.properties}
-    trace_id, parent_id = fields.trace_id, fields.parent_id
-    if own.parent_id and parent_id == own.parent_id and trace_id != own.trace_id:
-        parent_id = None  # the call is said to be of another trace than the span around it
-    active = intent.opentelemetry
-    if active is not None:
-        names = {"otel_trace_id": f'"{active[0]}"', "otel_span_id": f'"{active[1]}"'}
-        properties = {**names, **properties}
-        if trace_id in (None, web.trace_id) and scope.opentelemetry_trace_ids:
-            trace_id = active[0]
-    if tags:
-        # As in PostHog's wrapper, a tag does not take the place of a fact of the call; a property does.
-        named = {*own.properties, *intent.call_fields.properties}
-        properties = {key: text for key, text in properties.items() if key in named or key not in tags}
-    return Identity(
-        distinct_id=fields.distinct_id,
-        trace_id=trace_id or ids.new_trace_id(),
-        session_id=fields.session_id,
-        replay_session_id=fields.replay_session_id,
-        properties=properties,
-        groups=fields.groups,
-        tags=tags,
-        privacy_mode=scope.started_private or any([source.privacy_mode for source in sources]),  # noqa: C419  half the time, on every call
-        parent_id=parent_id,
-        span_name=fields.span_name,
-        provider=fields.provider,
-    )
 
 
 def _form_bytes(form: list[tuple[str, Any]]) -> bytes:

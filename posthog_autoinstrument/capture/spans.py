@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from ..context import decorators, scope
 from ..context.fields import NO_FIELDS, Fields, check_mapping, merge, serialize
+from ..context.identity import Intent
 from ..core import guard, ids, safejson
-from .calls import CANCELLATIONS, MAX_ERROR_CHARS, Intent
+from .calls import CANCELLATIONS, MAX_ERROR_CHARS
 from .span_recorder import Recorder, recording
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from ..capture.calls import CARRIED, Calls, Intent, OpenCall
+from ..capture.calls import CARRIED, Calls, OpenCall
 from ..context.active_call import ACTIVE_CALL
 from ..context.call_arguments import NAMES
+from ..context.identity import Intent
 from ..core import dependencies, guard, patching
 from ..providers import Endpoint, Site
 from .transport import reset

@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import ReferenceType, ref
 
-from ..capture.calls import TEXT_LIMIT, Calls, Intent, OpenCall
+from ..capture.calls import TEXT_LIMIT, Calls, OpenCall
 from ..context import fields, scope
+from ..context.identity import Intent
 from ..core import guard
 from ..providers import Socket
 from ..providers.parsing import as_dict, as_text, parse

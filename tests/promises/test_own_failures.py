@@ -155,7 +155,7 @@ def test_a_program_with_an_agent_that_fails_everywhere(tmp_path: Path) -> None:
 
 
 DEEPER = {
-    "intent": "calls.Intent.__init__ = fail",
+    "intent": "identity.Intent.__init__ = fail",
     "client": "calls.OpenCall.of_client = fail",
     "answer": "calls.OpenCall.answered = fail",
     "request": "calls.OpenCall.requested = fail",
@@ -166,12 +166,12 @@ DEEPER = {
     "no more threads": "flusher.threads.make = fail",
     "wake-up": "agent._agent.flusher.queue.wake = fail",
     "record": "calls.OpenCall.assemble = fail",
-    "identity": "sealing.resolve = fail",
+    "identity": "finalize.resolve = fail",
     "build": "event.build = fail",
-    "serialise": "mend.dumps = fail",
+    "serialise": "sanitize.dumps = fail",
     "sink": "agent._agent.delivery._choose_exporter = fail",
-    "send": "posthog_sink.PostHogExporter._body = fail",
-    "requests": "posthog_sink.http_session.requests = fail",
+    "send": "posthog.PostHogExporter._body = fail",
+    "requests": "posthog.http_session.requests = fail",
     "shutdown": "agent._agent.flusher.close = fail",
 }
 """Where the agent breaks, inside and beside its guards."""
@@ -191,6 +191,7 @@ if AGENT:
     from posthog_autoinstrument.export import flusher
     from posthog_autoinstrument.processing import sanitize
     from posthog_autoinstrument.capture import calls
+    from posthog_autoinstrument.context import identity
     from posthog_autoinstrument.capture import finalize
     from posthog_autoinstrument.instrumentation import streams
     from posthog_autoinstrument.export import posthog
