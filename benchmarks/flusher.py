@@ -42,10 +42,9 @@ from posthog_autoinstrument import agent
 from posthog_autoinstrument.capture.calls import OpenCall
 from posthog_autoinstrument.capture.finalize import finalize
 from posthog_autoinstrument.core.records import EncodedEvent
-from posthog_autoinstrument.export import destination
 from posthog_autoinstrument.export.exporter import ExportResult
 from posthog_autoinstrument.export.posthog import PostHogExporter
-from posthog_autoinstrument.processing import event
+from posthog_autoinstrument.processing import event, truncation
 from posthog_autoinstrument.testing import OpenAIServer
 
 KIB, MIB = 1024, 1024 * 1024
@@ -112,6 +111,11 @@ class Bench:
             client.embeddings.create(model="text-embedding-3-small", input=["Hello"], encoding_format="float")
         self._chat, self._stream, self._embedding = taken
 
+    def event(self, call: OpenCall) -> EncodedEvent | None:
+        """The encoded event of a call."""
+        record = finalize(call)
+        return self.pipeline.process(record, self.pipeline.own) if record is not None else None
+
     def record(self, scenario: str, seed: int = 0) -> OpenCall:
         """A call of a scenario; prompts of different seeds share nothing but the words."""
         kind, _, size = scenario.partition("-")
@@ -154,7 +158,7 @@ def under_valgrind(scenarios: list[str], url: str) -> None:
         mark()
         built = [event.build(call, one, bench.provider) for call, one in zip(calls, read, strict=True) if call]
         mark()
-        made = [bench.pipeline.encode(one, ()) for one in built]
+        made = [bench.pipeline.encode(one, (), bench.pipeline.own) for one in built]
         mark()
         events = [one for one in made if one is not None and len(one.body) <= exporter.max_event_bytes]
         body = pack(events or [EncodedEvent("", "", b"{}")])
@@ -280,12 +284,12 @@ def show_holds(bench: Bench, rounds: int) -> None:
             gc.collect()
             started = time.thread_time()
             with Spinner() as making:
-                made = bench.pipeline.build(record)
+                made = bench.event(record)
             took = time.thread_time() - started
             assert made is not None
             with Spinner() as cutting:
                 if len(made.body) > exporter.max_event_bytes:
-                    made = destination.shrink(made, exporter.max_event_bytes)
+                    made = truncation.truncate_encoded(made, exporter.max_event_bytes)
             assert made is not None
             with Spinner() as packing:
                 exporter._body([made])
@@ -324,7 +328,7 @@ def show_bytes(bench: Bench) -> None:
         ("embedding of 100 inputs of 200 bytes", [bench.record("embedding-100", 100 * n) for n in range(100)]),
         ("one event of 1 KB alone", unique[:1]),
     ):
-        made = [found for record in records if (found := bench.pipeline.build(record)) is not None]
+        made = [found for record in records if (found := bench.event(record)) is not None]
         raw = sum(len(one.body) for one in made)
         print(f"| {name} | {raw // len(made):,} | {len(exporter._body(made)) // len(made):,} |")
     words = [json.loads(record.sent or b"")["messages"][1]["content"] for record in unique]
@@ -354,7 +358,7 @@ def profile(scenario: str) -> None:
     profiler = cProfile.Profile()
     profiler.enable()
     for record in records:
-        bench.pipeline.build(record)
+        bench.event(record)
     profiler.disable()
     pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
 

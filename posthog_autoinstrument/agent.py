@@ -34,7 +34,8 @@ if TYPE_CHECKING:  # what makes and sends events is loaded by the first of them;
     from .export.exporter import Exporter
     from .export.run_summary import RunSummary
     from .export.spool.writer import SpoolWriter
-    from .processing.pipeline import BeforeSend, Pipeline
+    from .processing.before_send import Hook
+    from .processing.pipeline import Pipeline
     from .settings.config import Config
 
 
@@ -56,7 +57,7 @@ class Agent:
         self._ends_by = 0
         """The signal that came meanwhile, by which the process then ends."""
         self.providers = {provider.name: provider for provider in providers.load_providers()}
-        self.delivery = Delivery(self.choose_exporter, _shrink)
+        self.delivery = Delivery(self.choose_exporter, _truncate)
         self._pipeline: Pipeline | None = None
         self._finalize: Finalize | None = None
         self._run_summary: RunSummary | None = None
@@ -79,7 +80,7 @@ class Agent:
             settings.exit_timeout_s,
             self,
             self._overdue,
-            lambda: len(self._pipeline.background) if self._pipeline is not None else 0,
+            lambda: len(self._pipeline.own.background) if self._pipeline is not None else 0,
             self.spool_writer,
         )
         emit = self.flusher.add if self.spool_writer is None else self._add
@@ -271,9 +272,9 @@ class Agent:
         defined yet."""
         if self._drops:
             return None
-        self.pipeline.hook()
+        self.pipeline.before_send.load()
         record = self.finalize(item)
-        return self.pipeline.build(record) if record is not None else None
+        return self.pipeline.process(record, self.pipeline.own) if record is not None else None
 
     def _overdue(self, final: bool) -> list[EncodedEvent]:
         self._notice_late_project()
@@ -375,7 +376,7 @@ class Agent:
         guard.attempt("deliver events at exit", self.flusher.close)
         guard.attempt("look for a late token", self._notice_late_project)
         if self._pipeline is not None:
-            guard.attempt("ask about before_send", self._pipeline.note_nothing_returned)
+            guard.attempt("ask about before_send", self._pipeline.before_send.warn_if_all_dropped)
         if (self.config.summary or self._in_terminal) and diagnostics.is_main_process():
             guard.attempt("sum up", self._sum_up)
         if self._signals is not None:
@@ -520,10 +521,10 @@ def _spool_writer(settings: Config, pipeline: Pipeline) -> SpoolWriter | None:
     return writer.make(settings, pipeline)
 
 
-def _shrink(built: EncodedEvent, max_bytes: int) -> EncodedEvent | None:
-    from .export import destination
+def _truncate(event: EncodedEvent, max_bytes: int) -> EncodedEvent | None:
+    from .processing import truncation
 
-    return destination.shrink(built, max_bytes)
+    return truncation.truncate_encoded(event, max_bytes)
 
 
 def _version_of(package: str) -> str:
@@ -622,13 +623,13 @@ def sum_up_nothing() -> None:
         diagnostics.write_once("summary", nothing)
 
 
-def configure(before_send: BeforeSend | None = None) -> None:
+def configure(before_send: Hook | None = None) -> None:
     """Set in code what the environment cannot hold. `before_send(event)` is called with every event (a dict with
     event, uuid, timestamp, distinct_id and properties) on the flusher's thread, and returns it, changed or not, or
     None to drop it. Raises TypeError for something that cannot be called."""
     if before_send is not None and not callable(before_send):
         raise TypeError(f"configure: before_send must be callable, not {type(before_send).__name__}")
     agent = start()
-    agent.pipeline.use(before_send)
+    agent.pipeline.before_send.use(before_send)
     if agent.spool_writer is not None:
         guard.attempt("note before_send", agent.spool_writer.note_settings)

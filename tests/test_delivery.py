@@ -663,7 +663,7 @@ posthog_autoinstrument.configure(before_send=hook)
             + "call('c', posthog_distinct_id='\\x00\\x01 ')\ncall('d', posthog_distinct_id='x' * 500)\n"
         )
         (line,) = ran.stderr.splitlines()
-        assert "distinct_id 'Anonymous' is nobody's" in line
+        assert "distinct_id 'Anonymous' is shared by many" in line
         ids = [event["distinct_id"] for event in ran.events]
         assert ids[:2] == ["Anonymous", "guest"]
         assert ids[2] == ran.events[2]["properties"]["$ai_trace_id"]

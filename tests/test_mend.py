@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthog_autoinstrument.processing.sanitize import MAX_DEPTH, TRUNCATED, clip_id, dumps, sanitize, shrink
+from posthog_autoinstrument.processing.sanitize import MAX_DEPTH, clip_id, dumps, sanitize
+from posthog_autoinstrument.processing.truncation import TRUNCATED, truncate
 
 json_values = st.recursive(
     st.none()
@@ -149,13 +150,13 @@ def event(**properties: Any) -> dict[str, Any]:
 
 def test_an_event_that_fits_is_left_alone() -> None:
     small = event(text="x" * 100)
-    assert shrink(small, 4096) == dumps(small)
+    assert truncate(small, 4096) == dumps(small)
 
 
 def test_the_longest_strings_lose_their_middle() -> None:
     big = event(short="keep me", long="A" + "x" * 10_000 + "Z", nested=[{"content": "B" + "é" * 10_000 + "Y"}])
     before = copy.deepcopy(big)
-    body = shrink(big, 8_000)
+    body = truncate(big, 8_000)
     cut = strict(body)["properties"]
     assert 7_000 < len(body) <= 8_000
     assert cut["short"] == "keep me"
@@ -167,7 +168,7 @@ def test_the_longest_strings_lose_their_middle() -> None:
 
 
 def test_what_strings_cannot_save_goes_whole_and_the_rest_stays() -> None:
-    cut = strict(shrink(event(numbers=list(range(100_000)), text="x" * 50_000, model="gpt-5"), 10_000))["properties"]
+    cut = strict(truncate(event(numbers=list(range(100_000)), text="x" * 50_000, model="gpt-5"), 10_000))["properties"]
     assert "numbers" not in cut
     assert len(cut["text"]) > 8_000
     assert cut["model"] == "gpt-5"
@@ -180,20 +181,20 @@ def test_what_strings_cannot_save_goes_whole_and_the_rest_stays() -> None:
 def test_the_result_always_fits(properties: dict[str, Any], max_bytes: int) -> None:
     big = event(**{TRUNCATED: False})
     big["properties"] = {"filler": "y\n" * 9_000, **properties}
-    body = shrink(big, max_bytes)
+    body = truncate(big, max_bytes)
     assert len(body) <= max_bytes
     assert strict(body)["event"] == "e"
 
 
 @pytest.mark.parametrize("field", ["event", "distinct_id", "uuid", "timestamp", "extra"])
 def test_even_huge_fields_beside_the_properties_fit(field: str) -> None:
-    assert len(shrink({**event(), field: "\x01" * 100_000}, 4_096)) <= 4_096
+    assert len(truncate({**event(), field: "\x01" * 100_000}, 4_096)) <= 4_096
 
 
 def test_twenty_megabytes_are_cut_in_seconds() -> None:
     big = event(text="\x01" * 2_000_000 + "x\n" * 9_000_000, other=["é" * 2_000_000])
     started = time.perf_counter()
-    assert len(shrink(big, 900 * 1024)) <= 900 * 1024
+    assert len(truncate(big, 900 * 1024)) <= 900 * 1024
     assert time.perf_counter() - started < 10
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
         def done(self, numbers: Sequence[int]) -> None:
             """These were delivered, or dropped for good."""
 
-        def spill(self, numbers: Sequence[int]) -> None:
-            """These stay, for later."""
+        def postpone(self, numbers: Sequence[int]) -> None:
+            """These were not delivered; they stay, for later."""
 
 
 MIN_RETRY_S = 0.05
@@ -56,19 +56,19 @@ _DICE = random.SystemRandom()
 
 class Delivery:
     """Delivers events to the exporter that `choose_exporter` returns at the first batch, when a token that the program
-    sets in code is known. `shrink` truncates an event to a number of bytes, or returns None. All times are those of
+    sets in code is known. `truncate` cuts an event to a number of bytes, or returns None. All times are those of
     `clock`, in seconds; `make_sleeper` is called once in each process.
     """
 
     def __init__(
         self,
         choose_exporter: Callable[[], Exporter],
-        shrink: Callable[[EncodedEvent, int], EncodedEvent | None],
+        truncate: Callable[[EncodedEvent, int], EncodedEvent | None],
         clock: Callable[[], float] = monotonic,
         make_sleeper: Callable[[], Sleeper] = Sleeper,
     ) -> None:
         self._choose_exporter = choose_exporter
-        self._shrink = shrink
+        self._truncate = truncate
         self.clock = clock
         self._make_sleeper = make_sleeper
         self.exporter: Exporter | None = None
@@ -149,7 +149,7 @@ class Delivery:
         size = 0
         for event in batch:
             if len(event.body) > exporter.max_event_bytes:
-                event = self._shrink(event, exporter.max_event_bytes) or event
+                event = self._truncate(event, exporter.max_event_bytes) or event
             if portions[-1] and size + len(event.body) > exporter.max_batch_bytes:
                 portions.append([])
                 size = 0
@@ -204,7 +204,7 @@ class Delivery:
                 waiting.append(portion[:half])
                 return
             if result.kind == "too_large":
-                smaller = self._shrink(portion[0], min(exporter.max_event_bytes, len(portion[0].body) * 3 // 4))
+                smaller = self._truncate(portion[0], min(exporter.max_event_bytes, len(portion[0].body) * 3 // 4))
                 if smaller is None or len(smaller.body) >= len(portion[0].body):
                     self._done(portion)
                     self.count_lost(1, "too large")
@@ -276,7 +276,7 @@ class Delivery:
         self.given_up += 1
         rows = [number for event in portion for number in event.spooled]
         if rows and self._tracker is not None:
-            self._tracker.spill(rows)
+            self._tracker.postpone(rows)
             self.stays = reason
         only_here = sum(1 for event in portion if not event.spooled)
         if only_here:

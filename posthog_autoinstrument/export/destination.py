@@ -6,9 +6,8 @@ import re
 from urllib.parse import urlsplit
 
 from .._version import __version__
-from ..core import diagnostics, fastjson, forks, guard
-from ..core.records import EncodedEvent
-from ..processing import event, redaction, sanitize
+from ..core import diagnostics, forks
+from ..processing import event, redaction
 from ..settings.config import Config
 from ..store import columns
 from . import project
@@ -74,12 +73,6 @@ def why_refused(host: str, settings: Config) -> str:
 def names(exporter: Exporter) -> tuple[str, ...]:
     """What tells a destination from others: host and token, or the name of another exporter."""
     return (exporter.host, exporter.token) if isinstance(exporter, PostHogExporter) else (exporter.name,)
-
-
-def shrink(built: EncodedEvent, max_bytes: int) -> EncodedEvent | None:
-    """An event cut down to `max_bytes`, marked as truncated."""
-    body = guard.attempt("cut an event down", sanitize.shrink, fastjson.loads(built.body), max_bytes)
-    return built._replace(body=body) if body is not None else None
 
 
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")

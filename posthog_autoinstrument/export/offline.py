@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import providers
+from ..processing import truncation
 from ..processing.pipeline import Pipeline
 from ..settings.config import Config
 from . import destination
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def make_delivery(settings: Config) -> Delivery:
     """Delivery to the project of `settings`. One that refuses the token ends it: somebody waits for the end."""
-    delivery = Delivery(lambda: destination.choose(settings), destination.shrink)
+    delivery = Delivery(lambda: destination.choose(settings), truncation.truncate_encoded)
     delivery.waits_out_refusals = False
     return delivery
 

@@ -20,6 +20,7 @@ from ..providers import Provider, parsing
 from ..providers.generation import Failure, Generation, Usage
 from ..scrubbing import scrubber
 from . import privacy, redaction, sanitize
+from .truncation import TRUNCATED
 
 LIBRARY = "posthog-autoinstrument"
 
@@ -106,7 +107,7 @@ def build(
     for step, part in parts:
         properties.update(guard.attempt(step, part) or {})
     if generation.truncated:
-        properties[sanitize.TRUNCATED] = True
+        properties[TRUNCATED] = True
     ending = guard.attempt("say how it ended", _ending, call, generation)
     if ending is not None:
         properties[ENDING] = ending

@@ -13,7 +13,6 @@ from typing import Any
 
 from ..core import fastjson
 from ..core.guard import guarded
-from ..providers.parsing import cut_level
 
 MAX_DEPTH = 96
 """Levels of nesting that are kept. capture parses with serde_json, which gives up at 128 and refuses the whole request
@@ -21,14 +20,9 @@ MAX_DEPTH = 96
 
 CIRCULAR = "[circular]"
 TOO_DEEP = "[nested too deeply]"
-TRUNCATED = "posthog_autoinstrument_truncated"
-"""Property of events that `shrink` cut."""
 
 _MAX_NUMBER = 10**308
 """Larger integers are out of the range of a double, which serde_json answers with a parse error."""
-_MIN_CUT_BYTES = 256
-"""Strings shorter than this are not worth cutting: whole properties go instead."""
-_MARKER_BYTES = len('"... [99999999999 characters truncated] ..."')
 _STDLIB_TEXT = ("datetime", "decimal", "uuid")
 """Modules whose values are written as `str()` says; no `__str__` of the host program runs here."""
 _LONE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
@@ -180,13 +174,13 @@ def dumps(value: Any, untrusted: bool = False) -> bytes:
     `untrusted`: other types than JSON's may be in it.
     """
     try:
-        body = _write(value) if untrusted else _written(value)
+        body = _write(value) if untrusted else written(value)
     except (ValueError, TypeError, RecursionError):  # NaN and lone surrogates; other values and keys; cycles
         return _write(sanitize(value))
     return _write(sanitize(value)) if _is_too_deep(value, body) or _may_hold_huge_number(body) else body
 
 
-def _written(value: Any) -> bytes:
+def written(value: Any) -> bytes:
     """What is of JSON's own types, as JSON."""
     return fastjson.dumps(value) or _write(value)
 
@@ -246,77 +240,3 @@ def clip_id(text: object, limit: int = 200) -> str | None:
         return text.strip() or None
     text = text[: limit * 4].translate(_CONTROL).strip()[:limit].strip()
     return (text if _is_utf8(text) else _well_formed(text)) or None
-
-
-def shrink(event: dict[str, Any], max_bytes: int) -> bytes:
-    """The event as JSON of at most `max_bytes` (4096 or more).
-
-    When it is larger, its longest strings lose their middle; a property that would still be too large then (a list of a
-    million numbers) goes as a whole, largest first. An event that was cut says so in its property `TRUNCATED`.
-    """
-    body = dumps(event)
-    if len(body) <= max_bytes:
-        return body
-    event = sanitize(event)
-    properties = event.get("properties")
-    properties = {**properties, TRUNCATED: True} if isinstance(properties, dict) else {TRUNCATED: True}
-    # Every property is written once here; everything below is arithmetic on these sizes.
-    sizes = {name: len(_written({name: value})) - 1 for name, value in properties.items()}
-    strings = {name: _string_sizes(value) for name, value in properties.items()}
-    rigid = {name: size - sum(text - _MIN_CUT_BYTES for text in strings[name]) for name, size in sizes.items()}
-    room = max_bytes - len(_written({**event, "properties": {}}))
-    left = sum(rigid.values())
-    for name in sorted(rigid, key=rigid.__getitem__, reverse=True):
-        if left <= room:
-            break
-        if name != TRUNCATED:
-            del properties[name], sizes[name], strings[name]
-            left -= rigid[name]
-    excess = sum(sizes.values()) - room
-    level = cut_level([size for found in strings.values() for size in found], excess, _MIN_CUT_BYTES)
-    cut = rewrite(properties, lambda value, *place: _cut_string(value, level))
-    body = _written({**event, "properties": cut})
-    if len(body) <= max_bytes:
-        return body
-    # The fields beside the properties are too large: ids that nobody clipped.
-    fields = {name: event.get(name) for name in ("event", "uuid", "timestamp", "distinct_id")}
-    clipped = {name: _fit(value, 800, tail=False) for name, value in fields.items() if isinstance(value, str)}
-    return _written({**clipped, "properties": {TRUNCATED: True}})
-
-
-def _string_sizes(value: Any) -> list[int]:
-    """Bytes as JSON of every string in `value` that is worth cutting."""
-    sizes: list[int] = []
-
-    def look(item: Any, *place: Any) -> Any:
-        # A character takes at most 6 bytes, so the short ones need no encoding.
-        if isinstance(item, str) and len(item) * 6 > _MIN_CUT_BYTES:
-            size = len(_written(item))
-            if size > _MIN_CUT_BYTES:
-                sizes.append(size)
-        return item
-
-    rewrite(value, look)
-    return sizes
-
-
-def _cut_string(value: Any, level: int) -> Any:
-    if not isinstance(value, str) or len(value) * 6 <= level or len(_written(value)) <= level:
-        return value
-    room = level - _MARKER_BYTES
-    head = _fit(value, room * 2 // 3, tail=False)
-    tail = _fit(value[len(head) :], room // 3, tail=True)
-    return f"{head}... [{len(value) - len(head) - len(tail)} characters truncated] ...{tail}"
-
-
-def _fit(text: str, max_bytes: int, tail: bool) -> str:
-    """The longest beginning (or end) that takes at most `max_bytes` as JSON, give or take an eighth."""
-    count = min(len(text), max_bytes)
-    while count > 0:
-        piece = text[-count:] if tail else text[:count]
-        size = len(_written(piece)) - 2
-        if size <= max_bytes:
-            return piece
-        # At least an eighth less each time: on text whose escapes are all in one place the ratio alone creeps.
-        count = min(count * max_bytes // size, count - count // 8 - 1)
-    return ""

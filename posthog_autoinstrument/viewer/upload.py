@@ -117,7 +117,7 @@ class _Rows:
         """Mark these as sent: they were delivered, or cannot be."""
         self._store.mark_sent(self._project, [self._uuids[number] for number in numbers])
 
-    def spill(self, numbers: Sequence[int]) -> None:
+    def postpone(self, numbers: Sequence[int]) -> None:
         """Nothing to do: they are still in the store."""
 
     def close(self) -> None:

@@ -142,6 +142,7 @@ class Spool:
         self._opener = 0
         self._failed_at: float | None = None
         self._live: set[int] = set()
+        self._postponed: set[int] = set()
         self._delivered: set[int] = set()
         """Rows that are done with and could not be deleted: that takes room on the disk, too."""
         self._cursor = 0
@@ -187,6 +188,15 @@ class Spool:
             if number in self._live:
                 self._live.discard(number)
                 self._spills.append(number)
+
+    def postpone(self, numbers: Sequence[int]) -> None:
+        """The same of rows whose events were made and not delivered."""
+        self._postponed.update(numbers)
+        self.spill(numbers)
+
+    def is_postponed(self, number: int) -> bool:
+        """Whether the event of a row was made before."""
+        return number in self._postponed
 
     def is_here(self) -> bool:
         """Whether this thread is at work in the spool: this is a signal handler."""
@@ -274,6 +284,7 @@ class Spool:
             self._claim.release(gone)
             self._claim = None
         self._live.clear()
+        self._postponed.clear()
         self._delivered.clear()
         self._spills.clear()
         self._spilled = 0
@@ -296,6 +307,7 @@ class Spool:
         if not numbers or self._outbox is None:
             return
         self._live.difference_update(numbers)
+        self._postponed.difference_update(numbers)
         self._delivered.update(numbers)
         try:
             self._outbox.remove(list(self._delivered))

@@ -6,13 +6,12 @@ Loaded only where there is a spool: it needs sqlite3.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ...core import diagnostics, guard
 from ...core.records import Call, EncodedEvent, Record, Span, record_from_bytes
 from ...processing import sanitize
-from ...processing.background_responses import Background
-from ...processing.pipeline import Pipeline, drop
+from ...processing.pipeline import Pipeline, Source, uncounted
 from ...settings.config import Config
 from ...settings.hook_loader import NotYetError
 from ...store.database import StoreError
@@ -35,7 +34,7 @@ class SpoolWriter:
         self.spool.write_settings(
             keep_media=str(int(self._config.keep_media)),
             provider=self._config.provider or "",
-            hooked=str(int(self.pipeline.has_hook())),
+            hooked=str(int(self.pipeline.before_send.is_set())),
         )
 
     def go_to(self, *destination: str) -> None:
@@ -55,28 +54,25 @@ class SpoolWriter:
         if _must_be_reduced(record):
             if not self.pipeline.takes(record):
                 return  # an event that is read back is not asked about again
-            kind, body = EVENT, sanitize.dumps(self.pipeline.kept(record))
+            kind, body = EVENT, sanitize.dumps(self.pipeline.build_to_keep(record))
         else:
             kind, body = RECORD, record.to_bytes()
         self.spool.keep(kind, record.uuid, body, numbers)
 
     def read_back(self, row: Kept) -> EncodedEvent | None:
         """The event of a row of our own outbox."""
-        return self.read_row(row, self.pipeline.background, self.pipeline.forget, {})
+        own = self.pipeline.own
+        return self.read_row(row, uncounted(own) if self.spool.is_postponed(row.number) else own)
 
-    def read_row(
-        self, row: Kept, background: Background, forget: Callable[[tuple[int, ...]], None], settings: dict[str, str]
-    ) -> EncodedEvent | None:
-        """The event of a row; `settings` are those of the process that wrote it."""
+    def read_row(self, row: Kept, source: Source) -> EncodedEvent | None:
+        """The event of a row of `source`; None where it makes none, or not yet."""
         rows = (row.number,)
         try:
             if row.kind == EVENT:
-                return self.pipeline.read_event(json.loads(row.body), rows, len(row.body), background, forget)
-            call = record_from_bytes(row.body, rows)
-            keep_media = settings["keep_media"] == "1" if "keep_media" in settings else None
-            return self.pipeline.build_record(call, background, forget, keep_media, settings.get("provider"))
+                return self.pipeline.process_event(json.loads(row.body), rows, len(row.body), source)
+            return self.pipeline.process(record_from_bytes(row.body, rows), source)
         except (ValueError, TypeError, KeyError):
-            forget(rows)
+            source.forget(rows)
             self.pipeline.count_lost(1, "damaged in the spool")
             return None
 
@@ -90,42 +86,31 @@ class SpoolWriter:
         if destination and destination != self._destination:
             return False  # of another project
         try:
-            hook = self.pipeline.hook()
+            if self.pipeline.before_send.is_broken():
+                return False  # none of them would be sent; a line has given the reason
         except NotYetError:
             return False  # later
-        if hook is drop:
-            return False  # none of them would be sent, and it was said why
-        if settings.get("hooked") == "1" and hook is None:
+        if settings.get("hooked") == "1" and not self.pipeline.before_send.is_set():
             diagnostics.warn_once("hooked", "what a dead process left in the spool stays there: it has a before_send")
             return False
         return True
 
 
 class AbandonedEvents:
-    """What a dead process left: its rows as events, with the settings that it had."""
+    """What a dead process left in its outbox: the rows as events, made with the settings that it had."""
 
     def __init__(self, spool_writer: SpoolWriter, abandoned: AbandonedOutbox) -> None:
         self._spool_writer = spool_writer
         self._abandoned = abandoned
-        self._writer_settings = guard.quietly(abandoned.outbox.writer_settings) or {}
-        self._background = Background(
-            spool_writer.pipeline.build_event
-        )  # the numbers of the rows are the abandoned's own
+        settings = guard.quietly(abandoned.outbox.writer_settings) or {}
+        keep_media = settings["keep_media"] == "1" if "keep_media" in settings else None
+        # Its own background calls: the numbers of rows are of this outbox.
+        self._source = uncounted(spool_writer.pipeline.source(self.done, keep_media, settings.get("provider")))
         self._last = 0
         self._over = False
 
     def next(self, limit: int) -> list[EncodedEvent] | None:
         """The events of the next rows; None where there are no more."""
-        pipeline = self._spool_writer.pipeline
-        counted = pipeline.on_event, pipeline.on_left_out
-        pipeline.on_event = lambda event: None  # these are not calls of this process
-        pipeline.on_left_out = lambda reason: None
-        try:
-            return self._next(limit)
-        finally:
-            pipeline.on_event, pipeline.on_left_out = counted
-
-    def _next(self, limit: int) -> list[EncodedEvent] | None:
         try:
             rows = self._abandoned.outbox.rows(self._last, limit)
         except StoreError as error:
@@ -133,22 +118,13 @@ class AbandonedEvents:
             return None
         if rows:
             self._last = rows[-1].number
-            read = [
-                guard.attempt(
-                    "read what a dead process left",
-                    self._spool_writer.read_row,
-                    row,
-                    self._background,
-                    self.done,
-                    self._writer_settings,
-                )
-                for row in rows
-            ]
+            step = "read what a dead process left"
+            read = [guard.attempt(step, self._spool_writer.read_row, row, self._source) for row in rows]
             return [event for event in read if event is not None]
         if self._over:
             return None
         self._over = True
-        return self._spool_writer.pipeline.overdue_of(self._background, True, self.done)
+        return self._spool_writer.pipeline.overdue_of(self._source, True)
 
     def done(self, numbers: Sequence[int]) -> None:
         """These were delivered, or make no event."""
@@ -158,7 +134,7 @@ class AbandonedEvents:
             self._spool_writer.spool.refuse(self._abandoned, error)
             diagnostics.write_once("taken over", f"{error}; what was delivered of it may be sent again")
 
-    def spill(self, numbers: Sequence[int]) -> None:
+    def postpone(self, numbers: Sequence[int]) -> None:
         """They stay where they are."""
 
     def close(self) -> None:
