@@ -253,4 +253,4 @@ _RANDOM = "A1b2C3d4E5f6G7h8J9k0"
     ],
 )
 def test_every_kind_of_key_is_redacted(key: str) -> None:
-    assert redact_keys(f"it is {key}.") == "it is [REDACTED]."
+    assert redact_keys(f"it is {key} of ours") == "it is [REDACTED] of ours"

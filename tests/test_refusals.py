@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import wait_until
 
-from posthog_autoinstrument.core import guard
+from posthog_autoinstrument.core import diagnostics
 from posthog_autoinstrument.core.finished import FinalRecord
 from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity
 from posthog_autoinstrument.export.delivery import Delivery
@@ -112,7 +112,7 @@ def test_it_is_tried_again_after_10_minutes_and_then_every_hour(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(guard, "tree", None)
+    monkeypatch.setattr(diagnostics, "tree", None)
     posthog_server.fail_next(*[fault] * 4)
     made = delivery()
     for number in range(3):
