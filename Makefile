@@ -51,14 +51,14 @@ fuzz: .venv-test/.wheel ## damaged answers, many: FUZZ_CASES=20000 FUZZ_SEED=1 F
 	@FUZZ_CASES=$(FUZZ_CASES) FUZZ_SEED=$(FUZZ_SEED) FUZZ_FROM=$(FUZZ_FROM) $(SHELL) -c '$(call TESTS,.venv-test,-s -k test_damaged_answers)'
 
 faults: .venv-test/.wheel ## what becomes of events when PostHog or the program fails: a table; --slow: a minute's outage
-	@cd build && ../.venv-test/bin/python ../tests/faults/run.py $(FAULTS)
+	@cd build && ../.venv-test/bin/python ../tests/tools/faults/run.py $(FAULTS)
 
 canary: .venv-test/.wheel ## a secret wherever a program may put one, and nowhere that we write or send
 	@$(call TESTS,.venv-test,-k test_canary -v)
 
 audit: .venv-test/.wheel ## known weaknesses of what we depend on, where the advisory service can be reached
 	@.venv-test/bin/python -m pip_audit --version >/dev/null 2>&1 || .venv-test/bin/python $(PIP) install pip-audit
-	@.venv-test/bin/python tests/audit.py
+	@.venv-test/bin/python tests/tools/audit.py
 
 backpressure: .venv-test/.wheel ## what a program notices of a slow PostHog: latency and memory, as ratios
 	@cd build && ../.venv-test/bin/python ../benchmarks/backpressure.py
@@ -86,41 +86,41 @@ browser: .venv-test/.browser ## the pages of `view` in Chromium, which is instal
 
 screenshots: .venv-test/.browser ## the README's pictures, docs/images/, from the demo's data
 	@.ci/install-chromium
-	@.venv-test/bin/python tests/browser/screenshots.py
+	@.venv-test/bin/python tests/tools/screenshots.py
 
 view-speed: .venv-test/.browser ## how long the pages of `view` take with 100,000 calls: first paint, answers; VIEW_CALLS=10000
 	@.ci/install-chromium
-	@.venv-test/bin/python tests/browser/speed.py
+	@.venv-test/bin/python tests/tools/view_speed.py
 
 packages: .venv-test/.wheel ## install from wheel, from sdist and editable into fresh environments, and launch
 	@$(call TESTS,.venv-test,-m packages -v)
 
 elsewhere: .venv-test/.wheel ## real LangChain, openai-agents and litellm with PostHog's own integrations (slow)
-	@cd build && ../.venv-test/bin/python ../tests/elsewhere/run.py --wheel wheel/*.whl
+	@cd build && ../.venv-test/bin/python ../tests/tools/elsewhere/run.py --wheel wheel/*.whl
 
 beside: .venv-test/.wheel ## other tools (Datadog, Sentry, OpenTelemetry, ...) and the agent in one program; NAMES="sentry" (slow)
-	@cd build && ../.venv-test/bin/python ../tests/beside/run.py --wheel wheel/*.whl $(NAMES)
+	@cd build && ../.venv-test/bin/python ../tests/tools/beside/run.py --wheel wheel/*.whl $(NAMES)
 
 frameworks: .venv-test/.wheel ## real frameworks (LangChain, LiteLLM, ...) bare and launched, compared; NAMES="llm dspy"
-	@cd build && ../.venv-test/bin/python ../tests/frameworks/run.py $(NAMES)
+	@cd build && ../.venv-test/bin/python ../tests/tools/llm_libraries/run.py $(NAMES)
 
 steps: .venv-test/.wheel ## real openai-agents, LangChain and LangGraph: their steps as trees (slow)
-	@cd build && ../.venv-test/bin/python ../tests/steps/run.py --wheel wheel/*.whl
+	@cd build && ../.venv-test/bin/python ../tests/tools/steps/run.py --wheel wheel/*.whl
 
 sessions: .venv-test/.wheel ## real Gradio, Streamlit and Chainlit with two users at once: whose each call is (slow)
-	@cd build && ../.venv-test/bin/python ../tests/sessions/run.py --wheel wheel/*.whl $(NAMES)
+	@cd build && ../.venv-test/bin/python ../tests/tools/sessions/run.py --wheel wheel/*.whl $(NAMES)
 
 memory: .venv-test/.wheel ## what 100,000 calls and 10,000 abandoned streams leave behind
 	@$(call TESTS,.venv-test,-n 2 -m memory -v)
 
 sdk-suite: .venv-test/.wheel ## the OpenAI SDK's own tests, which must end the same with and without the agent (slow)
-	@.venv-test/bin/python tests/sdk_suite.py $(SDK_VERSIONS)
+	@.venv-test/bin/python tests/tools/sdk_suite.py $(SDK_VERSIONS)
 
 matrix: $(WHEEL) ## the tests on every openai, Python and wrapt; MATRIX="openai=1.60 python=3.12" for one cell
-	@PYTHON="$(PYTHON)" .venv/bin/python tests/matrix.py $(MATRIX)
+	@PYTHON="$(PYTHON)" .venv/bin/python tests/tools/matrix.py $(MATRIX)
 
 matrix-ci: $(WHEEL) ## the oldest, the newest and two cells between
-	@PYTHON="$(PYTHON)" .venv/bin/python tests/matrix.py ci
+	@PYTHON="$(PYTHON)" .venv/bin/python tests/tools/matrix.py ci
 
 ci: ## everything that must pass before a change goes in
 	@.ci/run

@@ -7,112 +7,41 @@ server for the whole session, and each test reads those of its own trace.
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from documented import undocumented
-from features import supported
+from support.documented import check_documented
+from support.features import supported
+from support.own_process import POSTHOG
+from support.programs import Ran, environment
 
+import posthog_autoinstrument
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer
 
-pytest_plugins = ("viewing",)
+pytest_plugins = ("support.viewing",)
 
-WEB = frozenset(
-    (
-        "test_web",
-        "test_web_django",
-        "test_web_examples",
-        "test_web_flask",
-        "test_web_native",
-        "test_web_starlette",
-        "test_borders",
-        "test_celery_border",
-        "test_dramatiq_border",
-        "test_distributed_border",
-        "test_greenlets_border",
-        "test_huey_border",
-        "test_rq_border",
-        "test_services",
-        "test_workers",
-        "test_sessions",
-        "test_libraries",
-        "test_examples",
-        "test_request_ends",
-        "test_chat",
-    )
-)
-"""The modules of `make web`."""
+TESTS = Path(__file__).resolve().parent
+
+WEB = ("programs/web/", "programs/workers/", "unit/integrations/", "unit/propagation/", "browser/test_chat.py")
+"""The folders and modules of `make web`."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in WEB:
+        if item.path.relative_to(TESTS).as_posix().startswith(WEB):
             item.add_marker(pytest.mark.web)
-
-
-TOKEN = "phc_test_token_of_the_test_suite"
-
-_posthog = PostHogServer()
-for _name in [name for name in os.environ if name.startswith(("POSTHOG_", "OPENAI_"))]:
-    del os.environ[_name]
-# A shell that starts the tests in the background leaves SIGINT ignored; the programs they start would inherit that.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # `nohup` does the same
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-os.environ.update(
-    {
-        "POSTHOG_PROJECT_TOKEN": TOKEN,
-        "POSTHOG_HOST": _posthog.url,
-        "POSTHOG_AUTOINSTRUMENT_RAISE": "1",
-        "OPENAI_API_KEY": "sk-test",
-    }
-)
-
-import posthog_autoinstrument.auto  # noqa: E402 - instruments this process
-
-
-def wait_until(predicate: Callable[[], Any], message: str, timeout_s: float = 15.0) -> Any:
-    """The first true value of `predicate()`; AssertionError with `message` when there is none in time."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        value = predicate()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(message)
-
-
-def check_documented(events: Sequence[dict[str, Any]]) -> None:
-    """Each property of these events is in docs/events.md, with this type, for this kind of event."""
-    problems = {problem: None for event in events for problem in undocumented(event)}
-    assert not problems, f"docs/events.md: {'; '.join(problems)}"
 
 
 @pytest.fixture
 def posthog_events() -> Callable[[], list[dict[str, Any]]]:
     """Everything that PostHog got from the test process so far, asked again at each call."""
-    return lambda: list(_posthog.events)
-
-
-@dataclass
-class Ran:
-    """A finished program: its exit code, output, and the events that PostHog got from it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-    events: list[dict[str, Any]]
+    return lambda: list(POSTHOG.events)
 
 
 @pytest.fixture
@@ -146,7 +75,7 @@ def captured(trace: str) -> Callable[..., list[dict[str, Any]]]:
 
     def read(count: int | None = None, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         assert posthog_autoinstrument.flush(timeout_s), "the flusher did not finish"
-        found = [event for event in _posthog.events if event["properties"].get("$ai_trace_id") == trace]
+        found = [event for event in POSTHOG.events if event["properties"].get("$ai_trace_id") == trace]
         check_documented(found)
         if count is not None:
             assert len(found) == count, [event["event"] for event in found]
@@ -179,16 +108,6 @@ def error_of_a_broken_stream() -> type[Exception]:
     found = getattr(importlib.import_module(module), name)
     assert issubclass(found, Exception)
     return found
-
-
-def environment(openai_server: OpenAIServer, posthog_server: PostHogServer | None, **extra: str) -> dict[str, str]:
-    """The environment of a program under test: the bundled servers, and nothing of the test process's settings."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("POSTHOG_", "OPENAI_"))}
-    environ.update({"OPENAI_BASE_URL": openai_server.base_url, "OPENAI_API_KEY": "sk-test"})
-    if posthog_server is not None:
-        environ.update({"POSTHOG_PROJECT_TOKEN": TOKEN, "POSTHOG_HOST": posthog_server.url})
-    environ.update(extra)
-    return environ
 
 
 @pytest.fixture

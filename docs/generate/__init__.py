@@ -3,7 +3,7 @@
     python docs/generate        # `make readme`: write them into README.md and docs/*.md
 
 A region is a comment "NAME: written by `make readme`" ... a comment "end of NAME", in any page; what stands
-outside is written by hand. `tests/test_docs.py` fails when a region is not what this package makes of the code.
+outside is written by hand. `tests/unit/test_docs.py` fails when a region is not what this package makes of the code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """This package itself: its folder, and those of its modules that are loaded by name when they are needed.
 
-Every such name goes through this file: `tests/test_architecture.py` finds them by it, and a wrong one fails there.
+Every such name goes through this file: `tests/unit/test_architecture.py` finds them by it, and a wrong one fails there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Providers: for each SDK one file with its patch points, its endpoints and the pure readers of what it sends.
 
-Adding one is adding a file; `docs/adding-a-provider.md` walks through it and `tests/providers/contract.py` checks it.
+`docs/adding-a-provider.md` walks through adding one; `tests/support/provider_contract.py` checks it.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import environment, wait_until
-from features import needs
-from viewing import HOSTILE, Viewer, clean_environment, end, settled, start, started
+from support.features import needs
+from support.programs import environment
+from support.viewing import HOSTILE, Viewer, clean_environment, end, settled, start, started
+from support.waiting import wait_until
+from support.window import Window
 
 from posthog_autoinstrument.testing import Fault, OpenAIServer, PostHogServer
-
-from .conftest import Window
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), needs("responses")]
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import wait_until
-from web import Site, site
+from support.paths import ROOT
+from support.waiting import wait_until
+from support.web import Site, site
 
 from posthog_autoinstrument.testing import Answer, sse
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-CHAT = Path(__file__).parents[2] / "examples" / "fastapi_chat"
+CHAT = ROOT / "examples" / "fastapi_chat"
 USERS = 100
 CHUNK = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini"}
 IDS = "[localStorage.distinct_id, sessionStorage.session_id, sessionStorage.window_id]"

@@ -6,13 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import features
 import openai
 import pytest
+from support import features
+from support.comparison import own_lines, run
 
 from posthog_autoinstrument.testing import PostHogServer
-
-from . import own_lines, run
 
 pytestmark = pytest.mark.promise
 

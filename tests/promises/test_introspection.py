@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from openai.resources.chat.completions import Completions
-
-from . import same
+from support.comparison import same
 
 pytestmark = pytest.mark.promise
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from features import needs
+from support.comparison import same
+from support.features import needs
 
 from posthog_autoinstrument.testing import Answer
-
-from . import same
 
 pytestmark = pytest.mark.promise
 

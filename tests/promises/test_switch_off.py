@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from . import assert_same, folder_of_sitecustomize, plain, run, sent
+from support.comparison import assert_same, folder_of_sitecustomize, plain, run, sent
 
 pytestmark = pytest.mark.promise
 

@@ -6,8 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-from . import own_lines, run, same
+from support.comparison import own_lines, run, same
 
 pytestmark = pytest.mark.promise
 

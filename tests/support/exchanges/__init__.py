@@ -1,0 +1,1 @@
+"""Documented requests and answers, one module for each provider, with `EXCHANGES`."""
