@@ -19,7 +19,6 @@ read_speech = deferred("providers.openai.audio", "read_speech")
 read_transcription = deferred("providers.openai.audio", "read_transcription")
 read_moderations = deferred("providers.openai.moderations", "read_moderations")
 read_decisions = deferred("providers.openai.moderations", "read_decisions")
-read_runs = deferred("providers.openai.assistants", "read_runs")
 read_responses_socket = deferred("providers.openai.websockets", "read_responses_socket")
 read_realtime = deferred("providers.openai.websockets", "read_realtime")
 
@@ -36,19 +35,10 @@ HEADERS = (
 """Headers that give a server away, whatever its address: a proxy of LiteLLM, Groq, Azure, ... `names` reads them."""
 
 
-def _threads(*names: str) -> tuple[str, ...]:
-    return tuple(f"beta.threads.{name}" for name in names)
-
-
 def _either(name: str) -> tuple[str, str]:
     """A method of Responses and of its beta (2.54 on), which asks with `?beta=true`."""
     return f"responses.{name}", f"beta.responses.{name}"
 
-
-_RUN = _threads("runs.create", "runs.create_and_poll", "runs.stream")
-_THREAD_AND_RUN = _threads("create_and_run", "create_and_run_poll", "create_and_run_stream")
-_RUN_STATE = _threads("runs.retrieve", "runs.poll")
-_TOOL_OUTPUTS = _threads("runs.submit_tool_outputs", "runs.submit_tool_outputs_stream")
 
 ENDPOINTS = (
     Endpoint("chat", "/chat/completions", "generation", read_chat, asks_usage=True),
@@ -66,17 +56,6 @@ ENDPOINTS = (
     Endpoint("translation", "/audio/translations", "generation", read_transcription),
     Endpoint("moderation", "/moderations", "span", read_moderations),
     Endpoint("decision", "/decisions", "generation", read_decisions),
-    Endpoint("run", "/threads/{}/runs", "generation", read_runs, wire_only=_RUN),
-    Endpoint("thread_and_run", "/threads/runs", "generation", read_runs, wire_only=_THREAD_AND_RUN),
-    Endpoint("run_state", "/threads/{}/runs/{}", "poll", read_runs, method="GET", wire_only=_RUN_STATE),
-    Endpoint(
-        "run_tool_outputs",
-        "/threads/{}/runs/{}/submit_tool_outputs",
-        "poll",
-        read_runs,
-        wire_only=_TOOL_OUTPUTS,
-    ),
-    Endpoint("run_cancel", "/threads/{}/runs/{}/cancel", "poll", read_runs, wire_only=_threads("runs.cancel")),
 )
 
 

@@ -79,19 +79,6 @@ COMPACT_RESPONSE = {
     ],
     "usage": {"input_tokens": 139, "output_tokens": 438, "total_tokens": 577},
 }
-RUN_REQUEST = {
-    "assistant_id": "asst_1",
-    "instructions": "Be brief.",
-    "additional_messages": [{"role": "user", "content": "Hello"}],
-}
-RUN_RESPONSE = {
-    "id": "run_1",
-    "object": "thread.run",
-    "model": "gpt-4o",
-    "status": "completed",
-    "last_error": None,
-    "usage": {"prompt_tokens": 123, "completion_tokens": 456, "total_tokens": 579},
-}
 POLL_RESPONSE = {
     "id": "resp_001",
     "object": "response",
@@ -101,7 +88,6 @@ POLL_RESPONSE = {
     "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}],
     "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
 }
-THREAD_REQUEST = {"assistant_id": "asst_1", "thread": {"messages": [{"role": "user", "content": "Hello"}]}}
 
 MORE = (
     exchange("image", IMAGE_REQUEST, IMAGE_RESPONSE, IMAGE_CHUNKS),
@@ -115,9 +101,4 @@ MORE = (
     exchange("response_compact", COMPACT_REQUEST, COMPACT_RESPONSE),
     exchange("response", {}, POLL_RESPONSE),
     exchange("response_cancel", {}, {**POLL_RESPONSE, "status": "cancelled"}),
-    exchange("run", RUN_REQUEST, RUN_RESPONSE),
-    exchange("thread_and_run", THREAD_REQUEST, RUN_RESPONSE),
-    exchange("run_state", {}, RUN_RESPONSE),
-    exchange("run_cancel", {}, {**RUN_RESPONSE, "status": "cancelling"}),
-    exchange("run_tool_outputs", {"tool_outputs": [{"tool_call_id": "call_1", "output": "28C"}]}, RUN_RESPONSE),
 )

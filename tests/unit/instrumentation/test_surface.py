@@ -345,7 +345,7 @@ ANSWER = [{"role": "assistant", "content": [{"type": "text", "text": 'A made-up 
 @needs("responses")
 class TestBackground:
     def test_the_poll_that_sees_the_outcome_makes_the_event(self, client, captured):
-        response = client.responses.create(**ASKED, background_responses=True, posthog_distinct_id="u1")
+        response = client.responses.create(**ASKED, background=True, posthog_distinct_id="u1")
         assert response.status == "queued"
         assert captured() == []
         polls = 0
@@ -364,7 +364,7 @@ class TestBackground:
         captured(1)
 
     def test_a_stream_that_is_taken_up_again(self, client, captured):
-        stream = client.responses.create(**ASKED, background_responses=True, stream=True)
+        stream = client.responses.create(**ASKED, background=True, stream=True)
         first = next(stream)
         stream.close()
         assert captured() == []
@@ -377,7 +377,7 @@ class TestBackground:
         assert found["$ai_latency"] >= found["$ai_time_to_first_token"]
 
     def test_the_outcome_may_come_before_the_stream_is_let_go(self, client, captured):
-        stream = client.responses.create(**ASKED, background_responses=True, stream=True)
+        stream = client.responses.create(**ASKED, background=True, stream=True)
         ident = next(stream).response.id
         while client.responses.retrieve(ident).status != "completed":
             pass
@@ -386,7 +386,7 @@ class TestBackground:
         assert said(event)["$ai_output_choices"] == ANSWER
 
     def test_cancelled(self, client, captured, script):
-        response = client.responses.create(**ASKED, background_responses=True)
+        response = client.responses.create(**ASKED, background=True)
         script(Answer(body={**response.model_dump(mode="json"), "status": "cancelled"}))
         client.responses.cancel(response.id)
         (event,) = captured(1)
@@ -394,7 +394,7 @@ class TestBackground:
         assert said(event)["$ai_input"] == HELLO
 
     def test_streamed_to_the_end_at_once(self, client, captured):
-        stream = list(client.responses.create(**ASKED, background_responses=True, stream=True))
+        stream = list(client.responses.create(**ASKED, background=True, stream=True))
         captured(1)
         client.responses.retrieve(stream[0].response.id)
         list(client.responses.retrieve(stream[0].response.id, stream=True))
@@ -437,7 +437,7 @@ class TestBackground:
             """
             import openai, posthog_autoinstrument, time
             from posthog_autoinstrument.processing import background_responses
-            background.WAIT_S = 0.0
+            background_responses.WAIT_S = 0.0
             client = openai.OpenAI()
             pending = client.responses.create(model="gpt-4o-mini", input="Hello", background=True)
             posthog_autoinstrument.flush(10)
@@ -500,118 +500,12 @@ class TestBackground:
     @needs("beta.responses.retrieve")
     def test_beta_in_the_background(self, client, captured):
         responses = client.beta.responses
-        response = responses.create(**ASKED, background_responses=True, posthog_distinct_id="u1")
+        response = responses.create(**ASKED, background=True, posthog_distinct_id="u1")
         while responses.retrieve(response.id).status != "completed":
             pass
         (event,) = captured(1)
         assert event["distinct_id"] == "u1"
         assert said(event)["$ai_output_choices"] == ANSWER
-
-
-def run_object(status: str, **more: Any) -> dict[str, Any]:
-    return {
-        "id": "run_1",
-        "object": "thread.run",
-        "thread_id": "thread_1",
-        "assistant_id": "asst_1",
-        "created_at": 1_750_000_000,
-        "model": "gpt-4o",
-        "status": status,
-        "usage": None,
-        **more,
-    }
-
-
-DONE = run_object("completed", usage={"prompt_tokens": 123, "completion_tokens": 456, "total_tokens": 579})
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-class TestRuns:
-    def test_create_and_poll(self, client, captured, script):
-        headers = {"openai-poll-after-ms": "1"}
-        script(
-            Answer(body=run_object("queued")),
-            Answer(body=run_object("in_progress"), headers=headers),
-            Answer(body=DONE, headers=headers),
-        )
-        run = client.beta.threads.runs.create_and_poll(
-            thread_id="thread_1",
-            assistant_id="asst_1",
-            additional_messages=[{"role": "user", "content": "Hello"}],
-            poll_interval_ms=1,
-        )
-        assert run.status == "completed"
-        (event,) = captured(1)
-        found = said(event)
-        assert event["event"] == "$ai_generation"
-        assert found["$ai_model"] == "gpt-4o"
-        assert found["$ai_input"] == HELLO
-        assert (found["$ai_input_tokens"], found["$ai_output_tokens"]) == (123, 456)
-        assert found["$ai_stop_reason"] == "completed"
-
-    def test_tool_outputs(self, client, captured, script):
-        call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
-        action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
-        script(
-            Answer(body=run_object("requires_action", required_action=action)),
-            Answer(body=run_object("queued")),
-            Answer(body=DONE),
-        )
-        runs = client.beta.threads.runs
-        runs.create(thread_id="thread_1", assistant_id="asst_1")
-        assert captured() == []
-        runs.submit_tool_outputs(
-            "run_1", thread_id="thread_1", tool_outputs=[{"tool_call_id": "call_1", "output": "28C"}]
-        )
-        assert captured() == []
-        runs.retrieve("run_1", thread_id="thread_1")
-        captured(1)
-
-    def test_stream(self, client, captured, script):
-        events = [
-            ("thread.run.created", run_object("queued")),
-            ("thread.message.created", message("in_progress", [])),
-            ("thread.message.delta", message_delta("Good")),
-            ("thread.message.delta", message_delta(" morning")),
-            ("thread.message.completed", message("completed", [text_part("Good morning")])),
-            ("thread.run.completed", DONE),
-        ]
-        texts = [f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events]
-        script(Answer(chunks=[*texts, "event: done\ndata: [DONE]\n\n"]))
-        with client.beta.threads.create_and_run_stream(
-            assistant_id="asst_1", instructions="Be brief.", thread={"messages": [{"role": "user", "content": "Hello"}]}
-        ) as stream:
-            stream.until_done()
-        (event,) = captured(1)
-        found = said(event)
-        assert found["$ai_input"] == [{"role": "system", "content": "Be brief."}, *HELLO]
-        assert found["$ai_output_choices"] == [
-            {"role": "assistant", "content": [{"type": "text", "text": "Good morning"}]}
-        ]
-        assert found["$ai_output_tokens"] == 456
-        assert found["$ai_time_to_first_token"] > 0
-
-    def test_failed(self, client, captured, script):
-        error = {"code": "rate_limit_exceeded", "message": "You exceeded your quota"}
-        script(Answer(body=run_object("queued")), Answer(body=run_object("failed", last_error=error)))
-        client.beta.threads.runs.create(thread_id="thread_1", assistant_id="asst_1")
-        client.beta.threads.runs.retrieve("run_1", thread_id="thread_1")
-        (event,) = captured(1)
-        assert said(event)["$ai_is_error"] is True
-        assert said(event)["$ai_error"] == "You exceeded your quota"
-
-
-def text_part(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": {"value": text, "annotations": []}}
-
-
-def message(status: str, content: list[Any]) -> dict[str, Any]:
-    return {"id": "msg_1", "object": "thread.message", "role": "assistant", "status": status, "content": content}
-
-
-def message_delta(text: str) -> dict[str, Any]:
-    content = [{"index": 0, "type": "text", "text": {"value": text}}]
-    return {"id": "msg_1", "object": "thread.message.delta", "delta": {"content": content}}
 
 
 CHAT: Any = {"model": "gpt-4o-mini", "messages": HELLO}
