@@ -25,10 +25,10 @@ _HOMES = {
     "__version__": "_version",
     "capture_feedback": "capture.feedback",
     "capture_metric": "capture.feedback",
-    "configure": "agent",
+    "configure": "api",
     "current_trace_id": "context.api",
-    "flush": "agent",
-    "instrument": "agent",
+    "flush": "api",
+    "instrument": "api",
     "posthog_context": "context.api",
     "posthog_span": "capture.spans",
     "set_session": "context.api",
@@ -37,7 +37,7 @@ _HOMES = {
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._version import __version__
-    from .agent import configure, flush, instrument
+    from .api import configure, flush, instrument
     from .capture.feedback import capture_feedback, capture_metric
     from .capture.spans import posthog_span
     from .context.api import current_trace_id, posthog_context, set_session
@@ -48,7 +48,7 @@ def __getattr__(name):  # type: ignore[no-untyped-def]
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if home in ("capture.feedback", "capture.spans"):
-        __import__(f"{__name__}.agent")  # which they start, where the launcher is
+        __import__(f"{__name__}.api")  # which they start, where the launcher is
     if home in ("context.api", "capture.spans"):
         _install_borders()  # type: ignore[no-untyped-call]
     value = getattr(__import__(f"{__name__}.{home}", fromlist=[name]), name)

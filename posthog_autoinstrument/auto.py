@@ -1,5 +1,5 @@
 """`import posthog_autoinstrument.auto` instruments the process, for programs that the launcher cannot start."""
 
-from .agent import instrument
+from .api import instrument
 
 instrument()

@@ -136,9 +136,9 @@ def _expect_summary() -> None:
 
 def _sum_up() -> None:
     try:
-        from .. import agent
+        from .. import api
 
-        agent.sum_up_nothing()
+        api.summarize_nothing()
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
@@ -202,9 +202,9 @@ def load_agent(name: str) -> None:
     for trigger in TRIGGERS:
         found.before.pop(trigger, None)
     try:
-        from .. import agent
+        from .. import api
 
-        agent.start()
+        api.start()
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise

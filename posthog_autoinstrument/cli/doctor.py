@@ -23,7 +23,7 @@ from typing import Any
 
 import sitecustomize_template
 
-from .. import agent
+from .. import api
 from .._version import __version__
 from ..bootstrap import startup
 from ..capture import owner
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     _settings(report, settings, os.environ, looked_at.folders)
     _versions(report)
     _start_up(report, os.environ)
-    found = agent.start(explicit=True).hooks
+    found = api.start(explicit=True).hooks
     for hook in found:
         _points(report, hook)
         _range(report, hook)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..core import diagnostics
 from ..settings import loader, parsing
 from ..settings.config import Config
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+    from .exporter import Exporter
 
 
 class Project(NamedTuple):
@@ -37,3 +42,41 @@ def find(settings: Config) -> Project | None:
 def _host_of(posthog: Any, client: Any) -> str | None:
     host = getattr(posthog, "host", None) or getattr(client, "raw_host", None)
     return parsing.parse_host(host) if isinstance(host, str) else None
+
+
+class ChosenProject:
+    """The project that this process sends its events to, since that was chosen."""
+
+    def __init__(self, settings: Config, delivery: Delivery) -> None:
+        self._config = settings
+        self._delivery = delivery
+        self.current: Project | None = None
+
+    def choose(self, exporter: Exporter) -> None:
+        """An exporter was chosen: the project is the one of now, also where its host is refused; None for a store."""
+        self.current = None if getattr(exporter, "path", None) is not None else find(self._config)
+
+    def check(self) -> None:
+        """Warn where the program has set another project than the one that its events go to already."""
+        exporter = self._delivery.exporter
+        if exporter is None or self._config.local:
+            return
+        found = find(self._config)
+        if found is None or found == self.current:
+            return
+        if getattr(exporter, "waits_for_project", False):  # what was captured meanwhile is in the spool
+            self._delivery.choose_again()
+            return
+        if hasattr(exporter, "token") and self.current is not None:
+            line = (
+                f"another PostHog project was set when events had gone to {self.current.host} already; "
+                "this process goes on sending them there"
+            )
+        elif getattr(exporter, "path", None) is not None:
+            line = (
+                "a PostHog token was set when events had gone to the local store already; this process goes on writing "
+                "them there (posthog-instrument send delivers them to PostHog). Set it before the first call"
+            )
+        else:
+            line = "the PostHog project was set too late: set it before the first call"
+        diagnostics.warn_once("late project", line)

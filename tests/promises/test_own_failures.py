@@ -138,18 +138,18 @@ DEEPER = {
     "request": "calls.OpenCall.requested = fail",
     "kind of stream": "streams._kind_of = fail",
     "clock": "calls.time = fail",
-    "size of a record": "agent._agent.flusher.queue.add = fail",
-    "start of the thread": "agent._agent.flusher.start = fail",
+    "size of a record": "api.running.flusher.queue.add = fail",
+    "start of the thread": "api.running.flusher.start = fail",
     "no more threads": "flusher.threads.make = fail",
-    "wake-up": "agent._agent.flusher.queue.wake = fail",
+    "wake-up": "api.running.flusher.queue.wake = fail",
     "record": "calls.OpenCall.assemble = fail",
     "identity": "finalize.resolve = fail",
     "build": "event.build = fail",
     "serialise": "sanitize.dumps = fail",
-    "sink": "agent._agent.delivery._choose_exporter = fail",
+    "sink": "api.running.delivery._choose_exporter = fail",
     "send": "posthog.PostHogExporter._body = fail",
     "requests": "posthog.http_session.requests = fail",
-    "shutdown": "agent._agent.flusher.close = fail",
+    "shutdown": "api.running.flusher.close = fail",
 }
 """Where the agent breaks, inside and beside its guards."""
 
@@ -163,7 +163,7 @@ def test_the_agent_breaks_anywhere(tmp_path: Path) -> None:
 import posthog_autoinstrument
 AGENT = "posthog_autoinstrument.agent" in sys.modules  # not in the bare run
 if AGENT:
-    from posthog_autoinstrument import agent
+    from posthog_autoinstrument import api
     from posthog_autoinstrument.processing import event
     from posthog_autoinstrument.export import flusher
     from posthog_autoinstrument.processing import sanitize
@@ -206,13 +206,13 @@ def test_a_reader_that_fails_costs_its_own_facts_only(tmp_path: Path) -> None:
         tmp_path,
         """
         client = openai.OpenAI()
-        from posthog_autoinstrument import agent
+        from posthog_autoinstrument import api
         import dataclasses
 
         def read(*args):
             raise RuntimeError("sabotage")
 
-        made = agent._agent
+        made = api.running
         provider = made.providers["openai"]
         endpoints = tuple(dataclasses.replace(endpoint, read=read) for endpoint in provider.endpoints)
         made.providers["openai"] = dataclasses.replace(provider, endpoints=endpoints)

@@ -265,12 +265,12 @@ def abandon():
     next(cycle.stream)
 
 call("first")
-from posthog_autoinstrument import agent
+from posthog_autoinstrument import api
 from posthog_autoinstrument.export import posthog
-flusher = agent._agent.flusher
+flusher = api.running.flusher
 posthog_autoinstrument.flush(5)
 locks = [threading._active_limbo_lock, logging._lock, flusher._starting, flusher._pumping, flusher.queue._wake,
-         agent._starting]
+         api.starting]
 gc.disable()
 for lock in locks:
     abandon()

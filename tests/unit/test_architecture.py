@@ -40,16 +40,17 @@ ALLOWED: dict[str, set[str]] = {
     "export": GROUND | {"context", "providers", "processing", "store"},
     # Of the process.
     "lifecycle": GROUND,
-    "bootstrap": {"core", "integrations", "agent"},
+    "bootstrap": {"core", "integrations", "api"},
     "agent": AGENT,
-    "auto": {"agent"},
+    "api": AGENT | {"agent"},
+    "auto": {"api"},
     "pyinstaller": set(),
     # Programs of their own.
     "testing": GROUND,
     "viewer": GROUND | {"store", "export", "testing"},
-    "cli": AGENT | {"agent", "viewer", "testing"},
+    "cli": AGENT | {"api", "viewer", "testing"},
     "__main__": {"cli"},
-    "__init__": {"_version", "agent", "capture", "context"},
+    "__init__": {"_version", "api", "capture", "context"},
 }
 """Package -> the packages that its files may import, also for types and inside functions."""
 

@@ -85,14 +85,14 @@ async def _after_async_generator(generator: AsyncGeneratorType[Any, Any]) -> Any
 
 
 def _deliver() -> None:
-    agent = package.loaded("agent")
-    if agent is not None:
-        guard.attempt("deliver before a result of Ray", agent.deliver_for_task)
+    api = package.loaded("api")
+    if api is not None:
+        guard.attempt("deliver before a result of Ray", api.deliver_for_task)
 
 
 async def _deliver_async() -> None:
-    agent = package.loaded("agent")
-    is_waiting = guard.attempt("deliver before a result of Ray", agent.begin_delivery) if agent is not None else None
+    api = package.loaded("api")
+    is_waiting = guard.attempt("deliver before a result of Ray", api.begin_delivery) if api is not None else None
     if is_waiting is None:
         return
     import asyncio
