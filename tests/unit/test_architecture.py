@@ -60,7 +60,7 @@ DEBTS = {
     ("cli.demo_app", "__init__"),
 }
 
-N_IN_KNOTS = 2
+N_IN_KNOTS = 3
 """Files that import each other in a circle, still."""
 
 ONLY_IN = {
