@@ -305,7 +305,7 @@ def show_holds(bench: Bench, rounds: int) -> None:
             for _ in range(10):
                 for _ in range(100):
                     bench.agent.flusher.queue.add(record)
-                bench.agent.flusher._pump()
+                bench.agent.flusher.batches.deliver_queue()
         late = sorted(sleeper.lates_s)
         lates.append((late[len(late) // 2], late[len(late) * 99 // 100], late[-1]))
     median, p99, worst = (min(column) * 1000 for column in zip(*lates, strict=True))

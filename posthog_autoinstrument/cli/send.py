@@ -21,8 +21,8 @@ from ..store.database import StoreError, is_there
 from ..viewer.upload import Progress, Upload
 
 if TYPE_CHECKING:
+    from ..export.batches import BatchSource
     from ..export.delivery import Delivery
-    from ..export.flusher import BatchSource
 
 
 def main(

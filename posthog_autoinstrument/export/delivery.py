@@ -77,7 +77,8 @@ class Delivery:
         self.while_waiting: Callable[[], None] | None = None
         """Called between two attempts, and every minute of a long wait."""
         self.waits_out_refusals = True
-        """Whether a refused batch is kept and tried again later. Not where somebody waits for the end of a command."""
+        """Whether a refused batch is kept and tried again later. Not where somebody waits for the end of a command, and
+        never a batch of another outbox: that is left to whoever can deliver it meanwhile."""
         self.reset()
 
     def reset(self) -> None:
@@ -88,7 +89,7 @@ class Delivery:
         self.n_lost = 0
         """How many events were lost so far, for whatever reason."""
         self._unreported = 0
-        self.given_up = 0
+        self.n_given_up = 0
         """How many batches were not delivered and are not tried any longer."""
         self.stopped = ""
         """Why nothing is sent any longer: there is nowhere to send it."""
@@ -189,7 +190,7 @@ class Delivery:
                 return
             if result.kind == "paused":
                 self._take_refusal(result.detail or "refused")
-                if self.deadline is not None or not self.waits_out_refusals:
+                if self.deadline is not None or not self.waits_out_refusals or self._tracker is not self.own_tracker:
                     self._give_up(portion, self.why)
                     return
                 started, attempt = None, 0
@@ -273,7 +274,7 @@ class Delivery:
 
     def _give_up(self, portion: list[EncodedEvent], reason: str) -> None:
         """No more attempts for now: what is in an outbox stays there, the rest is lost."""
-        self.given_up += 1
+        self.n_given_up += 1
         rows = [number for event in portion for number in event.spooled]
         if rows and self._tracker is not None:
             self._tracker.postpone(rows)

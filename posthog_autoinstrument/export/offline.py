@@ -12,7 +12,7 @@ from . import destination
 from .delivery import Delivery
 
 if TYPE_CHECKING:
-    from .flusher import BatchSource
+    from .batches import BatchSource
 
 
 def make_delivery(settings: Config) -> Delivery:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 from posthog_autoinstrument.core.finished import FinalRecord
 from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity
@@ -28,7 +30,6 @@ class World(Sleeper):
 
     def __init__(
         self,
-        monkeypatch: pytest.MonkeyPatch,
         spool: Spool | None,
         max_events: int,
         outage_s: float = OUTAGE_S,
@@ -51,9 +52,9 @@ class World(Sleeper):
             3.0,
             SimpleNamespace(captured=lambda: None, exposed=False),  # type: ignore[arg-type]  # no signals here
             spool_writer=self if spool is not None else None,  # type: ignore[arg-type]
+            wait=self.wait,
         )
-        monkeypatch.setattr(self.flusher, "start", lambda: None)
-        self.flusher._thread = self  # type: ignore[assignment]  # this test pumps by itself
+        self.over = threading.Event()
 
     # The exporter
 
@@ -99,20 +100,29 @@ class World(Sleeper):
     def read_back(self, row: Kept) -> EncodedEvent:
         return EncodedEvent(row.uuid, "$ai_generation", b"{}", (row.number,))
 
+    # The wait for the next batch
+
+    def wait(self, seconds: float) -> None:
+        left = len(self.flusher.queue) or (self.spool is not None and self.spool.spilled)
+        if self.n_called < OUTAGE_S * CALLS_A_SECOND or left:
+            self.live(seconds)
+        else:
+            self.over.set()
+            self.flusher.queue.wait(60)
+
     def run(self) -> None:
-        while (
-            self.n_called < OUTAGE_S * CALLS_A_SECOND or len(self.flusher.queue) or (self.spool and self.spool.spilled)
-        ):
-            self.live(2.0)
-            self.flusher._pump()
-            self.flusher._ship_spooled()
+        """The whole outage, on the flusher's thread."""
+        self.flusher.expect()
+        wait_until(self.over.is_set, "everything was delivered or lost", 600)
+        self.flusher.close()
+        self.flusher.queue.wake()
 
 
 WHO = Identity(None, "trace")
 
 
-def test_within_the_bounds_of_the_queue_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch, None, max_events=50_000)
+def test_within_the_bounds_of_the_queue_nothing_is_lost() -> None:
+    world = World(None, max_events=50_000)
     world.run()
     assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
     assert world.flusher.queue.dropped == 0
@@ -121,37 +131,34 @@ def test_within_the_bounds_of_the_queue_nothing_is_lost(monkeypatch: pytest.Monk
     assert 20 <= len(during) <= 200
 
 
-def test_beyond_them_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch, None, max_events=10_000)
+def test_beyond_them_the_rest_is_counted() -> None:
+    world = World(None, max_events=10_000)
     world.run()
     lost = OUTAGE_S * CALLS_A_SECOND - len(world.taken)
     assert lost > 10_000
     assert world.flusher.take_unreported() == lost
 
 
-def test_with_a_spool_nothing_is_lost_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_with_a_spool_nothing_is_lost_at_all(tmp_path: Path) -> None:
     spool = Spool(str(tmp_path / "spool"), 1 << 30)
-    world = World(monkeypatch, spool, max_events=1_000)
+    world = World(spool, max_events=1_000)
     world.run()
     assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
-    assert spool.close() == 0
     assert list((tmp_path / "spool").iterdir()) == []
 
 
 @pytest.mark.parametrize("spool_writer", [False, True])
-def test_a_retry_after_is_kept_to_however_long(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spool_writer: bool
-) -> None:
+def test_a_retry_after_is_kept_to_however_long(tmp_path: Path, spool_writer: bool) -> None:
     """Longer than one batch is tried: it is no reason to lose it, nor to ask again with the next one."""
     spool = Spool(str(tmp_path / "spool"), 1 << 30) if spool_writer else None
-    world = World(monkeypatch, spool, max_events=50_000, retry_after_s=1800.0)
+    world = World(spool, max_events=50_000, retry_after_s=1800.0)
     world.run()
     assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
     assert len([at for at in world.tries if at < 1000 + 1800]) == 1
 
 
-def test_what_is_given_up_does_not_shorten_the_pause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    world = World(monkeypatch, Spool(str(tmp_path / "spool"), 1 << 30), 50_000, outage_s=2300, retry_after_s=1200.0)
+def test_what_is_given_up_does_not_shorten_the_pause(tmp_path: Path) -> None:
+    world = World(Spool(str(tmp_path / "spool"), 1 << 30), 50_000, outage_s=2300, retry_after_s=1200.0)
     world.run()
     assert len(world.taken) == len(set(world.taken)) == OUTAGE_S * CALLS_A_SECOND
     first, second, third = world.tries[:3]
@@ -159,8 +166,8 @@ def test_what_is_given_up_does_not_shorten_the_pause(monkeypatch: pytest.MonkeyP
     assert third - second == pytest.approx(1200, abs=1)
 
 
-def test_a_senseless_retry_after_does_not_end_all_sending(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch, None, max_events=50_000, retry_after_s=1e8)
+def test_a_senseless_retry_after_does_not_end_all_sending() -> None:
+    world = World(None, max_events=50_000, retry_after_s=1e8)
     world.run()
     assert len(world.taken) == OUTAGE_S * CALLS_A_SECOND
     assert world.now < 1000 + 4000
