@@ -294,11 +294,12 @@ class BatchProcessor:
             events = self._abandoned.next(self._flush_at)
             self._deliver_read(events or (), self._abandoned)
             is_given_up = delivery.n_given_up != n_given_up
-            if events is None or is_given_up:
-                self._abandoned.close()
-                self._abandoned = None
             if is_given_up:
                 self._look_at = self._clock() + LOOK_EVERY_S
+            if events is None or is_given_up:
+                abandoned, self._abandoned = self._abandoned, None
+                abandoned.close()
+            if is_given_up:
                 return
 
     def _deliver_read(self, events: Sequence[EncodedEvent | None], tracker: RowTracker) -> None:

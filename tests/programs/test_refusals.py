@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from posthog_autoinstrument.export.flusher import Flusher
 from posthog_autoinstrument.export.posthog import PostHogExporter
 from posthog_autoinstrument.export.queue import Queue
 from posthog_autoinstrument.export.sleeper import Sleeper
+from posthog_autoinstrument.export.spool.directory import Spool
 from posthog_autoinstrument.testing import Fault, PostHogServer
 
 CALL = """
@@ -33,6 +35,7 @@ OVER_QUOTA = Fault(200, body={"status": 1, "quota_limited": ["llm_events"]})
 REFUSALS = [Fault(401), Fault(402), Fault(403), OVER_QUOTA]
 REFUSAL_NAMES = ["401", "402", "403", "quota"]
 REMEDY = "POSTHOG_PROJECT_TOKEN; posthog-instrument doctor tells more"
+BODY = '{"event":"$ai_generation","distinct_id":"d","uuid":"%s","properties":{}}'
 FAST = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.05"}
 
 
@@ -63,7 +66,7 @@ class Hours(Sleeper):
 class Simulation:
     """The real flusher and delivery in front of a recording PostHog, in the hours of `Hours`."""
 
-    def __init__(self, posthog: PostHogServer, max_events: int = 1_000) -> None:
+    def __init__(self, posthog: PostHogServer, max_events: int = 1_000, spool_writer: Any = None) -> None:
         self.hours = Hours()
         self.delivery = Delivery(
             lambda: PostHogExporter("phc_x", posthog.url),
@@ -73,12 +76,19 @@ class Simulation:
         )
         process = SimpleNamespace(captured=lambda: None, exposed=False)  # no signals here
         self.flusher = Flusher(
-            Queue(max_events, 1 << 30, 1), lambda item: item.record, self._event, self.delivery, 1, 0.01, 3.0, process
+            Queue(max_events, 1 << 30, 1),
+            lambda item: item.record,
+            self._event,
+            self.delivery,
+            1,
+            0.01,
+            3.0,
+            process,
+            spool_writer=spool_writer,
         )
 
     def _event(self, record: Any) -> EncodedEvent:
-        body = '{"event":"$ai_generation","distinct_id":"d","uuid":"%s","properties":{}}'
-        return EncodedEvent(record.record.uuid, "$ai_generation", (body % record.record.uuid).encode())
+        return EncodedEvent(record.record.uuid, "$ai_generation", (BODY % record.record.uuid).encode())
 
     def add(self, number: int) -> None:
         uuid = f"0198c3f2-0000-7000-8000-{number:012d}"
@@ -95,8 +105,8 @@ class Simulation:
 def delivery(posthog_server: PostHogServer) -> Iterator[Callable[..., Simulation]]:
     made: list[Simulation] = []
 
-    def make(max_events: int = 1_000) -> Simulation:
-        made.append(Simulation(posthog_server, max_events))
+    def make(max_events: int = 1_000, spool_writer: Any = None) -> Simulation:
+        made.append(Simulation(posthog_server, max_events, spool_writer))
         return made[-1]
 
     yield make
@@ -170,6 +180,54 @@ def test_a_404_for_ever_ends_nothing(posthog_server: PostHogServer, delivery: Ca
     assert made.delivery.n_lost == 0
     # Two of one path, eight times both: a minute or two. Then the pauses.
     assert 600 + 2 * 3600 <= sum(made.hours.waits) <= 600 + 2 * 3600 + 300
+
+
+class Abandoned:
+    """What a dead process left: one event."""
+
+    def __init__(self) -> None:
+        uuid = "0198c3f2-0000-7000-8000-000000000001"
+        self.events = [EncodedEvent(uuid, "$ai_generation", (BODY % uuid).encode(), (7,))]
+        self.done_with: list[int] = []
+        self.is_closed = False
+
+    def next(self, limit: int) -> list[EncodedEvent] | None:
+        events, self.events = self.events, []
+        return events or None
+
+    def done(self, numbers: Any) -> None:
+        self.done_with += numbers
+
+    def postpone(self, numbers: Any) -> None:
+        assert list(numbers) == [7]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=REFUSAL_NAMES)
+def test_a_pause_does_not_hold_what_a_dead_process_left(
+    posthog_server: PostHogServer, delivery: Callable[..., Simulation], fault: Fault, tmp_path: Path
+) -> None:
+    """Another process, with a token that is accepted, may deliver it meanwhile."""
+    posthog_server.fail_next(fault)
+    first, second = Abandoned(), Abandoned()
+    left = [first, second]
+    writer = SimpleNamespace(
+        spool=Spool(str(tmp_path / "spool"), 1 << 20),
+        read_back=None,
+        next_abandoned=lambda: left.pop(0) if left else None,
+    )
+    made = delivery(spool_writer=writer)
+    made.hours.holds = True
+    made.flusher.expect()
+    wait_until(lambda: first.is_closed, "it is left to others")
+    assert (first.done_with, made.hours.waits, len(posthog_server.requests)) == ([], [], 1)
+    assert not second.is_closed
+    made.hours.now += 601
+    wait_until(lambda: second.is_closed, "it is tried again after ten minutes")
+    assert second.done_with == [7]
+    assert len(posthog_server.events) == 1
 
 
 class TestPrograms:

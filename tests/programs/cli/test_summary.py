@@ -290,3 +290,13 @@ def test_where_nothing_arrived_there_is_nothing_to_see(run_program: Run, posthog
     ran = run_program(PROGRAM, env=ASK)
     assert "3 events were lost" in ran.stderr
     assert "see them" not in ran.stderr
+
+
+def test_a_call_that_is_read_from_the_spool_again_is_counted_once(
+    run_program: Run, posthog_server: PostHogServer, tmp_path: Path
+) -> None:
+    posthog_server.fail_next(*[Fault(503)] * 1_000)
+    ran = run_program(PROGRAM, env={**ASK, "POSTHOG_SPOOL": str(tmp_path / "spool")})
+    stay, line = said(ran)
+    assert stay.startswith("3 events stay in the spool")
+    assert line.startswith("3 calls, 1 failed, ")
