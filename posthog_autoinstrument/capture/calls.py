@@ -21,7 +21,7 @@ from ..context import fields
 from ..context.active_call import ACTIVE_CALL, SUPPRESSED
 from ..context.identity import Intent, intent_of
 from ..core import guard
-from ..providers import EDGE_BYTES, Endpoint, Provider, gap
+from ..providers.provider import EDGE_BYTES, Endpoint, Provider, gap
 from .owner import EVERY_END, INNER_CALL, US, Owner
 
 if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported here
@@ -486,6 +486,6 @@ class Calls:
 
 @guard.guarded("shorten a large body", None)
 def _bounded(body: bytes) -> bytes | None:
-    from ..providers import parsing  # only for what is as large as this
+    from ..providers import bodies  # only for what is as large as this
 
-    return parsing.bounded(body)
+    return bodies.bounded(body)

@@ -14,7 +14,8 @@ from ..context.identity import resolve
 from ..core import guard, ids
 from ..core.finished import FinalRecord, Finished
 from ..core.records import Call, Error, Record, Remark, Span
-from ..providers import EDGE_BYTES, event_stream, gap
+from ..providers import event_stream
+from ..providers.provider import EDGE_BYTES, gap
 from .calls import OpenCall
 from .feedback import FinishedRemark
 from .owner import is_gateway

@@ -15,7 +15,7 @@ from ..context.active_call import ACTIVE_CALL
 from ..context.call_arguments import NAMES
 from ..context.identity import Intent
 from ..core import dependencies, guard, patching
-from ..providers import Endpoint, Site
+from ..providers.provider import Endpoint, Site
 from .transport import reset
 
 if TYPE_CHECKING:

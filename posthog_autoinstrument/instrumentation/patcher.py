@@ -10,7 +10,7 @@ from types import ModuleType
 
 from ..capture.calls import Calls
 from ..core import guard
-from ..providers import Provider
+from ..providers.provider import Provider
 from . import methods, transport
 from .stream_usage import StreamUsage
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..capture.calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
 from ..core import guard
-from ..providers import EDGE_BYTES, gap
+from ..providers.provider import EDGE_BYTES, gap
 from .stream_usage import Unasked, hidden
 
 SHORT = 32

@@ -19,8 +19,8 @@ from ..capture.calls import TEXT_LIMIT, Calls, OpenCall
 from ..context import fields, scope
 from ..context.identity import Intent
 from ..core import guard
-from ..providers import Socket
 from ..providers.parsing import as_dict, as_text, parse
+from ..providers.provider import Socket
 
 HISTORY_LIMIT = 4 * 1024 * 1024
 """Bytes kept of a conversation, the newest: every response in it is recorded with what was said before."""

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from ..capture.calls import CANCELLATIONS, Calls
 from ..core import guard
-from ..providers import Socket
+from ..providers.provider import Socket
 from . import transport
 from .websocket_session import Conversation
 

@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from ..core.records import Call
-from ..providers import Endpoint
 from ..providers.generation import Generation
+from ..providers.provider import Endpoint
 from . import kept_events, redaction
 from .kept_events import KeptEvent, Key, State
 

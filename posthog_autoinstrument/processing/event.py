@@ -16,8 +16,9 @@ from typing import Any
 from .._version import __version__
 from ..core import guard, reasoning_tokens
 from ..core.records import Call, Error, Identity, Record, Remark, Span
-from ..providers import Provider, parsing
+from ..providers import bodies
 from ..providers.generation import Failure, Generation, Usage
+from ..providers.provider import Provider
 from ..scrubbing import scrubber
 from . import privacy, redaction, sanitize
 from .truncation import TRUNCATED
@@ -63,11 +64,11 @@ def read(call: Call, provider: Provider) -> Generation:
     endpoint = provider.endpoint(call.endpoint)
     if endpoint is None:
         return Generation()
-    if max(len(call.request or b""), len(call.response or b"")) <= parsing.MAX_BYTES:
+    if max(len(call.request or b""), len(call.response or b"")) <= bodies.MAX_BYTES:
         request, response = call.request, call.response
     else:
         request, response = (
-            body and guard.attempt("shorten a body", parsing.shortened, body) for body in (call.request, call.response)
+            body and guard.attempt("shorten a body", bodies.shortened, body) for body in (call.request, call.response)
         )
     generation = guard.attempt("read an answer", endpoint.read, request, response, call.chunks) or Generation()
     generation.truncated = request is not call.request or response is not call.response

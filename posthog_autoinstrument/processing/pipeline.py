@@ -11,8 +11,8 @@ from typing import Any
 
 from ..core import diagnostics, guard
 from ..core.records import Call, EncodedEvent, Record, Span
-from ..providers import Provider
 from ..providers.generation import Generation
+from ..providers.provider import Provider
 from ..settings.config import Config
 from . import event, kept_events, sanitize
 from .background_responses import Background, Waiting, state_of

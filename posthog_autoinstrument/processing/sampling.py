@@ -18,8 +18,8 @@ from ..core.records import Call, Record, Span
 from ..settings.config import NOT_ACCEPTED
 
 if TYPE_CHECKING:
-    from ..providers import Endpoint
     from ..providers.generation import Generation
+    from ..providers.provider import Endpoint
     from ..settings.config import Config
 
 

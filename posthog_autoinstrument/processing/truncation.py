@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core import fastjson, guard
 from ..core.records import EncodedEvent
-from ..providers.parsing import cut_level
+from ..providers.bodies import cut_level
 from .sanitize import dumps, rewrite, sanitize, written
 
 TRUNCATED = "posthog_autoinstrument_truncated"

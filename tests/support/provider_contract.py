@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posthog_autoinstrument.providers import Endpoint, Provider
 from posthog_autoinstrument.providers.generation import Failure, Generation, Usage
+from posthog_autoinstrument.providers.provider import Endpoint, Provider
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ tier are those of the final answer, and an answer cut midway is put together fro
 
 from __future__ import annotations
 
-from ...providers import Endpoint, Provider, Site, Socket, Wire, deferred
+from ..provider import Endpoint, Provider, Site, Socket, Wire, deferred
 
 read_chat = deferred("providers.openai.chat", "read_chat")
 read_completions = deferred("providers.openai.chat", "read_completions")

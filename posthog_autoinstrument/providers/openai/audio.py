@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..bodies import left_out
 from ..generation import Generation, Usage, placeholder
-from ..parsing import as_count, as_dict, as_list, as_text, left_out, parse, read_failure, read_failure_text
+from ..parsing import as_count, as_dict, as_list, as_text, parse, read_failure, read_failure_text
 from .common import Message, files_of, read_answer, read_usage
 
 SPEECH_PARAMETERS = ("voice", "response_format", "speed", "stream_format")

@@ -9,7 +9,8 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..parsing import as_dict, as_index, as_list, as_text, joined, put_together
+from ..bodies import put_together
+from ..parsing import as_dict, as_index, as_list, as_text, joined
 from .tool_calls import ToolCall, ToolCalls
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...providers import EDGE_BYTES
+from ..bodies import find_member
 from ..generation import Generation
-from ..parsing import as_amount, as_dict, as_text, find_member, parse, read_failure, read_failure_text
+from ..parsing import as_amount, as_dict, as_text, parse, read_failure, read_failure_text
+from ..provider import EDGE_BYTES
 from .common import read_usage
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..bodies import find_member, left_out
 from ..generation import Generation, placeholder
-from ..parsing import as_count, as_dict, as_list, as_text, find_member, left_out, parse, read_failure, read_failure_text
+from ..parsing import as_count, as_dict, as_list, as_text, parse, read_failure, read_failure_text
 from .common import Message, files_of, read_answer, read_usage
 
 PARAMETERS = (

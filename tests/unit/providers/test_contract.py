@@ -10,8 +10,9 @@ import pytest
 from support.provider_contract import Exchange, check_provider
 
 from posthog_autoinstrument.bootstrap.startup import TRIGGERS
-from posthog_autoinstrument.providers import Endpoint, Provider, load_providers
+from posthog_autoinstrument.providers import load_providers
 from posthog_autoinstrument.providers.generation import Generation
+from posthog_autoinstrument.providers.provider import Endpoint, Provider
 
 PROVIDERS = load_providers()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from posthog_autoinstrument.processing import redaction, sanitize
-from posthog_autoinstrument.providers import parsing
+from posthog_autoinstrument.providers import bodies
 from posthog_autoinstrument.testing import Answer, LoopbackServer, Request
 
 SIZE = 9 * 1024 * 1024
@@ -47,8 +47,8 @@ def test_a_long_text_keeps_its_ends_and_is_cut_between_characters(unit: str, asc
     size = len(json.dumps(unit, ensure_ascii=ascii_only).encode()) - 2
     text = "A b " + unit * (SIZE // size) + " y Z"
     whole = json.dumps({"messages": [text, "short"]}, ensure_ascii=ascii_only).encode()
-    cut = parsing.shortened(whole)
-    assert len(cut) <= parsing.MAX_BYTES + 1_000
+    cut = bodies.shortened(whole)
+    assert len(cut) <= bodies.MAX_BYTES + 1_000
     shown, short = json.loads(cut)["messages"]
     assert short == "short"
     head, _, rest = shown.partition("... [")
@@ -62,7 +62,7 @@ def test_a_long_text_keeps_its_ends_and_is_cut_between_characters(unit: str, asc
 
 def test_short_texts_are_whole_and_the_longest_are_cut_alike() -> None:
     texts = ["a b " * 10_000, "c d " * 1_500_000, "e f " * 1_500_000, "g h"]
-    first, second, third, last = contents(parsing.shortened(chat(*texts)))
+    first, second, third, last = contents(bodies.shortened(chat(*texts)))
     assert (first, last) == (texts[0], texts[3])
     assert abs(len(second) - len(third)) < 100
     assert "truncated" in second
@@ -76,19 +76,19 @@ def test_a_body_that_fits_or_has_no_long_text_is_left_alone() -> None:
         b'"' * SIZE,
         b'"\\' * (SIZE // 2),
     ):
-        assert parsing.shortened(body) is body
+        assert bodies.shortened(body) is body
 
 
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["UTF-8", "escapes"])
 def test_a_text_without_spaces_is_cut_where_it_cannot_be_base64(ascii_only: bool) -> None:
     body = json.dumps(["äb\u0416" * 2_000_000], ensure_ascii=ascii_only).encode()
-    assert len(parsing.shortened(body)) < parsing.MAX_BYTES + 1_000
+    assert len(bodies.shortened(body)) < bodies.MAX_BYTES + 1_000
 
 
 def test_pictures_stay_whole_so_that_they_are_known_as_such() -> None:
     tool = f"he drew ![it]({PICTURE}) and said {'so ' * 100_000}"
     body = chat([{"type": "image_url", "image_url": {"url": PICTURE}}], tool)
-    assert parsing.shortened(body) is body
+    assert bodies.shortened(body) is body
     ((part,), told) = redaction.redact_content(contents(body))
     assert part["image_url"]["url"] == f"[base64 image redacted, {(len(PICTURE) - 22) * 3 // 4} bytes]"
     assert told == tool.replace(PICTURE, part["image_url"]["url"])
@@ -123,13 +123,13 @@ def test_nesting_is_bounded_in_small_events_and_in_large_ones(filler: int) -> No
 
 def test_a_text_put_together_of_many_pieces_keeps_its_ends() -> None:
     pieces = ["begin", *["words " * 1_000] * 3_000, "end"]  # 18 MB
-    text = parsing.put_together(pieces)
+    text = bodies.put_together(pieces)
     assert len(text) < 8_000_000
     assert text.startswith("beginwords words")
     assert text.endswith("words end")
     kept = len(text) - len("... [") - len(" characters truncated] ...") - len(str(18_000_008))
     assert f"... [{18_000_008 - kept} characters truncated] ..." in text
-    assert parsing.put_together(["a", "", "b"]) == "ab"
+    assert bodies.put_together(["a", "", "b"]) == "ab"
 
 
 # --- what is too large to be held at all ---
@@ -181,9 +181,9 @@ def test_the_memory_of_the_program_hardly_grows_by_a_large_answer(run_program, u
 
 def test_what_is_bounded_keeps_all_but_the_middles() -> None:
     body = chat("a b " * 20_000_000, "short", PICTURE * 3, "c d " * 10_000)
-    cut = parsing.bounded(body)
+    cut = bodies.bounded(body)
     assert cut is not None
-    assert len(cut) <= parsing.MAX_BYTES + 1_000
+    assert len(cut) <= bodies.MAX_BYTES + 1_000
     long, short, picture, last = contents(cut)
     assert (short, last) == ("short", "c d " * 10_000)
     assert long.startswith("a b a b ")
@@ -195,5 +195,5 @@ def test_what_is_bounded_keeps_all_but_the_middles() -> None:
 def test_what_cannot_be_bounded_quickly_is_left_out() -> None:
     body = chat(*["a b"] * 3_000_000)
     began = time.perf_counter()
-    assert parsing.bounded(body) is None
+    assert bodies.bounded(body) is None
     assert time.perf_counter() - began < 5
