@@ -73,7 +73,7 @@ class Agent:
         defaults = self._defaults()
         self.recorder = span_recorder.Recorder(emit, defaults, active=not settings.disabled)
         self.calls = [
-            calls.Calls(
+            calls.CallRecorder(
                 provider,
                 settings,
                 defaults,
@@ -85,7 +85,7 @@ class Agent:
             for provider in self.providers.values()
         ]
         self.hooks = [
-            patcher.Hooks(
+            patcher.Patcher(
                 made.provider,
                 made,
                 stream_usage.StreamUsage(made.provider.usage_hosts, settings.stream_usage_hosts, settings.stream_usage),
@@ -124,12 +124,12 @@ class Agent:
         if self.spool_writer is not None:  # a file that a fork waits for
             self.process.watch_forks()
 
-    def _package_loaded(self, hook: patcher.Hooks) -> Callable[[str], None]:
+    def _package_loaded(self, hook: patcher.Patcher) -> Callable[[str], None]:
         return lambda name: self.check_patched(hook)
 
-    def check_patched(self, hook: patcher.Hooks) -> None:
+    def check_patched(self, hook: patcher.Patcher) -> None:
         """Say so where an SDK has loaded and nothing in it is what we know: silence would look like no calls."""
-        wired = [point for point in hook.points if point.module == hook.provider.wire.base_module]
+        wired = [point for point in hook.points if point.module == hook.provider.transport.base_module]
         if not any(point.state == "matched" for point in wired):
             diagnostics.warn_once(
                 "unpatched",

@@ -25,15 +25,15 @@ def calls() -> str:
     for provider in load_providers():
         for endpoint in provider.endpoints:
             methods: dict[str, None] = {}
-            for site in provider.sites:
+            for site in provider.methods:
                 if site.endpoint == endpoint.name and not site.is_async:
                     resource = resource_of(site.module, provider.package)
                     methods.update(dict.fromkeys(f"`{resource}.{name}`" for name in (*site.methods, *site.streams)))
             path = endpoint.path if endpoint.method == "POST" else f"{endpoint.method} {endpoint.path}"
-            names = ", ".join([*methods, *(f"`{name}`" for name in endpoint.wire_only)])
+            names = ", ".join([*methods, *(f"`{name}`" for name in endpoint.transport_only)])
             lines.append(f"| {names} | `{path}` | {EVENTS.get(endpoint.kind, NO_EVENT)} |")
         sockets: dict[str, None] = {}
-        for socket in provider.sockets:
+        for socket in provider.websockets:
             sockets[f"`{resource_of(socket.module, provider.package)}.connect`"] = None
         if sockets:
             lines.append(f"| {', '.join(sockets)} | WebSocket | {EVENTS['generation']} for each response |")

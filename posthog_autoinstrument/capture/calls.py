@@ -47,14 +47,14 @@ may be done with it, and as long as it waits here it would be in memory beside t
 
 CURRENT: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_current", default=None)
 """The call whose request is on the wire in this thread or task."""
-CARRIED: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried", default=None)
+PENDING_CONTEXT: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried", default=None)
 """What `.stream()` read, for the `create` that its manager calls later."""
 
 
 class OpenCall:
     """One logical call from its start to its end. Ends exactly once; whatever comes later changes nothing."""
 
-    claimed = False
+    taken = False
     """The wire has taken it: it will end there."""
     shared = False
     """Another call of the same Context was on the wire when this one came: the ContextVar does not tell them apart."""
@@ -101,14 +101,14 @@ class OpenCall:
     n_finalized = 0
     """How often its record was made."""
 
-    def __init__(self, calls: Calls, endpoint: Endpoint, intent: Intent) -> None:
+    def __init__(self, calls: CallRecorder, endpoint: Endpoint, intent: Intent) -> None:
         self.calls = calls
         self.endpoint = endpoint
         self.intent = intent
         self.pid = os.getpid()
         self.started = perf_counter()
 
-    def of_client(self, client: Any) -> None:
+    def set_client(self, client: Any) -> None:
         """Take who makes the call. The base URL stays the client's own immutable object until `finalize`."""
         self.client = type(client).__name__
         self.base_url = guard.quietly(_base_url_of, client)
@@ -120,7 +120,7 @@ class OpenCall:
         self.texts, self.offsets = texts, offsets
         return texts, offsets
 
-    def requested(self, request: Any) -> None:
+    def set_request(self, request: Any) -> None:
         """Take what was sent: the body as bytes (None for multipart and streamed uploads) and the address."""
         # Not `.content`: it raises where the body is not in memory (httpx, httpx2: `_content` of both).
         sent = getattr(request, "_content", None)
@@ -133,13 +133,13 @@ class OpenCall:
             self.sent = None  # of the attempt before this one
             self.form = guard.quietly(_described, request)
 
-    def answered(self, response: Any, stream: bool) -> bool:
+    def set_response(self, response: Any, stream: bool) -> bool:
         """The transport has an answer; say whether its body is in memory."""
         self.status = response.status_code
         self.headers = guard.quietly(self.calls.headers_of, response.headers)
         self.stream = stream
         if not self.url:
-            self.requested(response.request)
+            self.set_request(response.request)
         body = getattr(response, "_content", None)
         if type(body) is not bytes:
             return False
@@ -220,9 +220,9 @@ class OpenCall:
         self.error = guard.attempt("read an error", _error_of, error) or (name, "")
         response = getattr(error, "response", None)
         if hasattr(response, "status_code"):
-            self.answered(response, self.stream)
+            self.set_response(response, self.stream)
         elif not self.url:
-            self.requested(guard.quietly(getattr, error, "request", None))  # httpx: a property that may raise
+            self.set_request(guard.quietly(getattr, error, "request", None))  # httpx: a property that may raise
         self.finish("failed")
 
     def keep(self, piece: bytes) -> None:
@@ -341,7 +341,7 @@ def _stays_off() -> bool:
     return False
 
 
-class Calls:
+class CallRecorder:
     """Opens calls of one provider. Made by the agent; shared by its call sites and its wire."""
 
     def __init__(
@@ -368,7 +368,7 @@ class Calls:
         self.defaults = defaults
         """What is said of every call of the process."""
         self.keep_media = config.keep_media
-        self._kept_headers = {name.encode(): name for name in (*HEADERS, *provider.headers)}
+        self._kept_headers = {name.encode(): name for name in (*HEADERS, *provider.response_headers)}
         self._by_path = {
             (method, endpoint.path): endpoint
             for endpoint in provider.endpoints
@@ -383,7 +383,7 @@ class Calls:
         """Addresses that were called, each once."""
         self.streams: set[OpenCall] = set()
         """Calls whose answer is still being read."""
-        self.carried: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()
+        self.pending_contexts: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()
         """Stream managers that are yet to be entered, and what the program said when it asked for them."""
 
     def endpoint(self, name: str) -> Endpoint:
@@ -402,8 +402,8 @@ class Calls:
         owner = self.recorded_elsewhere(client, endpoint.name, self.provider.package)
         if owner is not None and owner.ends == EVERY_END:
             return SUPPRESSED
-        outer = pending if pending is not None and not pending.claimed else None
-        intent = CARRIED.get()
+        outer = pending if pending is not None and not pending.taken else None
+        intent = PENDING_CONTEXT.get()
         if intent is None and outer is not None and outer.endpoint is endpoint and not overrides:
             # A method that makes its request by another one (`beta.chat.completions.parse` of 1.40) took the arguments.
             intent = outer.intent
@@ -412,39 +412,39 @@ class Calls:
         if owner is not None:
             call.owner = owner
         if client is not None:
-            call.of_client(client)
+            call.set_client(client)
         if type(model) is str:
             call.model = model
         return call
 
     @guard.guarded("follow a request", None)
-    def claim(self, client: Any, options: Any) -> OpenCall | None:
+    def call_of_request(self, client: Any, options: Any) -> OpenCall | None:
         """The call that this request belongs to: the one its call site opened, or a new one. None: not captured."""
         pending = ACTIVE_CALL.get()
         if pending is SUPPRESSED or not (self.active or self.awaken()):
             return None
         endpoint = self._by_path.get((options.method, options.url)) or self._endpoint_of(options.method, options.url)
         # Another endpoint: a request that the program makes inside its call, from a generator given as `messages`.
-        if pending is not None and not pending.claimed and pending.endpoint is endpoint:
-            pending.claimed = True
+        if pending is not None and not pending.taken and pending.endpoint is endpoint:
+            pending.taken = True
             if pending.outer is not None and pending.outer.endpoint is endpoint:
                 pending.outer.owner = INNER_CALL
             if pending.owner is INNER_CALL:  # what it had made before was another call's, in a generator of messages
                 pending.owner = self.recorded_elsewhere(client, endpoint.name, self.provider.package) or US
             if not pending.client:
-                pending.of_client(client)
-            claimed: OpenCall = pending
-            return claimed
+                pending.set_client(client)
+            taken: OpenCall = pending
+            return taken
         if endpoint is None:
             return None
         owner = self.recorded_elsewhere(client, endpoint.name, self.provider.package)
         if owner is not None and owner.ends == EVERY_END:
             return None
-        call = OpenCall(self, endpoint, CARRIED.get() or intent_of(None))
+        call = OpenCall(self, endpoint, PENDING_CONTEXT.get() or intent_of(None))
         if owner is not None:
             call.owner = owner
-        call.of_client(client)
-        call.claimed = True
+        call.set_client(client)
+        call.taken = True
         return call
 
     def headers_of(self, headers: Any) -> dict[str, str]:

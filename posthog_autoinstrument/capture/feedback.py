@@ -13,7 +13,7 @@ from ..core import diagnostics, guard, ids, safejson
 from .span_recorder import Recorder, is_recorder_made, recording
 
 
-class FinishedRemark:
+class FinishedFeedback:
     """Feedback, or a metric of a name, about one trace, as the queue holds it."""
 
     def __init__(self, to: Recorder, trace_id: str, name: str | None, value: str) -> None:
@@ -79,4 +79,4 @@ def _capture(function: str, trace_id: ids.Id | None, name: str | None, value: An
 
 
 def _emit(to: Recorder, trace_id: str, name: str | None, value: Any) -> None:
-    to.emit(FinishedRemark(to, trace_id, name, safejson.dumps(value)), False)
+    to.emit(FinishedFeedback(to, trace_id, name, safejson.dumps(value)), False)

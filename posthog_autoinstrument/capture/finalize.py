@@ -17,7 +17,7 @@ from ..core.records import Call, Error, Record, Remark, Span
 from ..providers import event_stream
 from ..providers.provider import EDGE_BYTES, gap
 from .calls import OpenCall
-from .feedback import FinishedRemark
+from .feedback import FinishedFeedback
 from .owner import is_gateway
 from .spans import FinishedSpan
 
@@ -61,8 +61,8 @@ def _(item: FinishedSpan) -> Span | None:
     )
 
 
-@finalize.register(FinishedRemark)
-def _(item: FinishedRemark) -> Remark | None:
+@finalize.register(FinishedFeedback)
+def _(item: FinishedFeedback) -> Remark | None:
     if guard.quietly(posthog_sdk.is_disabled):
         return None
     identity = resolve(item.intent, item.defaults)
@@ -120,7 +120,7 @@ def _(call: OpenCall) -> Call | None:
         request_id=headers.get("x-request-id") if headers is not None else None,
         headers={
             name: value
-            for name in call.calls.provider.headers
+            for name in call.calls.provider.response_headers
             if headers is not None and (value := headers.get(name)) is not None
         },
         error=Error(*call.error) if call.error is not None else None,

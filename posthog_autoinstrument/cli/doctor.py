@@ -34,7 +34,7 @@ from ..export.destination import why_refused
 from ..export.posthog import answers
 from ..export.token_check import check_token
 from ..instrumentation import deduplication, patcher
-from ..instrumentation.patcher import Point
+from ..instrumentation.patcher import PatchPoint
 from ..integrations import agents, web
 from ..processing import redaction
 from ..scrubbing import scrubber
@@ -300,7 +300,7 @@ def _start_up(report: Report, environ: Mapping[str, str]) -> None:
 # --- patch points ---
 
 
-def _points(report: Report, hook: patcher.Hooks) -> None:
+def _points(report: Report, hook: patcher.Patcher) -> None:
     package = hook.provider.package
     report.head(f"Patch points of {package} {_version(package) or ''}".rstrip())
     if importlib.util.find_spec(package) is None:
@@ -322,7 +322,7 @@ def _points(report: Report, hook: patcher.Hooks) -> None:
     absent = _absent(hook)
     if absent:
         report.line(ELSEWHERE, ", ".join(absent))
-    wire = (hook.provider.wire.base_module, hook.provider.wire.streaming_module)
+    wire = (hook.provider.transport.base_module, hook.provider.transport.streaming_module)
     if any(point.state != "matched" for point in hook.points if point.module in wire):
         versions = hook.provider.versions
         wanted = f": pip install '{package}>={versions[1]},<{versions[2]}'" if versions else ""
@@ -331,7 +331,7 @@ def _points(report: Report, hook: patcher.Hooks) -> None:
         )
 
 
-def _range(report: Report, hook: patcher.Hooks) -> None:
+def _range(report: Report, hook: patcher.Patcher) -> None:
     """Too old and too new versions of an SDK, with the remedy."""
     package, versions = hook.provider.package, hook.provider.versions
     version = _version(package)
@@ -358,7 +358,7 @@ def _imported(module: str) -> bool:
     return True
 
 
-def _why_not_matched(point: Point) -> str:
+def _why_not_matched(point: PatchPoint) -> str:
     # The module's own dict: some versions keep old names alive lazily, for classes that are elsewhere.
     cls = vars(sys.modules[point.module]).get(point.cls)
     method = getattr(cls, point.method, None)
@@ -367,19 +367,19 @@ def _why_not_matched(point: Point) -> str:
     return DEPRECATED if hasattr(method, "__deprecated__") else "not matched"
 
 
-def _absent(hook: patcher.Hooks) -> list[str]:
+def _absent(hook: patcher.Patcher) -> list[str]:
     """What this version of the SDK has in none of the places where versions keep it: `chat.completions.parse`,
     `responses.connect` for all of a WebSocket, and the wire's own."""
     there = {(point.module, point.cls, point.method): point.state != ELSEWHERE for point in hook.points}
     labels: dict[tuple[str, str], str] = {}
     found: dict[str, bool] = {}
-    for site in hook.provider.sites:
+    for site in hook.provider.methods:
         for method in (*site.methods, *site.streams):
             label = labels.setdefault((site.endpoint, method), f"{_public(site.module)}.{method}")
             found[label] = there.pop((site.module, site.cls, method)) or found.get(label, False)
     connects: dict[str, str] = {}
-    for socket in hook.provider.sockets:
-        states = [there.pop((socket.module, socket.cls, method)) for method in patcher.SOCKET_METHODS]
+    for socket in hook.provider.websockets:
+        states = [there.pop((socket.module, socket.cls, method)) for method in patcher.WEBSOCKET_METHODS]
         label = connects.setdefault(socket.endpoint.name, f"{_public(socket.module)}.connect")
         found[label] = any(states) or found.get(label, False)
     found.update({f"{cls}.{method}": is_there for (_, cls, method), is_there in there.items()})
@@ -392,7 +392,7 @@ def _public(module: str) -> str:
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == parts[-2] else parts)
 
 
-def _rows(points: Iterable[Point]) -> Iterator[tuple[str, str, list[str]]]:
+def _rows(points: Iterable[PatchPoint]) -> Iterator[tuple[str, str, list[str]]]:
     """State, class and methods, one row for methods of one class in the same state."""
     rows: dict[tuple[str, str], list[str]] = {}
     for point in points:

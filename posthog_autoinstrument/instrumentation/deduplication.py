@@ -230,10 +230,10 @@ def _in_recorded_span() -> bool:
     span = _class("agents.tracing.scope", "Scope").get_current_span()
     if span is None or type(span.span_data).__name__ not in MODEL_SPANS or getattr(span, "ended_at", None):
         return False
-    return is_told_by_agents(span)
+    return is_traced_by_posthog(span)
 
 
-def is_told_by_agents(traced: Any) -> bool:
+def is_traced_by_posthog(traced: Any) -> bool:
     """Whether a span or trace of openai-agents goes to PostHog's processor."""
     processors = getattr(getattr(traced, "_processor", None), "_processors", ())
     processor_class = _class(AGENTS, "PostHogTracingProcessor")

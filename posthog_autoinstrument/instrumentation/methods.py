@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from ..capture.calls import CARRIED, Calls, OpenCall
+from ..capture.calls import PENDING_CONTEXT, CallRecorder, OpenCall
 from ..context.active_call import ACTIVE_CALL
 from ..context.call_arguments import NAMES
 from ..context.identity import Intent
 from ..core import dependencies, guard, patching
-from ..providers.provider import Endpoint, Site
+from ..providers.provider import Endpoint, Methods
 from .transport import reset
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ else:  # the program may have a `wrapt.py`
     wrapt = dependencies.load("wrapt")
 
 
-class SiteWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
+class MethodWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """A wrapped method of an SDK class. To `inspect`, `typing`, `mock` and `pickle` it looks like what it wraps.
 
     Bound as Python binds a function: wrapt's own bound wrapper (1.16 to 2.5) refuses to be pickled, copied and held by
@@ -47,23 +47,23 @@ class SiteWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         return repr(self.__wrapped__)
 
 
-def patch_site(cls: type, site: Site, calls: Calls) -> list[str]:
+def patch_methods(cls: type, site: Methods, calls: CallRecorder) -> list[str]:
     """Wrap the methods of one SDK class, each once; the names of those that are wrapped afterwards."""
     patched = []
     for name in (*site.methods, *site.streams):
         original = cls.__dict__.get(name)
         if original is None or not callable(original):
             continue
-        if not isinstance(original, SiteWrapper):
+        if not isinstance(original, MethodWrapper):
             # A method that the SDK marks deprecated warns at its caller's line, which would be ours: the wire sees it.
             if hasattr(original, "__deprecated__"):
                 continue
-            setattr(cls, name, SiteWrapper(original, _wrapper(name, site, calls)))
+            setattr(cls, name, MethodWrapper(original, _wrapper(name, site, calls)))
         patched.append(name)
     return patched
 
 
-def _wrapper(name: str, site: Site, calls: Calls) -> Callable[..., Any]:
+def _wrapper(name: str, site: Methods, calls: CallRecorder) -> Callable[..., Any]:
     if name in site.streams:
         return functools.partial(_stream, calls)
     return (_async_call if site.is_async else _call)(calls, calls.endpoint(site.endpoint))
@@ -79,8 +79,8 @@ def _taken(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: kwargs.pop(name) for name in NAMES if name in kwargs}
 
 
-def _call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
-    def call_site(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+def _call(calls: CallRecorder, endpoint: Endpoint) -> Callable[..., Any]:
+    def method(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         overrides = None if NAMES.isdisjoint(kwargs) else _taken(kwargs)
         call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
         if call is None:
@@ -93,12 +93,12 @@ def _call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
             return result
         finally:
             ACTIVE_CALL.reset(token)
-            if not call.claimed:
+            if not call.taken:
                 _end_unclaimed(call, returned)
             elif not returned:
                 _end_interrupted(call)
 
-    return call_site
+    return method
 
 
 def _end_unclaimed(call: OpenCall, returned: bool) -> None:
@@ -115,8 +115,8 @@ def _end_interrupted(call: OpenCall) -> None:
         call.fail(sys.exc_info()[1])
 
 
-def _async_call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
-    def call_site(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+def _async_call(calls: CallRecorder, endpoint: Endpoint) -> Callable[..., Any]:
+    def method(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         overrides = None if NAMES.isdisjoint(kwargs) else _taken(kwargs)
         call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
         if call is None:
@@ -135,7 +135,7 @@ def _async_call(calls: Calls, endpoint: Endpoint) -> Callable[..., Any]:
         driver.__name__, driver.__qualname__ = awaitable.__name__, awaitable.__qualname__  # type: ignore[attr-defined]
         return driver
 
-    return call_site
+    return method
 
 
 def _foreign(call: OpenCall, result: Any) -> Any:
@@ -216,44 +216,44 @@ async def _drive(call: OpenCall, take: Callable[[], Awaitable[Any]]) -> Any:
         return result
     finally:
         reset(ACTIVE_CALL, token)
-        if not call.claimed:
+        if not call.taken:
             _end_unclaimed(call, returned)
         elif not returned:
             _end_interrupted(call)
 
 
-def _stream(calls: Calls, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+def _stream(calls: CallRecorder, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """`.stream()` returns a manager that calls `create` later (sync) or has called it already (async)."""
     overrides = _taken(kwargs)
     if not (calls.active or calls.awaken()):
         return wrapped(*args, **kwargs)
     intent = guard.attempt("read the context", Intent, overrides)
-    token = CARRIED.set(intent)
+    token = PENDING_CONTEXT.set(intent)
     try:
         manager = wrapped(*args, **kwargs)
     finally:
-        CARRIED.reset(token)
+        PENDING_CONTEXT.reset(token)
     if intent is not None:
-        guard.attempt("prepare a stream manager", _carry, calls, manager, intent)
+        guard.attempt("prepare a stream manager", _keep_context, calls, manager, intent)
     return manager
 
 
-def _carry(calls: Calls, manager: Any, intent: Intent) -> None:
+def _keep_context(calls: CallRecorder, manager: Any, intent: Intent) -> None:
     """Keep what the program said beside the manager, for the `create` that its class calls on entering."""
     cls = type(manager)
     if patching.replace(cls, "__enter__", functools.partial(_tap_enter, calls)):
-        calls.carried[manager] = intent
+        calls.pending_contexts[manager] = intent
 
 
-def _tap_enter(calls: Calls, wrapped: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _tap_enter(calls: CallRecorder, wrapped: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def __enter__(self: Any) -> Any:
-        intent = calls.carried.pop(self, None)
+        intent = calls.pending_contexts.pop(self, None)
         if intent is None:
             return wrapped(self)
-        token = CARRIED.set(intent)
+        token = PENDING_CONTEXT.set(intent)
         try:
             return wrapped(self)
         finally:
-            CARRIED.reset(token)
+            PENDING_CONTEXT.reset(token)
 
     return __enter__

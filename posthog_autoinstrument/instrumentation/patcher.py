@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from ..capture.calls import Calls
+from ..capture.calls import CallRecorder
 from ..core import guard
 from ..providers.provider import Provider
 from . import methods, transport
 from .stream_usage import StreamUsage
 
-SOCKET_METHODS = ("__init__", "recv_bytes", "close", "_flush_send_queue")
+WEBSOCKET_METHODS = ("__init__", "recv_bytes", "close", "_flush_send_queue")
 """What is patched of a connection class. The last, in 2.54 and later, sends first through a connection made anew."""
 
 
 @dataclass(eq=False, repr=False)
-class Point:
+class PatchPoint:
     """One method that should be patched, as `doctor` shows it."""
 
     module: str
@@ -30,24 +30,24 @@ class Point:
 
 
 @dataclass(eq=False, repr=False)
-class Hooks:
+class Patcher:
     """The patch points of one provider. Made by the agent; told of each module when it has loaded."""
 
     provider: Provider
-    calls: Calls
+    calls: CallRecorder
     usage: StreamUsage
-    points: list[Point] = field(default_factory=list)
+    points: list[PatchPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        wired = self.provider.wire
+        wired = self.provider.transport
         for cls in (wired.sync_client, wired.async_client):
-            self.points += [Point(wired.base_module, cls, name) for name in transport.CLIENT_METHODS]
+            self.points += [PatchPoint(wired.base_module, cls, name) for name in transport.CLIENT_METHODS]
         for cls in (wired.sync_stream, wired.async_stream):
-            self.points.append(Point(wired.streaming_module, cls, "_iter_events"))
-        for site in self.provider.sites:
-            self.points += [Point(site.module, site.cls, name) for name in (*site.methods, *site.streams)]
-        for socket in self.provider.sockets:
-            self.points += [Point(socket.module, socket.cls, name) for name in SOCKET_METHODS]
+            self.points.append(PatchPoint(wired.streaming_module, cls, "_iter_events"))
+        for site in self.provider.methods:
+            self.points += [PatchPoint(site.module, site.cls, name) for name in (*site.methods, *site.streams)]
+        for socket in self.provider.websockets:
+            self.points += [PatchPoint(socket.module, socket.cls, name) for name in WEBSOCKET_METHODS]
 
     def modules(self) -> list[str]:
         """The modules to be told of, each once."""
@@ -62,21 +62,21 @@ class Hooks:
 
     def _patches(self, name: str) -> Iterator[tuple[str, Callable[[type], list[str]]]]:
         """What to patch in a module: a class, and what returns those of its methods that are patched afterwards."""
-        wired = self.provider.wire
+        wired = self.provider.transport
         if name == wired.base_module:
             for cls in (wired.sync_client, wired.async_client):
                 yield cls, lambda found: transport.patch_client(found, self.calls, self.usage)
         if name == wired.streaming_module:
             yield wired.sync_stream, lambda found: transport.patch_stream(found, is_async=False)
             yield wired.async_stream, lambda found: transport.patch_stream(found, is_async=True)
-        for site in self.provider.sites:
+        for site in self.provider.methods:
             if site.module == name:
-                yield site.cls, lambda found, site=site: methods.patch_site(found, site, self.calls)  # type: ignore[misc]
-        for socket in self.provider.sockets:
+                yield site.cls, lambda found, site=site: methods.patch_methods(found, site, self.calls)  # type: ignore[misc]
+        for socket in self.provider.websockets:
             if socket.module == name:
                 from . import websockets  # most programs open no WebSocket
 
-                yield socket.cls, functools.partial(websockets.patch_socket, socket=socket, calls=self.calls)
+                yield socket.cls, functools.partial(websockets.patch_websocket, socket=socket, calls=self.calls)
 
     def _apply(self, module: ModuleType, cls: str, patch: Callable[[type], list[str]]) -> None:
         # The module's own dict: newer versions resolve names lazily, and asking would import what the program has not.

@@ -153,7 +153,7 @@ def _hidden(text: str) -> str:
     return shown
 
 
-class Unasked:
+class UsageFilter:
     """The bytes of an event stream as the program would have got them: event by event, each when all of it came."""
 
     def __init__(self) -> None:

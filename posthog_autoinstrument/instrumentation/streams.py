@@ -17,7 +17,7 @@ from typing import Any
 from ..capture.calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
 from ..core import guard
 from ..providers.provider import EDGE_BYTES, gap
-from .stream_usage import Unasked, hidden
+from .stream_usage import UsageFilter, hidden
 
 SHORT = 32
 """Characters that the text of an event which ends a stream does not reach."""
@@ -223,7 +223,7 @@ def _hides_usage(call: OpenCall) -> bool:
 
 
 def _unasked(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    filtered = Unasked()
+    filtered = UsageFilter()
     for piece in pieces:
         shown = filtered.feed(piece)
         if shown:
@@ -238,7 +238,7 @@ class _AsyncUnasked:
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
-        self._filtered = Unasked()
+        self._filtered = UsageFilter()
 
     def __aiter__(self) -> _AsyncUnasked:
         return self

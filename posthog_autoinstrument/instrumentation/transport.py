@@ -17,7 +17,7 @@ from contextvars import ContextVar, Token
 from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
-from ..capture.calls import CURRENT, Calls, OpenCall
+from ..capture.calls import CURRENT, CallRecorder, OpenCall
 from ..core import guard, patching
 from . import streams
 from .stream_usage import StreamUsage
@@ -25,7 +25,7 @@ from .stream_usage import StreamUsage
 CLIENT_METHODS = ("request", "_build_request", "_process_response")
 
 
-def patch_client(cls: type, calls: Calls, usage: StreamUsage) -> list[str]:
+def patch_client(cls: type, calls: CallRecorder, usage: StreamUsage) -> list[str]:
     """Tap a client base class; the names of the methods that carry the tap afterwards."""
     tap_request = _tap_async_request if _is_async(cls, "request") else _tap_request
     methods: dict[str, Callable[..., Any]] = {
@@ -65,10 +65,10 @@ def _is_async(cls: type, name: str) -> bool:
     return inspect.iscoroutinefunction(getattr(cls, name, None))
 
 
-def _tap_request(wrapped: Callable[..., Any], calls: Calls, usage: StreamUsage) -> Callable[..., Any]:
+def _tap_request(wrapped: Callable[..., Any], calls: CallRecorder, usage: StreamUsage) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = calls.claim(self, args[1] if len(args) > 1 else kwargs.get("options"))
+        call = calls.call_of_request(self, args[1] if len(args) > 1 else kwargs.get("options"))
         if call is None and CURRENT.get() is None:
             return wrapped(self, *args, **kwargs)
         # Also for a request of no interest inside another (a token provider's): its answer is not the outer call's.
@@ -92,10 +92,10 @@ def _tap_request(wrapped: Callable[..., Any], calls: Calls, usage: StreamUsage) 
     return request
 
 
-def _tap_async_request(wrapped: Callable[..., Any], calls: Calls, usage: StreamUsage) -> Callable[..., Any]:
+def _tap_async_request(wrapped: Callable[..., Any], calls: CallRecorder, usage: StreamUsage) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = calls.claim(self, args[1] if len(args) > 1 else kwargs.get("options"))
+        call = calls.call_of_request(self, args[1] if len(args) > 1 else kwargs.get("options"))
         if call is None and CURRENT.get() is None:
             return await wrapped(self, *args, **kwargs)
         token = CURRENT.set(call)
@@ -173,7 +173,7 @@ def _failed(call: OpenCall, usage: StreamUsage) -> None:
         usage.refused(call)
 
 
-def _tap_build(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+def _tap_build(wrapped: Callable[..., Any], calls: CallRecorder) -> Callable[..., Any]:
     """What is sent is known before it is: a call that is cancelled or interrupted has no other trace of it."""
 
     @functools.wraps(wrapped)
@@ -191,10 +191,10 @@ def _tap_build(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
 
 @guard.guarded("read a request", None)
 def _built(call: OpenCall, request: Any) -> None:
-    call.requested(request)
+    call.set_request(request)
 
 
-def _tap_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+def _tap_response(wrapped: Callable[..., Any], calls: CallRecorder) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = CURRENT.get()
@@ -207,7 +207,7 @@ def _tap_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., An
     return _process_response
 
 
-def _tap_async_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+def _tap_async_response(wrapped: Callable[..., Any], calls: CallRecorder) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     async def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = CURRENT.get()
@@ -224,7 +224,7 @@ def _tap_async_response(wrapped: Callable[..., Any], calls: Calls) -> Callable[.
 def _answered(call: OpenCall, kwargs: dict[str, Any]) -> None:
     response = kwargs["response"]
     stream = bool(kwargs.get("stream"))
-    in_memory = call.answered(response, stream)
+    in_memory = call.set_response(response, stream)
     # A streamed answer is watched even if it is in memory (a mock transport): its events find the call by the tap.
     if stream or not in_memory:
         call.unread = True

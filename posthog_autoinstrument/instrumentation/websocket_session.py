@@ -15,12 +15,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import ReferenceType, ref
 
-from ..capture.calls import TEXT_LIMIT, Calls, OpenCall
+from ..capture.calls import TEXT_LIMIT, CallRecorder, OpenCall
 from ..context import fields, scope
 from ..context.identity import Intent
 from ..core import guard
 from ..providers.parsing import as_dict, as_text, parse
-from ..providers.provider import Socket
+from ..providers.provider import WebSocket
 
 HISTORY_LIMIT = 4 * 1024 * 1024
 """Bytes kept of a conversation, the newest: every response in it is recorded with what was said before."""
@@ -55,7 +55,7 @@ _HISTORY = frozenset(
 _TRANSCRIBED = b"conversation.item.input_audio_transcription.completed"
 
 
-class SocketCall(OpenCall):
+class WebSocketCall(OpenCall):
     """One response of a connection, from the `response.create` that asks for it, or from its first event."""
 
     lane: bytes | None = None
@@ -66,7 +66,7 @@ class SocketCall(OpenCall):
 
     offsets: list[float]
 
-    def __init__(self, calls: Calls, socket: Socket) -> None:
+    def __init__(self, calls: CallRecorder, socket: WebSocket) -> None:
         super().__init__(calls, socket.endpoint, Intent(None))
         self.stream = self.unread = True
         self.offsets = []
@@ -105,7 +105,7 @@ class SocketCall(OpenCall):
         self.texts = [piece.decode("utf-8", "replace") for piece in self.pieces]
 
 
-class Conversation:
+class WebSocketSession:
     """What is known of one connection object of the SDK, which may go through several sockets."""
 
     url = ""
@@ -115,15 +115,15 @@ class Conversation:
     private = False
     """Something of the history was said in private: what shows it is private, too."""
 
-    def __init__(self, calls: Calls, socket: Socket, client: Any) -> None:
+    def __init__(self, calls: CallRecorder, socket: WebSocket, client: Any) -> None:
         self.calls = calls
         self.socket = socket
         self.client = type(client).__name__ if client is not None else ""
         self.base_url = guard.quietly(getattr, client, "base_url", None)
         self.transport: ReferenceType[Any] | None = None
-        self.pending: deque[SocketCall] = deque()
+        self.pending: deque[WebSocketCall] = deque()
         """Asked for, not begun. The server answers them in their order."""
-        self.live: list[SocketCall] = []
+        self.live: list[WebSocketCall] = []
         self.history: deque[bytes] = deque()
 
     def __del__(self) -> None:
@@ -221,7 +221,7 @@ class Conversation:
             self.live.remove(call)
             call.finish("complete")
 
-    def _begun(self, message: bytes) -> SocketCall | None:
+    def _begun(self, message: bytes) -> WebSocketCall | None:
         response_id = b"" if self.socket.in_turn else _response_id(message)
         if response_id is None:
             return None  # its other events could not be told from those of other responses
@@ -242,7 +242,7 @@ class Conversation:
         self.live.append(call)
         return call
 
-    def _of(self, message: bytes) -> SocketCall | None:
+    def _of(self, message: bytes) -> WebSocketCall | None:
         """The call that an event of a response belongs to."""
         if not self.socket.in_turn:
             return next((call for call in self.live if call.response_id in message), None)
@@ -273,7 +273,7 @@ class Conversation:
             (self.live if call in self.live else self.pending).remove(call)
             call.finish("complete")
 
-    def _recall(self, call: SocketCall, history: list[bytes]) -> None:
+    def _recall(self, call: WebSocketCall, history: list[bytes]) -> None:
         call.remember(history)
         if self.private:
             call.intent.call_fields = fields.PRIVATE
@@ -283,9 +283,9 @@ class Conversation:
         if inside is not None and inside.fields.privacy_mode:
             self.private = True
 
-    def _open(self) -> SocketCall:
+    def _open(self) -> WebSocketCall:
         self._look()
-        call = SocketCall(self.calls, self.socket)
+        call = WebSocketCall(self.calls, self.socket)
         call.client = self.client
         call.base_url = self.base_url
         call.url = self.url
@@ -323,12 +323,12 @@ def _silent(message: bytes) -> bytes:
 
 
 def _tap_frames(
-    wrapped: Callable[..., Any], protocol: ReferenceType[Any], conversation: ReferenceType[Conversation]
+    wrapped: Callable[..., Any], protocol: ReferenceType[Any], session: ReferenceType[WebSocketSession]
 ) -> Callable[..., Any]:
     # Weak both: the program's objects are freed when they were, and the end of a conversation is seen.
     @functools.wraps(wrapped)
     def send(data: Any, *args: Any, **kwargs: Any) -> Any:
-        watching = conversation()
+        watching = session()
         if watching is not None:
             watching.sent(data)
         return wrapped(protocol(), data, *args, **kwargs)

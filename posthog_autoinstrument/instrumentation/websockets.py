@@ -17,16 +17,16 @@ from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..capture.calls import CANCELLATIONS, Calls
+from ..capture.calls import CANCELLATIONS, CallRecorder
 from ..core import guard
-from ..providers.provider import Socket
+from ..providers.provider import WebSocket
 from . import transport
-from .websocket_session import Conversation
+from .websocket_session import WebSocketSession
 
-Known = WeakKeyDictionary[Any, Conversation]
+Known = WeakKeyDictionary[Any, WebSocketSession]
 
 
-def patch_socket(cls: type, socket: Socket, calls: Calls) -> list[str]:
+def patch_websocket(cls: type, socket: WebSocket, calls: CallRecorder) -> list[str]:
     """Tap a connection class; the names of the methods that carry the tap afterwards."""
     if not callable(getattr(cls, "recv_bytes", None)):
         return []
@@ -43,7 +43,7 @@ def patch_socket(cls: type, socket: Socket, calls: Calls) -> list[str]:
     ]
 
 
-def _tap_init(wrapped: Callable[..., Any], socket: Socket, calls: Calls, known: Known) -> Callable[..., Any]:
+def _tap_init(wrapped: Callable[..., Any], socket: WebSocket, calls: CallRecorder, known: Known) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         wrapped(self, *args, **kwargs)
@@ -54,10 +54,10 @@ def _tap_init(wrapped: Callable[..., Any], socket: Socket, calls: Calls, known: 
 
 
 @guard.guarded("watch a connection", None)
-def _connected(connection: Any, frame: FrameType, socket: Socket, calls: Calls, known: Known) -> None:
-    conversation = Conversation(calls, socket, guard.quietly(_client_of, frame))
-    conversation.follow(connection)
-    known[connection] = conversation
+def _connected(connection: Any, frame: FrameType, socket: WebSocket, calls: CallRecorder, known: Known) -> None:
+    session = WebSocketSession(calls, socket, guard.quietly(_client_of, frame))
+    session.follow(connection)
+    known[connection] = session
 
 
 def _client_of(frame: FrameType) -> Any:
@@ -69,9 +69,9 @@ def _client_of(frame: FrameType) -> Any:
 def _tap_flush(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def _flush_send_queue(self: Any, *args: Any, **kwargs: Any) -> Any:
-        conversation = known.get(self)
-        if conversation is not None:
-            conversation.follow(self)
+        session = known.get(self)
+        if session is not None:
+            session.follow(self)
         return wrapped(self, *args, **kwargs)
 
     return _flush_send_queue
@@ -80,8 +80,8 @@ def _tap_flush(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
 def _tap_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def recv_bytes(self: Any, *args: Any, **kwargs: Any) -> Any:
-        conversation = known.get(self)
-        if conversation is None:
+        session = known.get(self)
+        if session is None:
             return wrapped(self, *args, **kwargs)
         came = False
         try:
@@ -89,8 +89,8 @@ def _tap_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
             came = True
         finally:
             if not came:
-                _broke_off(conversation)
-        conversation.received(message)
+                _broke_off(session)
+        session.received(message)
         return message
 
     return recv_bytes
@@ -99,8 +99,8 @@ def _tap_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
 def _tap_async_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     async def recv_bytes(self: Any, *args: Any, **kwargs: Any) -> Any:
-        conversation = known.get(self)
-        if conversation is None:
+        session = known.get(self)
+        if session is None:
             return await wrapped(self, *args, **kwargs)
         came = False
         try:
@@ -108,19 +108,19 @@ def _tap_async_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., 
             came = True
         finally:
             if not came:
-                _broke_off(conversation)
-        conversation.received(message)
+                _broke_off(session)
+        session.received(message)
         return message
 
     return recv_bytes
 
 
 @guard.guarded("end a connection", None)
-def _broke_off(conversation: Conversation) -> None:
+def _broke_off(session: WebSocketSession) -> None:
     """An exception is leaving `recv_bytes`. A wait may be cancelled or interrupted: another goes on where it was."""
     error = sys.exc_info()[1]
     if any(base.__name__ == "ConnectionClosed" for base in type(error).__mro__):
-        conversation.fail(error)
+        session.fail(error)
 
 
 def _tap_close(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
@@ -142,12 +142,12 @@ def _tap_async_close(wrapped: Callable[..., Any], known: Known) -> Callable[...,
 
 
 @guard.guarded("end a connection", None)
-def _closed(conversation: Conversation | None) -> None:
+def _closed(session: WebSocketSession | None) -> None:
     """The program closes the connection, maybe because an exception leaves its `with` block."""
-    if conversation is None:
+    if session is None:
         return
     error = sys.exc_info()[1]
     if isinstance(error, GeneratorExit) or type(error).__name__ in CANCELLATIONS:
-        conversation.fail(error)
+        session.fail(error)
     else:
-        conversation.end("closed")
+        session.end("closed")

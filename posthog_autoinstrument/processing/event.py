@@ -320,7 +320,7 @@ def _is_time(text: object) -> bool:
 
 
 def _provider(call: Call, generation: Generation, provider: Provider, process_provider: str | None) -> dict[str, Any]:
-    name = process_provider or provider.provider_of(call.client, call.base_url, call.headers, generation)
+    name = process_provider or provider.vendor_of(call.client, call.base_url, call.headers, generation)
     return {"$ai_provider": name}
 
 

@@ -64,7 +64,7 @@ class Endpoint:
     bulky: bool = False
     """The answer is mostly vectors, pictures or sound: only its head and tail are kept on the host's thread."""
     method: str = "POST"
-    wire_only: tuple[str, ...] = ()
+    transport_only: tuple[str, ...] = ()
     """Methods that request it and have no call site, for the documents: deprecated ones, whose warning would point at
     our file, and those that only ask how a call stands."""
     asks_usage: bool = False
@@ -72,7 +72,7 @@ class Endpoint:
 
 
 @dataclass(eq=False, repr=False)
-class Site:
+class Methods:
     """Methods of one SDK class that start a call.
 
     `module` is where the class is defined, `cls` the synchronous or asynchronous class, `methods` the names to wrap.
@@ -88,8 +88,8 @@ class Site:
 
 
 @dataclass(eq=False, repr=False)
-class Wire:
-    """Where the SDK's transport is patched: its client base module and its stream module."""
+class Transport:
+    """The classes of the SDK's transport that are patched: the clients' base classes and the streams."""
 
     base_module: str
     sync_client: str
@@ -100,7 +100,7 @@ class Wire:
 
 
 @dataclass(eq=False, repr=False)
-class Socket:
+class WebSocket:
     """A class of WebSocket connections on which a program asks for answers.
 
     `endpoint` reads one response: of the `response.create` message where responses are asked for and answered
@@ -121,16 +121,16 @@ class Provider:
     """What events call it, unless the client or its base URL says otherwise."""
     package: str
     """The top-level package whose import wakes the agent."""
-    wire: Wire
-    sites: tuple[Site, ...]
+    transport: Transport
+    methods: tuple[Methods, ...]
     endpoints: tuple[Endpoint, ...]
-    provider_of: Callable[[str, str, Mapping[str, str], Generation], str]
+    vendor_of: Callable[[str, str, Mapping[str, str], Generation], str]
     """`(client class name, base URL, answer's headers, generation) -> provider name` for events. Pure."""
-    headers: tuple[str, ...] = ()
-    """Headers of answers, in lower case, that `provider_of` looks at."""
+    response_headers: tuple[str, ...] = ()
+    """Headers of answers, in lower case, that `vendor_of` looks at."""
     usage_hosts: frozenset[str] = frozenset()
     """Hosts known to take `stream_options.include_usage` on the endpoints that ask for it."""
-    sockets: tuple[Socket, ...] = ()
+    websockets: tuple[WebSocket, ...] = ()
     versions: tuple[str, str, str] | None = None
     """Of the package: the first whose calls are captured, the first of which all are, the first that is not tested."""
 
@@ -140,5 +140,5 @@ class Provider:
 
     @functools.cached_property
     def _by_name(self) -> dict[str, Endpoint]:
-        known = (*self.endpoints, *(socket.endpoint for socket in self.sockets))
+        known = (*self.endpoints, *(socket.endpoint for socket in self.websockets))
         return {endpoint.name: endpoint for endpoint in reversed(known)}

@@ -133,9 +133,9 @@ def test_a_program_with_an_agent_that_fails_everywhere(tmp_path: Path) -> None:
 
 DEEPER = {
     "intent": "identity.Intent.__init__ = fail",
-    "client": "calls.OpenCall.of_client = fail",
-    "answer": "calls.OpenCall.answered = fail",
-    "request": "calls.OpenCall.requested = fail",
+    "client": "calls.OpenCall.set_client = fail",
+    "answer": "calls.OpenCall.set_response = fail",
+    "request": "calls.OpenCall.set_request = fail",
     "kind of stream": "streams._kind_of = fail",
     "clock": "calls.time = fail",
     "size of a record": "api.running.flusher.queue.add = fail",

@@ -118,19 +118,19 @@ def check_tables(provider: Provider) -> None:
     assert len(set(names)) == len(names)
     assert len({(endpoint.method, endpoint.path) for endpoint in provider.endpoints}) == len(paths)
     assert all(path.startswith("/") and not path.endswith("/") and "?" not in path for path in paths)
-    assert {site.endpoint for site in provider.sites} <= set(names)
-    methods = [(site.module, site.cls, name) for site in provider.sites for name in (*site.methods, *site.streams)]
+    assert {site.endpoint for site in provider.methods} <= set(names)
+    methods = [(site.module, site.cls, name) for site in provider.methods for name in (*site.methods, *site.streams)]
     assert len(set(methods)) == len(methods)
-    for site in provider.sites:
+    for site in provider.methods:
         assert site.methods or site.streams
         assert not set(site.methods) & set(site.streams)
         assert site.module.split(".")[0] == provider.package
-    shapes = [(site.module, site.endpoint, site.methods, site.streams, site.is_async) for site in provider.sites]
+    shapes = [(site.module, site.endpoint, site.methods, site.streams, site.is_async) for site in provider.methods]
     assert {shape[:4] for shape in shapes if shape[4]} == {shape[:4] for shape in shapes if not shape[4]}
-    for module in (provider.wire.base_module, provider.wire.streaming_module):
+    for module in (provider.transport.base_module, provider.transport.streaming_module):
         assert module.split(".")[0] == provider.package
     for client, url in (("", ""), ("X", "http://[::1"), ("X", "\ud800"), ("X", "http://localhost:99999999/v1")):
-        assert provider.provider_of(client, url, {}, Generation())
+        assert provider.vendor_of(client, url, {}, Generation())
 
 
 def check_junk(endpoint: Endpoint) -> None:

@@ -145,8 +145,8 @@ def test_make_targets_exist(document: Path) -> None:
 def test_every_captured_call_is_named() -> None:
     for provider in load_providers():
         for endpoint in provider.endpoints:
-            sites = [site for site in provider.sites if site.endpoint == endpoint.name]
-            assert sites or endpoint.wire_only, f"{endpoint.name}: nobody would know how to call it"
+            sites = [site for site in provider.methods if site.endpoint == endpoint.name]
+            assert sites or endpoint.transport_only, f"{endpoint.name}: nobody would know how to call it"
 
 
 def test_the_readme_is_read_in_a_few_minutes() -> None:

@@ -121,7 +121,7 @@ class _Workflow(Step):
 
 def _is_told(traced: Any) -> bool:
     """Whether PostHog's own processor is told of this trace."""
-    if deduplication.AGENTS not in sys.modules or not deduplication.is_told_by_agents(traced):
+    if deduplication.AGENTS not in sys.modules or not deduplication.is_traced_by_posthog(traced):
         return False
     log_left_to(deduplication.AGENTS)
     return True

@@ -1,4 +1,4 @@
-"""OpenAI and the APIs made like it, through the `openai` SDK. Read in 1.0.0 to 3.54.0; see `SITES` for what moved.
+"""OpenAI and the APIs made like it, through the `openai` SDK. Read in 1.0.0 to 3.54.0; see `METHODS` for what moved.
 
 Input, output, tools and parameters have the shapes that PostHog's own wrapper gives them (posthog 7.91.1,
 posthog/ai/openai/openai_converter.py and posthog/ai/utils.py), so that events of both can be read side by side. Wanted
@@ -8,7 +8,7 @@ tier are those of the final answer, and an answer cut midway is put together fro
 
 from __future__ import annotations
 
-from ..provider import Endpoint, Provider, Site, Socket, Wire, deferred
+from ..provider import Endpoint, Methods, Provider, Transport, WebSocket, deferred
 
 read_chat = deferred("providers.openai.chat", "read_chat")
 read_completions = deferred("providers.openai.chat", "read_completions")
@@ -43,8 +43,8 @@ def _either(name: str) -> tuple[str, str]:
 ENDPOINTS = (
     Endpoint("chat", "/chat/completions", "generation", read_chat, asks_usage=True),
     Endpoint("responses", "/responses", "generation", read_responses),
-    Endpoint("response", "/responses/{}", "poll", read_responses, method="GET", wire_only=_either("retrieve")),
-    Endpoint("response_cancel", "/responses/{}/cancel", "poll", read_responses, wire_only=_either("cancel")),
+    Endpoint("response", "/responses/{}", "poll", read_responses, method="GET", transport_only=_either("retrieve")),
+    Endpoint("response_cancel", "/responses/{}/cancel", "poll", read_responses, transport_only=_either("cancel")),
     Endpoint("response_compact", "/responses/compact", "generation", read_responses),
     Endpoint("completions", "/completions", "generation", read_completions, asks_usage=True),
     Endpoint("embeddings", "/embeddings", "embedding", read_embeddings, bulky=True),
@@ -64,15 +64,15 @@ ENDPOINTS = (
 
 def _pair(
     module: str, cls: str, endpoint: str, methods: tuple[str, ...], streams: tuple[str, ...] = ()
-) -> tuple[Site, Site]:
+) -> tuple[Methods, Methods]:
     """A class and its asynchronous twin. `stream` is a plain `def` in both."""
     return (
-        Site(module, cls, endpoint, methods, streams=streams),
-        Site(module, f"Async{cls}", endpoint, methods, is_async=True, streams=streams),
+        Methods(module, cls, endpoint, methods, streams=streams),
+        Methods(module, f"Async{cls}", endpoint, methods, is_async=True, streams=streams),
     )
 
 
-SITES = (
+METHODS = (
     *_pair(
         "openai.resources.chat.completions.completions", "Completions", "chat", ("create", "parse"), ("stream",)
     ),  # 1.68 on; parse and stream from 1.92
@@ -100,18 +100,18 @@ RESPONSES_SOCKET = Endpoint("responses_socket", "/responses", "generation", read
 REALTIME_SOCKET = Endpoint("realtime_socket", "/realtime", "generation", read_realtime)
 
 
-def _sockets(module: str, cls: str, endpoint: Endpoint, in_turn: bool) -> tuple[Socket, Socket]:
-    return Socket(module, cls, endpoint, in_turn), Socket(module, f"Async{cls}", endpoint, in_turn)
+def _sockets(module: str, cls: str, endpoint: Endpoint, in_turn: bool) -> tuple[WebSocket, WebSocket]:
+    return WebSocket(module, cls, endpoint, in_turn), WebSocket(module, f"Async{cls}", endpoint, in_turn)
 
 
-SOCKETS = (
+WEBSOCKETS = (
     *_sockets("openai.resources.responses.responses", "ResponsesConnection", RESPONSES_SOCKET, True),  # 2.30 on
     *_sockets("openai.resources.beta.responses.responses", "ResponsesConnection", RESPONSES_SOCKET, True),  # 2.54 on
     *_sockets("openai.resources.realtime.realtime", "RealtimeConnection", REALTIME_SOCKET, False),  # 1.109 on
     *_sockets("openai.resources.beta.realtime.realtime", "RealtimeConnection", REALTIME_SOCKET, False),  # 1.60 on
 )
 
-WIRE = Wire(
+TRANSPORT = Transport(
     base_module="openai._base_client",
     sync_client="SyncAPIClient",
     async_client="AsyncAPIClient",
@@ -123,12 +123,12 @@ WIRE = Wire(
 PROVIDER = Provider(
     "openai",
     "openai",
-    WIRE,
-    SITES,
+    TRANSPORT,
+    METHODS,
     ENDPOINTS,
-    deferred("providers.openai.vendor", "provider_of"),
-    headers=HEADERS,
-    sockets=SOCKETS,
+    deferred("providers.openai.vendor", "vendor_of"),
+    response_headers=HEADERS,
+    websockets=WEBSOCKETS,
     usage_hosts=frozenset(("api.openai.com", "eu.api.openai.com", "us.api.openai.com")),
     versions=("1.0", "1.30", "4"),
 )

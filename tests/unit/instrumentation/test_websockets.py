@@ -980,7 +980,7 @@ def test_doctor_shows_the_connections(run_program):
 
 
 @pytest.mark.parametrize(
-    "endpoint", dict.fromkeys(socket.endpoint for socket in PROVIDER.sockets), ids=lambda e: e.name
+    "endpoint", dict.fromkeys(socket.endpoint for socket in PROVIDER.websockets), ids=lambda e: e.name
 )
 def test_readers_take_anything(endpoint):
     check_junk(endpoint)

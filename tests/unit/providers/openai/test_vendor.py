@@ -9,7 +9,7 @@ import pytest
 
 from posthog_autoinstrument.providers.generation import Generation
 from posthog_autoinstrument.providers.openai import PROVIDER
-from posthog_autoinstrument.providers.openai.vendor import provider_of
+from posthog_autoinstrument.providers.openai.vendor import vendor_of
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ from posthog_autoinstrument.providers.openai.vendor import provider_of
     ],
 )
 def test_by_class_and_address(client: str, base_url: str, provider: str) -> None:
-    assert provider_of(client, base_url, {}, Generation()) == provider
+    assert vendor_of(client, base_url, {}, Generation()) == provider
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_by_class_and_address(client: str, base_url: str, provider: str) -> None
     ],
 )
 def test_by_the_headers_of_an_unknown_host(headers: dict[str, str], provider: str) -> None:
-    assert provider_of("OpenAI", "https://llm.example.com/v1", headers, Generation()) == provider
-    assert provider_of("OpenAI", "https://api.openai.com/v1", headers, Generation()) == "openai"
+    assert vendor_of("OpenAI", "https://llm.example.com/v1", headers, Generation()) == provider
+    assert vendor_of("OpenAI", "https://api.openai.com/v1", headers, Generation()) == "openai"
 
 
 ANSWER: dict[str, Any] = {"id": "chatcmpl-1", "model": "m", "choices": [{"index": 0, "message": {"content": "Hi"}}]}
@@ -110,6 +110,6 @@ def test_by_the_answer_of_an_unknown_host(extra: dict[str, Any], provider: str) 
     assert chat is not None
     answer = {**ANSWER, **extra}
     whole = chat.read(b"{}", json.dumps(answer).encode(), None)
-    assert provider_of("OpenAI", "https://llm.example.com/v1", {}, whole) == provider
+    assert vendor_of("OpenAI", "https://llm.example.com/v1", {}, whole) == provider
     streamed = chat.read(b"{}", None, [json.dumps(answer), "[DONE]"])
-    assert provider_of("OpenAI", "https://llm.example.com/v1", {}, streamed) == provider
+    assert vendor_of("OpenAI", "https://llm.example.com/v1", {}, streamed) == provider
