@@ -78,8 +78,11 @@ def _wake():
         pass
 
 
-RUNNERS = "conda dotenv hatch honcho mamba nox pdm pipenv pipx poetry pyenv rye supervisord tox uv watchmedo".split()
-"""Programs that start another Python, and are written in Python themselves: their own need not have the agent."""
+RUNNERS = (
+    "conda dotenv hatch honcho mamba micromamba nox pdm pipenv pipx poetry pyenv rye supervisord tox uv watchmedo"
+).split()
+"""Programs that start another Python: where they are written in Python, their own need not have the agent. Those whose
+command line the launcher reads are in `cli.interpreter.RUNNERS`; this file cannot import it."""
 
 
 def _tell(reason):

@@ -19,7 +19,7 @@ from itertools import islice
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from ..scrubbing.secret_names import REDACTED, is_secret
+from ..scrubbing.secret_names import REDACTED, has_secret_name, is_schema, is_secret
 from .guard import describe, quietly
 
 MAX_CHARS = 262_144
@@ -37,8 +37,6 @@ _MAX_INTEGER = 10**308
 _CHUNK = 512
 """Numbers of a list that are written at once."""
 _NUMBERS = {int, float}
-_NAMES = ("name", "key", "header")
-_SCHEMA_TYPES = frozenset(("object", "string", "array", "number", "integer", "boolean", "null"))
 
 Convert = Callable[[Any], Any]
 """Makes of an object that is none of JSON's what is to be written for it; or gives it back."""
@@ -116,11 +114,11 @@ class _Writer:
         self._values -= 2  # it takes three times as long as a text
         self._above.add(id(value))
         if type(value) is dict:
-            self._mapping(value, len(value), depth, hidden and not _is_schema(value))
+            self._mapping(value, len(value), depth, hidden and not is_schema(value))
         elif type(value) is list:
             self._list(value, len(value), depth, hidden)
         elif (fields := _fields(value)) is not None:
-            self._mapping(fields, quietly(len, fields) or 0, depth, hidden and not _is_schema(fields))
+            self._mapping(fields, quietly(len, fields) or 0, depth, hidden and not is_schema(fields))
         elif (items := _items(value)) is not None:
             self._list(items, quietly(len, value) or 0, depth, hidden)
         else:
@@ -134,7 +132,7 @@ class _Writer:
         # At once: another thread may change it meanwhile.
         found: list[tuple[Any, Any]] = quietly(_first, fields.items(), self._values) or []
         # `{"name": "Authorization", "value": ...}`
-        named = 2 <= len(found) <= 4 and _names_secret(found)
+        named = 2 <= len(found) <= 4 and has_secret_name(found)
         n_written = 0
         self._put("{")
         for key, value in found:
@@ -190,13 +188,6 @@ class _Writer:
         self._put(written)
 
 
-def _names_secret(found: list[tuple[Any, Any]]) -> bool:
-    return any(
-        isinstance(key, str) and key.lower() in _NAMES and isinstance(value, str) and is_secret(value)
-        for key, value in found
-    )
-
-
 def _name(key: Any) -> str:
     """The key of a mapping as JSON's."""
     if isinstance(key, str):
@@ -247,9 +238,3 @@ def _numbers(chunk: Sequence[Any]) -> str | None:
         return json.dumps(chunk, allow_nan=False, separators=(",", ":"))[1:-1]
     except ValueError:  # infinite, or none at all
         return None
-
-
-def _is_schema(fields: Mapping[Any, Any]) -> bool:
-    """Whether it describes a value in JSON Schema: a parameter that is named `password` is none."""
-    kind = fields.get("type") if isinstance(fields, dict) else None
-    return (isinstance(kind, str) and kind in _SCHEMA_TYPES) or "$ref" in fields or "anyOf" in fields

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from ..core.guard import guarded
 from ..scrubbing import secret_texts
 from ..scrubbing.secret_names import REDACTED
+from ..scrubbing.secret_texts import end_of_run
 from .sanitize import rewrite
 
 # --- media ---
@@ -119,7 +120,7 @@ def _redact_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner
     if value[:5].lower() == "data:":
         match = _DATA_URL.match(value)
         if match:
-            end = _end_of(_PAYLOAD, value, match.end())
+            end = end_of_run(_PAYLOAD, value, match.end())
             rest = _redact_embedded(value[end:])  # a prompt that begins with a picture
             return _placeholder(match[1], _decoded_bytes(value, match.end(), end)) + rest
     if key == "data" and owner is not None and owner.get("type") == "audio":
@@ -155,18 +156,9 @@ def _find_embedded(text: str) -> bool:
     return any(text.find(";base64,", start, start + _SLICE + 7) >= 0 for start in range(0, len(text), _SLICE))
 
 
-def _end_of(pattern: re.Pattern[str], text: str, start: int) -> int:
-    """Where what matches `pattern`, a class of characters that is repeated, ends in `text`."""
-    while True:
-        match = pattern.match(text, start, start + _SLICE)
-        if match is None or match.end() == start:
-            return start
-        start = match.end()
-
-
 def _is_base64(value: str) -> bool:
     text = value.rstrip()
-    return text[:1] != "=" and _end_of(_BASE64, text, 0) == len(text) > 0
+    return text[:1] != "=" and end_of_run(_BASE64, text, 0) == len(text) > 0
 
 
 def _redacted(value: str, owner: dict[Any, Any] | None) -> str:

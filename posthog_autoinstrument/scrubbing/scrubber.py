@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import secret_names
-from .secret_names import REDACTED, is_secret
+from .secret_names import REDACTED, has_secret_name, is_schema, is_secret
 from .secret_texts import scrub_text
 
 _MAX_DEPTH = 100
@@ -42,9 +42,6 @@ def _scrubbed(value: Any, hidden: bool, depth: int) -> Any:
 
 
 _NUMBERS = {int, float, bool, type(None)}
-_NAMES = ("name", "key", "header")
-"""`{"Name": "DB_PASSWORD", "Value": ...}`"""
-_SCHEMA_TYPES = frozenset(("object", "string", "array", "number", "integer", "boolean", "null"))
 
 
 def _is(one: Any, other: Any) -> bool:
@@ -54,10 +51,7 @@ def _is(one: Any, other: Any) -> bool:
 def _scrubbed_dict(value: dict[Any, Any], hidden: bool, depth: int) -> Any:
     if hidden and is_schema(value):
         hidden = False
-    named = 2 <= len(value) <= 10 and any(
-        isinstance(key, str) and key.lower() in _NAMES and isinstance(said, str) and is_secret(said)
-        for key, said in value.items()
-    )
+    named = 2 <= len(value) <= 10 and has_secret_name(value.items())
     found = {}
     changed = False
     for key, one in value.items():
@@ -73,12 +67,6 @@ def _scrubbed_dict(value: dict[Any, Any], hidden: bool, depth: int) -> Any:
 def _key_of(key: str) -> tuple[str, bool]:
     shown = scrub_text(key)
     return (key if shown == key else shown), is_secret(key)
-
-
-def is_schema(value: Mapping[Any, Any]) -> bool:
-    """Whether it describes a value in JSON Schema: a parameter that is named `password` is none."""
-    kind = value.get("type")
-    return (isinstance(kind, str) and kind in _SCHEMA_TYPES) or "$ref" in value or "anyOf" in value
 
 
 # --- properties ---

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 REDACTED = "[REDACTED]"
 
@@ -188,3 +190,23 @@ def _is_secret(name: str) -> bool:
 
 def _has(words: tuple[str, ...], own: tuple[str, ...]) -> bool:
     return any(words[start : start + len(own)] == own for start in range(len(words) - len(own) + 1))
+
+
+_NAME_KEYS = ("name", "key", "header")
+
+
+def has_secret_name(items: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether one of a mapping's items is the name of a credential: `{"Name": "DB_PASSWORD", "Value": ...}`."""
+    return any(
+        isinstance(key, str) and key.lower() in _NAME_KEYS and isinstance(value, str) and is_secret(value)
+        for key, value in items
+    )
+
+
+_SCHEMA_TYPES = frozenset(("object", "string", "array", "number", "integer", "boolean", "null"))
+
+
+def is_schema(value: Mapping[Any, Any]) -> bool:
+    """Whether it describes a value in JSON Schema: a parameter that is named `password` is no password."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    return (isinstance(kind, str) and kind in _SCHEMA_TYPES) or "$ref" in value or "anyOf" in value

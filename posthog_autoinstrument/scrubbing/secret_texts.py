@@ -196,8 +196,8 @@ def _lowered(text: str) -> str:
 # --- what may stand at a hint: what was found there, and how far nothing else is to be looked at ---
 
 
-def _end_of(pattern: re.Pattern[str], text: str, start: int) -> int:
-    """Where what matches `pattern`, a class of characters that is repeated, ends."""
+def end_of_run(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Where the run of characters that match `pattern`, a repeated class of characters, ends."""
     while True:
         match = pattern.match(text, start, start + _SLICE)
         if match is None or match.end() == start:
@@ -222,7 +222,7 @@ def _key_look(prefix: str, size: int) -> _Look:
     def look(text: str, at: int) -> tuple[_Found | None, int]:
         if not text.startswith(prefix, at) or not _begins_word(text, at):
             return None, at + 1
-        end = _end_of(pattern, text, at + len(prefix))
+        end = end_of_run(pattern, text, at + len(prefix))
         if end - at - len(prefix) < size or _is_masked(text, end):
             return None, end
         return _Found(at, end, REDACTED), end
@@ -241,13 +241,13 @@ def _path_look(hint: str, pattern: re.Pattern[str]) -> _Look:
 def _look_at_jwt(text: str, at: int) -> tuple[_Found | None, int]:
     if not text.startswith("eyJ", at) or not _begins_word(text, at):
         return None, at + 1
-    end = _end_of(_RUN, text, at)
+    end = end_of_run(_RUN, text, at)
     if end - at < 11 or not text.startswith(".", end):
         return None, end
-    claims = _end_of(_RUN, text, end + 1)
+    claims = end_of_run(_RUN, text, end + 1)
     if claims - end < 9:
         return None, claims
-    end = _end_of(_RUN, text, claims + 1) if text.startswith(".", claims) else claims
+    end = end_of_run(_RUN, text, claims + 1) if text.startswith(".", claims) else claims
     return _Found(at, end, REDACTED), end
 
 
@@ -256,7 +256,7 @@ def _after_scheme(text: str, at: int, scheme: str) -> tuple[int, int]:
     space = _SPACE.match(text, at + len(scheme)) if _begins_word(text, at) else None
     if space is None:
         return 0, at + 1
-    end = _end_of(_TOKEN, text, space.end())
+    end = end_of_run(_TOKEN, text, space.end())
     if end - space.end() < 6 or _is_masked(text, end) or _PROSE.match(text, space.end(), end) is not None:
         return 0, max(end, at + 1)
     return space.end(), end
@@ -284,10 +284,10 @@ def _look_at_address(text: str, at: int) -> tuple[_Found | None, int]:
     scheme = _SCHEME.search(text, max(0, at - 32), at)
     is_web = scheme is None or scheme[0].lower() in _WEB
     # In the address of a database a password is often written as it is, with all that is in it.
-    end = _end_of(_AUTHORITY if is_web else _ADDRESS, text, begin)
+    end = end_of_run(_AUTHORITY if is_web else _ADDRESS, text, begin)
     login = text.rfind("@", begin, end)
     if login >= 0 and not is_web and text.find(":", begin, login) < 0:
-        login = text.rfind("@", begin, _end_of(_AUTHORITY, text, begin))
+        login = text.rfind("@", begin, end_of_run(_AUTHORITY, text, begin))
     return (_Found(begin, login + 1, "") if login >= 0 else None), max(end, begin)
 
 
@@ -301,7 +301,7 @@ def _look_at_private_key(text: str, at: int) -> tuple[_Found | None, int]:
         tail = text.find("-----", end + 8, end + 80)
         end = tail if tail >= 0 else end
     else:
-        end = _end_of(_BASE64, text, begin)
+        end = end_of_run(_BASE64, text, begin)
         end -= len(text[begin:end]) - len(text[begin:end].rstrip())
     return _Found(begin, end, REDACTED if end > begin else ""), max(end, begin)
 
@@ -317,7 +317,7 @@ def _look_at_parameter(text: str, at: int) -> tuple[_Found | None, int]:
     begin = at if text[at] in "?&" else _begin_of_name(text, at)
     if text[begin] not in "?&" and not (begin > 0 and text[begin - 1] in "?&;"):
         return None, equals + 1
-    end = _end_of(_SETTING, text, equals + 1)
+    end = end_of_run(_SETTING, text, equals + 1)
     return (_Found(equals + 1, end, REDACTED) if end > equals + 1 else None), max(end, equals + 1)
 
 
@@ -329,7 +329,7 @@ def _look_at_name(text: str, at: int) -> tuple[_Found | None, int]:
     if not is_secret(name) or text.startswith("://", begin - 3):
         return None, end
     if text.startswith(">", end) and text.startswith("<", begin - 1) and begin > 0:  # <password>...</password>
-        stop = _end_of(_ELEMENT, text, end + 1)
+        stop = end_of_run(_ELEMENT, text, end + 1)
         return (_Found(end + 1, stop, REDACTED) if stop > end + 1 else None), stop
     separator = _SEPARATOR.match(text, end)
     spaced = False
@@ -365,24 +365,24 @@ def _value_at(text: str, start: int, quote: str | None, name: str, spaced: bool,
         if scheme is None:
             digest = text[start : start + 6].lower() == "digest"  # whose parts stand in quotes
             pattern = _REST if digest else _LINE if is_header else _SETTING
-            return start, _end_of(pattern, text, start)
+            return start, end_of_run(pattern, text, start)
         if _PROSE.match(text, scheme.end()) is not None:
             return start, start
-        end = _end_of(_VALUE, text, scheme.end())
+        end = end_of_run(_VALUE, text, scheme.end())
         return (start, start) if text.startswith("[", end) or _is_masked(text, end) else (scheme.end(), end)
     if "cookie" in words and is_header:
-        return start, _end_of(_LINE, text, start)
+        return start, end_of_run(_LINE, text, start)
     braced = _BRACED.match(text, start)
     if braced is not None and not spaced and not is_header:
         return start, braced.end()
-    return start, _end_of(_VALUE if spaced else _SETTING, text, start)
+    return start, end_of_run(_VALUE if spaced else _SETTING, text, start)
 
 
 def _end_of_quoted(text: str, start: int, quote: str) -> int:
     pattern = _QUOTED[quote[-1]]
-    end = _end_of(pattern, text, start)
+    end = end_of_run(pattern, text, start)
     while len(quote) == 1 and text.startswith("\\", end) and end + 1 < len(text):
-        end = _end_of(pattern, text, end + 2)
+        end = end_of_run(pattern, text, end + 2)
     return min(end, len(text))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 import posthog_autoinstrument
 import sitecustomize_template
+from posthog_autoinstrument.cli import interpreter
 
 TEMPLATE = os.path.dirname(os.path.abspath(sitecustomize_template.__file__))
 LAUNCHER = [sys.executable, "-m", "posthog_autoinstrument"]
@@ -183,3 +185,14 @@ def test_closed_standard_streams(tmp_path, closed):
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environ, timeout=60, check=False)
     assert done.returncode == 0
     assert (tmp_path / "victim").read_bytes() == b""
+
+
+def test_the_runners_that_the_launcher_reads_are_known_where_no_agent_is():
+    """The start-up file imports nothing of ours and has a list of its own."""
+    tree = ast.parse(Path(TEMPLATE, "sitecustomize.py").read_text())
+    (runners,) = (
+        node.value.func.value.value.split()
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "RUNNERS"
+    )
+    assert set(runners) >= interpreter.RUNNERS
