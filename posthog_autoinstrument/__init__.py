@@ -50,14 +50,14 @@ def __getattr__(name):  # type: ignore[no-untyped-def]
     if home in ("capture.feedback", "capture.spans"):
         __import__(f"{__name__}.api")  # which they start, where the launcher is
     if home in ("context.api", "capture.spans"):
-        _install_borders()  # type: ignore[no-untyped-call]
+        _install_propagation()  # type: ignore[no-untyped-call]
     value = getattr(__import__(f"{__name__}.{home}", fromlist=[name]), name)
     globals()[name] = value
     return value
 
 
-def _install_borders():  # type: ignore[no-untyped-def]
-    """A context may be open from here on: have it cross into threads and processes, where there is an agent."""
+def _install_propagation():  # type: ignore[no-untyped-def]
+    """A context may be open from here on: propagate it into threads and processes, where there is an agent."""
     import sys
 
     if getattr(sys, "_posthog_autoinstrument_finder", None) is not None:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import providers
-from .bootstrap import startup
+from .bootstrap import import_hook
 from .capture import calls, span_recorder
-from .context import fields, posthog_clients, scope
+from .context import fields, scope
 from .core import diagnostics, forks, guard
 from .export import final_summary, project
 from .export.delivery import Delivery
@@ -21,8 +21,7 @@ from .export.flusher import Flusher
 from .export.queue import Queue
 from .export.task_delivery import TaskDelivery
 from .instrumentation import deduplication, patcher, stream_usage
-from .integrations import agents, web
-from .integrations.workers import aws_lambda
+from .integrations import registry
 from .lifecycle.process import Process
 from .settings import loader
 
@@ -40,7 +39,6 @@ class Agent:
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
-        self._watches_requests = False
         self.drops = False
         """Events are not made: there is no destination, or capture was switched off."""
         self._kept_any = False
@@ -103,7 +101,7 @@ class Agent:
 
     def install(self) -> None:
         """Patch what is loaded, and what will be when it is."""
-        finder = startup.finder()
+        finder = import_hook.finder()
         for hook in self.hooks:
             for module in hook.modules():
                 finder.watch(module, hook.loaded)
@@ -117,9 +115,8 @@ class Agent:
         if deduplication.MIDDLEWARE in sys.modules:
             deduplication.mark_middleware(deduplication.MIDDLEWARE)
         if self.recorder.active:
-            self._watch_requests()
-        finder.watch(aws_lambda.MODULE, lambda name: aws_lambda.patch(self.deliver_now))
-        aws_lambda.patch(self.deliver_now)
+            self._instrument_libraries()
+        registry.install(self.config, "platforms")
         self.process.install()
         if self.spool_writer is not None:  # a file that a fork waits for
             self.process.watch_forks()
@@ -137,14 +134,10 @@ class Agent:
                 "no call is captured (posthog-instrument doctor tells more)",
             )
 
-    def _watch_requests(self) -> None:
-        """Have web requests give context, and libraries tell of their steps, as soon as something is captured here."""
-        if not self._watches_requests:
-            self._watches_requests = True
-            web.install(startup.finder().watch, self.config)
-            agents.install(startup.finder().watch, self.config)
-            startup.finder().watch(startup.POSTHOG_CLIENT, posthog_clients.loaded)
-            posthog_clients.loaded()
+    def _instrument_libraries(self) -> None:
+        """Have web requests and turns of sessions open contexts, and steps of libraries make spans: as soon as
+        something is captured here."""
+        registry.install(self.config, "web", "sessions", "posthog", *(["agents"] if self.config.library_spans else []))
 
     def set_active(self, active: bool) -> None:
         """Switch capture on or off; `posthog_*` arguments are taken out of calls either way."""
@@ -152,7 +145,7 @@ class Agent:
         for made in self.calls:
             made.active = active
         if active:
-            self._watch_requests()
+            self._instrument_libraries()
 
     def wait_for_project(self) -> None:
         """Capture nothing as long as nobody says where events go; each call looks again."""

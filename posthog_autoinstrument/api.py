@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .agent import Agent
-from .bootstrap import startup
+from .bootstrap import import_hook
 from .capture import span_recorder
 from .context import scope
 from .core import diagnostics, guard
@@ -29,7 +29,7 @@ def start(explicit: bool = False) -> Agent:
         if running is None:
             settings = loader.load()
             if not settings.launched:
-                diagnostics.tree = loader.process_tree_of(startup.finder().tree)
+                diagnostics.tree = loader.process_tree_of(import_hook.finder().tree)
             made = Agent(settings)
             # Started by PYTHONPATH alone, without a destination: capture nothing.
             if not (explicit or settings.launched or settings.local or settings.token or settings.disabled):
@@ -54,7 +54,7 @@ def start(explicit: bool = False) -> Agent:
 
 def _start_under_launcher() -> None:
     """Start, where the launcher is: a program may name spans before it imports an SDK, or without one."""
-    if getattr(sys, startup.SENTINEL, None) is not None:
+    if getattr(sys, import_hook.SENTINEL, None) is not None:
         start()
 
 
@@ -110,6 +110,12 @@ def deliver_for_task() -> None:
     """Deliver what waits, within the exit timeout: this process may be killed when a task is done."""
     if running is not None:
         running.task_delivery.deliver()
+
+
+def deliver_now() -> None:
+    """Deliver what waits, within the exit timeout: this process may be frozen next."""
+    if running is not None:
+        running.deliver_now()
 
 
 def begin_delivery() -> Callable[[], bool] | None:

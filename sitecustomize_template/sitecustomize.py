@@ -66,7 +66,7 @@ def _wake():
         try:
             from posthog_autoinstrument.bootstrap import startup
 
-            startup.wake()
+            startup.install()
         except ImportError:
             reason = "has no posthog-autoinstrument"
         except BaseException:

@@ -25,7 +25,7 @@ import sitecustomize_template
 
 from .. import api
 from .._version import __version__
-from ..bootstrap import startup
+from ..bootstrap import import_hook
 from ..capture import owner
 from ..core import guard
 from ..core.environment import LAUNCHED
@@ -35,7 +35,7 @@ from ..export.posthog import answers
 from ..export.token_check import check_token
 from ..instrumentation import deduplication, patcher
 from ..instrumentation.patcher import PatchPoint
-from ..integrations import agents, web
+from ..integrations import FILES, registry
 from ..processing import redaction
 from ..scrubbing import scrubber
 from ..settings.config import NOT_ACCEPTED, SETTINGS, Config, Setting, mask
@@ -285,7 +285,7 @@ def _start_up(report: Report, environ: Mapping[str, str]) -> None:
     on_path = folder in environ.get("PYTHONPATH", "").split(os.pathsep)
     launched = "; this shell runs under it" if environ.get(LAUNCHED) else ""
     report.line("on PYTHONPATH here", "yes" if on_path else f"no, the launcher puts it there{launched}")
-    probe = f"import sys; sys.exit(not hasattr(sys, {startup.SENTINEL!r}))"
+    probe = f"import sys; sys.exit(not hasattr(sys, {import_hook.SENTINEL!r}))"
     done = subprocess.run(
         [sys.executable, "-c", probe],
         env=launcher.environment(dict(environ), local=False, debug=False),
@@ -404,24 +404,24 @@ def _rows(points: Iterable[PatchPoint]) -> Iterator[tuple[str, str, list[str]]]:
 # --- web requests and libraries' steps ---
 
 
+_STATES = {"web": "each request has a context", "agents": "its steps are spans"}
+"""Kind of integration -> its state where it is in place."""
+_DISTRIBUTIONS = {"agents": "openai-agents", "langchain_core": "langchain-core"}
+"""Package -> distribution of another name."""
+
+
 def _hooks(report: Report, settings: Config) -> None:
     """What gives context by itself, and what tells of its steps, of all that is installed."""
     report.head("Web servers, frameworks and libraries")
     if settings.disabled:
         report.line("not hooked", "nothing is captured")
         return
-    modules = [
-        name
-        for file, names in web.MODULES.items()
-        for name in names
-        if not file.startswith("sessions.") and not name.startswith("wsgiref")
-    ]
     rows: dict[str, tuple[list[str], str]] = {}
-    for name in modules:
-        rows.setdefault(name.partition(".")[0], ([], "each request has a context"))[0].append(name)
-    if settings.library_spans:
-        for file, hooked_into in agents.MODULES.items():
-            rows[agents.DISTRIBUTIONS[file]] = (list(hooked_into), "its steps are spans")
+    for kind, words in _STATES.items():
+        for name in (name for names in FILES[kind].values() for name in names if not name.startswith("wsgiref")):
+            if kind != "agents" or settings.library_spans:
+                package = name.partition(".")[0]
+                rows.setdefault(_DISTRIBUTIONS.get(package, package), ([], words))[0].append(name)
     absent = []
     for distribution, (names, words) in rows.items():
         version = _version(distribution)
@@ -431,14 +431,15 @@ def _hooks(report: Report, settings: Config) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # servers warn of protocols that nobody asked them for
             there = [name for name in names if guard.quietly(_imported, name)]
-        hooked = [name for name in there if web.hooked.get(name) or agents.hooked.get(name)]
+        hooked = [name for name in there if registry.instrumented.get(name)]
         state = words if there else "cannot be imported"
         if hooked != there:
             missing = ", ".join(name for name in there if name not in hooked)
             state = f"not hooked into {missing}: of this version we do not know how"
             report.problem(f"{distribution} {version}: {state}")
         report.line(f"{distribution} {version}", state)
-    for distribution in web.TURNS:
+    # Chainlit writes its configuration into the current folder when it is imported.
+    for distribution in dict.fromkeys(name.partition(".")[0] for names in FILES["sessions"].values() for name in names):
         version = _version(distribution)
         if version is None:
             absent.append(distribution)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..bootstrap.startup import SENTINEL
+from ..bootstrap.import_hook import SENTINEL
 from . import interpreter
 
 TIMEOUT_S = 60.0

@@ -5,22 +5,20 @@ posthog 3.6 to 7.91: `Client.__init__` sets `privacy_mode`; `Posthog` is a subcl
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-from ..core import patching
-
-CLIENT = "posthog.client"
-"""The module to watch."""
+from ..core.patching import replace
+from ..settings.config import Config
 
 _made: list[weakref.ref[Any]] = []
 
 
-def loaded(name: str = CLIENT) -> None:
-    """The module has loaded. Idempotent."""
-    patching.replace(getattr(sys.modules.get(name), "Client", None), "__init__", _init)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`posthog.client`."""
+    return replace(vars(module).get("Client"), "__init__", _init)
 
 
 def _init(original: Callable[..., None]) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -30,6 +30,16 @@ def replace(
     if not is_patched(original, patch):
         setattr(owner, name, mark(make(original), original, patch))
     return True
+
+
+def replace_all(owner: type | ModuleType | None, makes: Mapping[str, Callable[[F], F]]) -> bool:
+    """`replace` several functions of one owner. Returns whether any of ours is in place."""
+    return sum(replace(owner, name, make) for name, make in makes.items()) > 0
+
+
+def classes_of(module: ModuleType) -> list[type]:
+    """The classes that a module defines."""
+    return [cls for cls in list(vars(module).values()) if isinstance(cls, type) and cls.__module__ == module.__name__]
 
 
 def mark(made: F, original: Any, patch: str = "") -> F:

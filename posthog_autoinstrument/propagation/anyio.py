@@ -1,9 +1,9 @@
-"""anyio: what a function changes of the context in a worker thread is in force where it was awaited. anyio 3.7 to 4.16.
+"""anyio: a change of the context by a function in a worker thread applies where it was awaited. anyio 3.7 to 4.16.
 
 `to_thread.run_sync` runs the function in a copy of the Context: a block that one step of a synchronous generator opens
-is lost to the next step and to what runs meanwhile. So the second yield of a streamed body (`iterate_in_threadpool` of
-Starlette 0.27 to 1.10) was outside of its block, and an endpoint outside of that of a dependency which yields
-(`contextmanager_in_threadpool` of FastAPI 0.100 to 0.165).
+is not seen by the next step and by what runs meanwhile. So the second yield of a streamed body
+(`iterate_in_threadpool` of Starlette 0.27 to 1.10) was outside of its block, and an endpoint outside of that of a
+dependency which yields (`contextmanager_in_threadpool` of FastAPI 0.100 to 0.165).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 
 from ..context.scope import CONTEXT, Context
 from ..core.patching import replace
+from ..settings.config import Config
 
 
-def patch(module: ModuleType) -> None:
-    """`anyio.to_thread` has loaded."""
-    replace(module, "run_sync", _run_sync)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`anyio.to_thread`."""
+    return replace(module, "run_sync", _run_sync)
 
 
 class Step:
-    """A function that is run in a worker thread, and the context that it left there."""
+    """A function to be run in a worker thread, and the context at its end."""
 
     __slots__ = ("function", "left")
 

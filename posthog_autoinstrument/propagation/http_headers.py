@@ -1,28 +1,28 @@
-"""Which request tells another service about the open context: one to a host that the user lists."""
+"""Which outgoing HTTP requests have the open context in their headers: those to hosts that the user lists."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import urlsplit
 
-from .. import propagation
-from ..context.headers import inject
-from ..context.scope import current_for_process, fields_to_propagate
+from ..context import headers as context_headers
+from ..context.scope import Context, current_for_process, fields_to_propagate
 from ..core import guard
 
 
-def told(url: Any, headers: Any) -> Any:
-    """A copy of a request's headers, of their own type, with what is told; None where nothing is."""
+def inject(url: Any, headers: Any, hosts: frozenset[str]) -> Any:
+    """A copy of `headers`, of the same type, with `traceparent` and `baggage` of the open context. None where no
+    context is open or the URL's host is not in `hosts` (`host` or `host:port`)."""
     context = current_for_process()
-    if context is None:
+    if context is None or headers is None:
         return None
-    return guard.attempt("tell another service of a context", _told, url, headers, context)
+    return guard.attempt("propagate to another service", _inject, url, headers, hosts, context)
 
 
-def _told(url: Any, headers: Any, context: Any) -> Any:
-    if not is_listed(str(url), propagation.hosts):
+def _inject(url: Any, headers: Any, hosts: frozenset[str], context: Context) -> Any:
+    if not is_listed(str(url), hosts):
         return None
-    added = inject(fields_to_propagate(context), lambda name: _value(headers, name))
+    added = context_headers.inject(fields_to_propagate(context), lambda name: _value(headers, name))
     if not added:
         return None
     changed = headers.copy()
@@ -38,6 +38,25 @@ def is_listed(url: str, listed: frozenset[str]) -> bool:
         host = f"[{host}]"
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return host in listed or f"{host}:{port}" in listed
+
+
+class Replaced:
+    """The headers of a request object while it is sent, with the context in them; as they were afterwards."""
+
+    __slots__ = ("_before", "_headers", "_request")
+
+    def __init__(self, request: Any, hosts: frozenset[str]) -> None:
+        self._request = request
+        self._before = getattr(request, "headers", None)
+        self._headers = inject(getattr(request, "url", ""), self._before, hosts)
+
+    def __enter__(self) -> None:
+        if self._headers is not None:
+            self._request.headers = self._headers
+
+    def __exit__(self, *_: object) -> None:
+        if self._headers is not None:
+            self._request.headers = self._before
 
 
 def _value(headers: Any, name: str) -> str | None:

@@ -1,7 +1,7 @@
-"""Programs that `os` itself starts: `posix_spawn` hands the open context down as `subprocess.Popen` does; `system`, the
-`exec` functions, and `spawn*`, which is made of them, say that it is private. CPython 3.10 to 3.13.
+"""Programs started by `os` itself: `posix_spawn` propagates the open context as `subprocess.Popen` does; `system`, the
+`exec` functions, and `spawn*`, which calls them, propagate only that it is private. CPython 3.10 to 3.13.
 
-No more than that: a command line can be read by other users, and what a process becomes is no part of one block.
+A command line can be read by other users, and what a process becomes by `exec` is no part of one block.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from ..context import serialization
 from ..context.fields import PRIVATE
 from ..context.scope import current_for_process, fields_to_propagate
 from ..core import environment, guard
-from ..core.patching import replace
-from .subprocesses import environment_with
+from ..core.patching import replace_all
+from ..settings.config import Config
+from .subprocesses import environment_with, with_environment
 
 ENV = 2
 """The position of `env` among the arguments."""
 
 
-def patch(module: ModuleType) -> None:
-    """`os` has loaded."""
-    for name in ("posix_spawn", "posix_spawnp"):
-        replace(module, name, _spawn)
-    replace(module, "execv", _execv)
-    replace(module, "execve", _execve)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`os`."""
+    functions = {"posix_spawn": _spawn, "posix_spawnp": _spawn, "execv": _execv, "execve": _execve}
     if os.name == "posix":
-        replace(module, "system", _system)
+        functions["system"] = _system
+    return replace_all(module, functions)
 
 
 def _spawn(original: Any) -> Any:
     def spawn(*args: Any, **kwargs: Any) -> Any:
         context = current_for_process()
         if context is not None:
-            return _with(original, args, kwargs, lambda env: environment_with(env, context))
+            args, kwargs = with_environment(
+                args, kwargs, ENV, lambda env: environment_with(env, context) if env is not None else None
+            )
         return original(*args, **kwargs)
 
     return spawn
@@ -45,7 +46,7 @@ def _spawn(original: Any) -> Any:
 def _execve(original: Any) -> Any:
     def execve(*args: Any, **kwargs: Any) -> Any:
         if guard.attempt("look for privacy", _is_private):
-            return _with(original, args, kwargs, _private)
+            args, kwargs = with_environment(args, kwargs, ENV, _private)
         return original(*args, **kwargs)
 
     return execve
@@ -64,31 +65,20 @@ def _system(original: Any) -> Any:
     def system(*args: Any, **kwargs: Any) -> Any:
         if guard.attempt("look for privacy", _is_private):
             if len(args) == 1:
-                args = (guard.attempt("hand privacy down", _command, args[0]) or args[0],)
+                args = (guard.attempt("propagate privacy", _command, args[0]) or args[0],)
             elif "command" in kwargs:
-                kwargs["command"] = guard.attempt("hand privacy down", _command, kwargs["command"]) or kwargs["command"]
+                kwargs["command"] = guard.attempt("propagate privacy", _command, kwargs["command"]) or kwargs["command"]
         return original(*args, **kwargs)
 
     return system
 
 
 def _command(command: Any) -> Any:
-    """What a shell runs, in an environment that says that it is private."""
+    """A shell command in an environment that is marked as private."""
     before = f"export {environment.PARENT_CONTEXT}={shlex.quote(serialization.pack(PRIVATE))}; "
     if isinstance(command, str):
         return before + command
     return before.encode() + command if isinstance(command, bytes) else None
-
-
-def _with(original: Any, args: tuple[Any, ...], kwargs: dict[str, Any], change: Any) -> Any:
-    """Call with another environment, where that can be made."""
-    env = args[ENV] if len(args) > ENV else kwargs.get("env")
-    changed = guard.attempt("hand a context down", change, env) if env is not None else None
-    if changed is not None and len(args) > ENV:
-        args = (*args[:ENV], changed, *args[ENV + 1 :])
-    elif changed is not None:
-        kwargs = {**kwargs, "env": changed}
-    return original(*args, **kwargs)
 
 
 def _is_private() -> bool:

@@ -7,28 +7,24 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..context.scope import CONTEXT, current_for_process, current_for_thread
-from ..core.patching import replace
-from .wrappers import InProcess, Outside
+from ..context.scope import current_for_process, current_for_thread
+from ..core.patching import replace_all
+from ..settings.config import Config
+from .wrappers import InProcess, Inside
 
 TASKS = ("apply_async", "_map_async", "imap", "imap_unordered")
-"""What the other methods call."""
+"""Methods that the other ones call."""
 
 
-def patch(module: ModuleType) -> None:
-    """`multiprocessing.pool` has loaded."""
-    replace(module.Pool, "__init__", _init)
-    for name in TASKS:
-        replace(module.Pool, name, _task)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`multiprocessing.pool`."""
+    return replace_all(vars(module).get("Pool"), {"__init__": _init, **dict.fromkeys(TASKS, _task)})
 
 
 def _init(original: Any) -> Any:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        if CONTEXT.get() is None:
+        with Inside(None):  # it starts workers
             original(self, *args, **kwargs)
-        else:
-            with Outside():
-                original(self, *args, **kwargs)
 
     return __init__
 

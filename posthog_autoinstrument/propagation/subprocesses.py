@@ -1,12 +1,13 @@
-"""Child programs: `subprocess.Popen`, and all that is made of it, asyncio's too, hands the open context down in the
-child's environment, where the child's `context` finds it. CPython 3.10 to 3.13.
+"""Child programs: `subprocess.Popen`, and all that uses it, asyncio too, puts the open context into the environment of
+the child, whose `context.scope` finds it there. CPython 3.10 to 3.13.
 
 Neither the parent's environment nor a mapping that the program gives is changed. Without an open context nothing is
-added, so a child gets what its parent got, if anything.
+added: a child then inherits the variable of its parent, if there is one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -14,33 +15,42 @@ from ..context import serialization
 from ..context.scope import Context, current_for_process, fields_to_propagate
 from ..core import environment, guard
 from ..core.patching import replace
+from ..settings.config import Config
 
 ENV = 10
 """The position of `env` among the arguments after `self`."""
 
 
-def patch(module: ModuleType) -> None:
-    """`subprocess` has loaded."""
-    replace(module.Popen, "__init__", _init)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`subprocess`."""
+    return replace(vars(module).get("Popen"), "__init__", _init)
 
 
 def _init(original: Any) -> Any:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         context = current_for_process()
         if context is not None:
-            env = args[ENV] if len(args) > ENV else kwargs.get("env")
-            changed = guard.attempt("hand a context down", environment_with, env, context)
-            if changed is not None and len(args) > ENV:
-                args = (*args[:ENV], changed, *args[ENV + 1 :])
-            elif changed is not None:
-                kwargs["env"] = changed
+            args, kwargs = with_environment(args, kwargs, ENV, lambda env: environment_with(env, context))
         original(self, *args, **kwargs)
 
     return __init__
 
 
+def with_environment(
+    args: tuple[Any, ...], kwargs: dict[str, Any], at: int, change: Callable[[Any], Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a function with a changed `env`, the one at position `at`. Unchanged where `change` returns None
+    or fails."""
+    changed = guard.attempt("propagate to a child program", change, args[at] if len(args) > at else kwargs.get("env"))
+    if changed is None:
+        return args, kwargs
+    if len(args) > at:
+        return (*args[:at], changed, *args[at + 1 :]), kwargs
+    return args, {**kwargs, "env": changed}
+
+
 def environment_with(env: Any, context: Context) -> dict[Any, Any] | None:
-    """A copy of the child's environment with the context in it; None for what is no environment, as Popen will say."""
+    """A copy of the child's environment with the context in it; None for something else, which Popen will refuse."""
     if env is not None and not hasattr(env, "keys"):
         return None
     changed = dict(environment.current() if env is None else env)

@@ -1,10 +1,10 @@
 """Threads: a `threading.Thread` runs in the context that was open where it was started. CPython 3.10 to 3.13.
 
 From 3.14 on (Lib/threading.py) `_bootstrap_inner` runs `run` in a Context that `start` has made, or that the program
-gave to the thread: what the program gave is left as it is, and ours goes into the other.
+gave to the thread. Our variable is set in the one made by `start`; one given by the program is not changed.
 
-Only our own ContextVar goes along, never the program's whole Context. Subclasses that override `run` (Timer is one) and
-those that override `start` are reached, since `_bootstrap_inner` calls the one and is called because of the other.
+Only our own ContextVar is propagated, never the program's whole Context. Subclasses that override `run` (Timer is one)
+and those that override `start` are reached, since `_bootstrap_inner` calls the one and is called because of the other.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from types import ModuleType
 from typing import Any
 
 from ..context.scope import CONTEXT, current_for_thread
-from ..core.patching import replace
+from ..core.patching import replace_all
 from ..propagation import ATTRIBUTE
+from ..settings.config import Config
 
 
-def patch(module: ModuleType) -> None:
-    """`threading` has loaded."""
-    replace(module.Thread, "start", _start)
-    replace(module.Thread, "_bootstrap_inner", _bootstrap_inner)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`threading`."""
+    return replace_all(vars(module).get("Thread"), {"start": _start, "_bootstrap_inner": _bootstrap_inner})
 
 
 def _start(original: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How a function that somebody else calls later, in another thread or process, runs in the context of now."""
+"""Wrappers that run a function later, in another thread or process, in the context captured now."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 from ..context import serialization
 from ..context.fields import Fields
 from ..context.request_lifetime import Moment
-from ..context.scope import CONTEXT, Context, current_for_thread, fields_to_propagate
+from ..context.scope import CONTEXT, Context, current_for_process, current_for_thread, fields_to_propagate
+from ..core import guard
+from ..propagation import install
 
 
 class InThread:
-    """A function for another thread of this process. The context is gone from that thread when it returns."""
+    """A function to be called in another thread of this process, in `context`, which ends there when it returns."""
 
     __slots__ = ("_in_request", "context", "function")
 
@@ -26,7 +28,7 @@ class InThread:
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         context = self.context
         if self._in_request and context.request is not None and context.request.ended is not None:
-            # The request handed it over, and it had to wait: it is what the request left behind.
+            # Submitted by a web request that has ended while this waited: it still belongs to the request.
             context = context.copy(context.fields, context.outer)
             context.began = Moment()
         token = CONTEXT.set(context)
@@ -40,39 +42,58 @@ class InThread:
 
 
 class InProcess(InThread):
-    """A function for another process: pickled with what the context says."""
+    """A function to be called in another process: pickled with the packed fields of the context."""
 
     __slots__ = ()
 
     def __reduce__(self) -> Any:
-        return arrived, (self.function, serialization.pack(fields_to_propagate(self.context)))
+        return unpickle, (self.function, serialization.pack(fields_to_propagate(self.context)))
 
 
-def arrived(function: Callable[..., Any], text: str) -> Callable[..., Any]:
-    """An `InProcess` on the other side."""
-    context = unpacked(text)
+def unpickle(function: Callable[..., Any], text: str) -> Callable[..., Any]:
+    """The function of an `InProcess`, in the process that unpickles it."""
+    context = _unpack(text)
     return InThread(function, context) if context is not None else function
 
 
-def unpacked(text: str) -> Context | None:
-    """The context that `serialization.pack` wrote."""
+def inject() -> str | None:
+    """The context to propagate to another process, as text; None where none is open."""
+    context = current_for_process()
+    if context is None:
+        return None
+    return guard.attempt("pack a context", lambda: serialization.pack(fields_to_propagate(context)))
+
+
+def extract(text: object) -> Context | None:
+    """The context that another process packed by `inject`; None for anything else."""
+    if not isinstance(text, str):
+        return None
+    install()
+    return guard.attempt("unpack a context", _unpack, text)
+
+
+def _unpack(text: str) -> Context | None:
     found = serialization.unpack(text)
     return Context(Fields(**found), None, None) if found else None
 
 
-class Outside:
-    """A block outside of any context: a worker that is started in it does not keep that of its first task."""
+class Inside:
+    """A block in this context, or outside of any: for a worker that is started in it, or runs a task of another
+    process."""
 
-    __slots__ = ("_token",)
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context | None) -> None:
+        self._context = context
 
     def __enter__(self) -> None:
-        self._token: Token[Context | None] = CONTEXT.set(None)
+        self._token: Token[Context | None] = CONTEXT.set(self._context)
 
     def __exit__(self, *_: object) -> None:
         CONTEXT.reset(self._token)
 
 
-def to_greenlet(greenlet: Any) -> None:
+def start_greenlet_inside(greenlet: Any) -> None:
     """Have a greenlet that has not begun run in the context of now. One to which the program gave a Context keeps that.
 
     greenlet 1.0 to 3.5: `gr_context` is the `contextvars.Context` that it will run in, None for an empty one.

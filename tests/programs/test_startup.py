@@ -37,7 +37,7 @@ def write(folder: Path, source: str, name: str = "sitecustomize.py") -> str:
 
 PROGRAM = """
 import sys
-print("finders:", sum(type(f).__module__ == "posthog_autoinstrument.bootstrap.startup" for f in sys.meta_path))
+print("finders:", sum(type(f).__module__ == "posthog_autoinstrument.bootstrap.import_hook" for f in sys.meta_path))
 """
 
 
@@ -157,7 +157,7 @@ class TestForeignInterpreters:
 
 
 class TestStartUp:
-    def test_a_program_without_openai_loads_nothing_of_ours_but_wake(self, tmp_path):
+    def test_a_program_without_openai_loads_nothing_of_ours_but_start_up(self, tmp_path):
         done = run("-X", "importtime", "-c", "import json", path=[TEMPLATE], cwd=tmp_path)
         modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
         ours = {name for name in modules if name.startswith(("posthog", "wrapt", "requests", "sitecustomize"))}
@@ -165,7 +165,9 @@ class TestStartUp:
             "sitecustomize",
             "posthog_autoinstrument",
             "posthog_autoinstrument.bootstrap",
+            "posthog_autoinstrument.bootstrap.import_hook",
             "posthog_autoinstrument.bootstrap.startup",
+            "posthog_autoinstrument.integrations",
         }
 
     @pytest.mark.parametrize(
@@ -193,8 +195,8 @@ class TestStartUp:
         write(tmp_path, "print('module')\n", "watched.py")
         done = run(
             "-c",
-            "from posthog_autoinstrument import wake\n"
-            "finder, said = wake.finder(), []\n"
+            "from posthog_autoinstrument.bootstrap import import_hook\n"
+            "finder, said = import_hook.finder(), []\n"
             "for callback in (said.append, lambda name: said.append('second'), said.append):\n"
             "    finder.watch('watched', callback)\n"
             "import watched; print(said)",
@@ -213,7 +215,9 @@ class TestStartUp:
                 "sitecustomize",
                 "posthog_autoinstrument",
                 "posthog_autoinstrument.bootstrap",
+                "posthog_autoinstrument.bootstrap.import_hook",
                 "posthog_autoinstrument.bootstrap.startup",
+                "posthog_autoinstrument.integrations",
             }
             - bare
         )

@@ -22,6 +22,7 @@ from ...capture.owner import log_left_to
 from ...context import fields, scope
 from ...core import guard, safejson
 from ...instrumentation import deduplication
+from ...settings.config import Config
 from .library_span import Open, Step
 
 FRAMEWORK = "langchain"
@@ -286,7 +287,7 @@ def _message(message: Any) -> dict[str, Any]:
     return found
 
 
-# --- the hook ---
+# --- instrumentation ---
 
 
 class _Told(type):
@@ -298,8 +299,8 @@ class _Told(type):
         return handler is cls.handler or isinstance(handler, deduplication.langchain_handler())
 
 
-def _hook(module: ModuleType) -> bool:
-    """`langchain_core.tracers.context` has loaded."""
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`langchain_core.tracers.context`."""
     base = getattr(sys.modules.get("langchain_core.callbacks.base"), "BaseCallbackHandler", None)
     register = getattr(module, "register_configure_hook", None)
     if base is None or register is None:
@@ -310,6 +311,3 @@ def _hook(module: ModuleType) -> bool:
     register(variable, True, _Told("Told", (), {"handler": handler}))
     deduplication.on_middleware_agent = leave_to_middleware
     return True
-
-
-HOOKS = {"langchain_core.tracers.context": _hook}

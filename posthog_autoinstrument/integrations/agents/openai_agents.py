@@ -11,7 +11,6 @@ A program that replaces the list of processors means those that export to OpenAI
 
 from __future__ import annotations
 
-import functools
 import sys
 from types import ModuleType
 from typing import Any
@@ -19,8 +18,9 @@ from typing import Any
 from ...capture.owner import log_left_to
 from ...context import scope
 from ...context.fields import Fields, merge
-from ...core import guard
+from ...core import guard, patching
 from ...instrumentation import deduplication
+from ...settings.config import Config
 from .library_span import Open, Step
 
 FRAMEWORK = "openai-agents"
@@ -30,7 +30,6 @@ CALLS = frozenset(("generation", "response", "transcription", "speech"))
 """Types of spans that are model calls: they are events of their own."""
 UNNAMED = frozenset(("task", "turn"))
 """Types of spans (0.24: of every run; 0.2 has none) that say nothing which the trace and the agent do not."""
-MARK = "_posthog_autoinstrument_processor"
 
 
 class Steps:
@@ -177,11 +176,11 @@ def _error_of(error: Any) -> tuple[str, str]:
     return "Error", f"{message}: {detail}" if isinstance(detail, str) else message
 
 
-# --- the hook ---
+# --- instrumentation ---
 
 
-def _hook(module: ModuleType) -> bool:
-    """`agents.tracing` has loaded."""
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`agents.tracing`."""
     base = getattr(module, "TracingProcessor", None)
     add = getattr(module, "add_trace_processor", None)
     if base is None or add is None:
@@ -191,28 +190,27 @@ def _hook(module: ModuleType) -> bool:
     made = getattr(sys.modules.get(f"{module.__name__}.setup"), "GLOBAL_TRACE_PROVIDER", provider)
     if provider is None or made is not None:
         add(processor)
-    if provider is not None and not hasattr(provider, MARK):
-        setattr(provider, MARK, processor)
+    if provider is not None:
         _keep(provider, processor, adds=made is None)
     return True
 
 
 def _keep(provider: Any, processor: Any, adds: bool) -> None:
     """Have a provider keep the processor where the program sets others, and have a new one add it."""
-    init, set_processors = provider.__init__, provider.set_processors
 
-    @functools.wraps(init)
-    def with_ours(self: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        self.register_processor(processor)
+    def wrap_init(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            self.register_processor(processor)
 
-    @functools.wraps(set_processors)
-    def set_processors_and_ours(self: Any, processors: Any) -> Any:
-        return set_processors(self, [*processors, processor])
+        return __init__
+
+    def wrap_set(original: Any) -> Any:
+        def set_processors(self: Any, processors: Any) -> Any:
+            return original(self, [*processors, processor])
+
+        return set_processors
 
     if adds:
-        provider.__init__ = with_ours
-    provider.set_processors = set_processors_and_ours
-
-
-HOOKS = {"agents.tracing": _hook}
+        patching.replace(provider, "__init__", wrap_init, inherited=True)
+    patching.replace(provider, "set_processors", wrap_set, inherited=True)

@@ -1,7 +1,7 @@
-"""httpx (0.23 to 0.28) and httpx2: what goes out to a listed host tells of the open context.
+"""httpx (0.23 to 0.28) and httpx2: requests to listed hosts have the open context in their headers.
 
-At the transport, which sends each hop of a redirect by itself: see `requests` beside this. The OpenAI SDK's own
-requests pass here too, and are as they were unless their host is listed.
+Patched at the transport, which sends each hop of a redirect by itself (see `requests` beside this). The OpenAI SDK's
+own requests pass here too, and are not changed unless their host is listed.
 """
 
 from __future__ import annotations
@@ -10,40 +10,31 @@ from types import ModuleType
 from typing import Any
 
 from ...core.patching import replace
-from ...propagation import http_headers
+from ...propagation.http_headers import Replaced
+from ...settings.config import Config
 
 
-def patch(module: ModuleType) -> None:
-    """The module of the transports has loaded."""
-    replace(module.HTTPTransport, "handle_request", _handle_request)
-    replace(module.AsyncHTTPTransport, "handle_async_request", _handle_async_request)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """The module of the transports."""
+    hosts = settings.propagate_hosts
 
+    def wrap(original: Any) -> Any:
+        def handle_request(self: Any, request: Any) -> Any:
+            with Replaced(request, hosts):
+                return original(self, request)
 
-def _handle_request(original: Any) -> Any:
-    def handle_request(self: Any, request: Any) -> Any:
-        before = request.headers
-        headers = http_headers.told(request.url, before)
-        if headers is None:
-            return original(self, request)
-        request.headers = headers
-        try:
-            return original(self, request)
-        finally:
-            request.headers = before
+        return handle_request
 
-    return handle_request
+    def wrap_async(original: Any) -> Any:
+        async def handle_async_request(self: Any, request: Any) -> Any:
+            with Replaced(request, hosts):
+                return await original(self, request)
 
+        return handle_async_request
 
-def _handle_async_request(original: Any) -> Any:
-    async def handle_async_request(self: Any, request: Any) -> Any:
-        before = request.headers
-        headers = http_headers.told(request.url, before)
-        if headers is None:
-            return await original(self, request)
-        request.headers = headers
-        try:
-            return await original(self, request)
-        finally:
-            request.headers = before
-
-    return handle_async_request
+    return any(
+        [
+            replace(module.HTTPTransport, "handle_request", wrap),
+            replace(module.AsyncHTTPTransport, "handle_async_request", wrap_async),
+        ]
+    )

@@ -1,7 +1,7 @@
-"""requests (2.31 to 2.34): what goes out to a listed host tells of the open context.
+"""requests (2.31 to 2.34): requests to listed hosts have the open context in their headers.
 
-At the adapter, which sends each hop of a redirect by itself: headers that were put into the request for one host would
-go along to the next. They are in the request while it is sent, and not after.
+Patched at the adapter, which sends each hop of a redirect by itself: headers that were added for one host would be sent
+to the next one, too. They are in the request only while it is sent.
 """
 
 from __future__ import annotations
@@ -10,24 +10,19 @@ from types import ModuleType
 from typing import Any
 
 from ...core.patching import replace
-from ...propagation import http_headers
+from ...propagation.http_headers import Replaced
+from ...settings.config import Config
 
 
-def patch(module: ModuleType) -> None:
-    """`requests.adapters` has loaded."""
-    replace(module.HTTPAdapter, "send", _send)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`requests.adapters`."""
+    hosts = settings.propagate_hosts
 
+    def wrap(original: Any) -> Any:
+        def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+            with Replaced(request, hosts):
+                return original(self, request, *args, **kwargs)
 
-def _send(original: Any) -> Any:
-    def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        before = getattr(request, "headers", None)
-        headers = http_headers.told(request.url, before) if before is not None else None
-        if headers is None:
-            return original(self, request, *args, **kwargs)
-        request.headers = headers
-        try:
-            return original(self, request, *args, **kwargs)
-        finally:
-            request.headers = before
+        return send
 
-    return send
+    return replace(module.HTTPAdapter, "send", wrap)

@@ -14,7 +14,9 @@ from typing import Any
 
 from ...context.scope import Context
 from ...core import guard, patching
-from ..web import asgi, patch
+from ...core.patching import replace
+from ...settings.config import Config
+from ..web import asgi
 from ..web.request import Web
 from . import turns
 
@@ -47,18 +49,27 @@ def _in_turn(web: Web, callback: Any) -> Any:
     return patching.mark(in_turn, callback)
 
 
-def _hook(module: ModuleType, web: Web) -> None:
+def _wrapper(module: ModuleType, web: Web) -> bool:
     def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
         def wrap_user_function(*args: Any, **kwargs: Any) -> Any:
             return _in_turn(web, make(*args, **kwargs))
 
         return wrap_user_function
 
-    patch(module, "wrap_user_function", wrap)
+    return replace(module, "wrap_user_function", wrap)
 
 
-def _callbacks(module: ModuleType, web: Web) -> None:
-    _hook(module, web)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`chainlit.utils` or `chainlit.callbacks`, which has imported the function of the other."""
+    web = Web(settings)
+    done = _wrapper(module, web)
+    if module.__name__ == "chainlit.callbacks":
+        _join(web)
+    return done
+
+
+def _join(web: Web) -> None:
+    """Wrap the callbacks that are registered already, and be in the turn that runs here."""
     config = getattr(sys.modules.get("chainlit.config"), "config", None)
     code = getattr(config, "code", None)
     for name, callback in list(vars(code).items()) if code is not None else ():
@@ -67,6 +78,3 @@ def _callbacks(module: ModuleType, web: Web) -> None:
     session = _session()
     if session is not None:
         turns.join(web, session, user_of, getattr(session, "thread_id", None))
-
-
-HOOKS = {"chainlit.utils": _hook, "chainlit.callbacks": _callbacks}

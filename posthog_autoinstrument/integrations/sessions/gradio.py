@@ -16,7 +16,9 @@ from typing import Any
 from ...context.fields import NO_FIELDS
 from ...context.scope import CONTEXT, Context
 from ...core import guard
-from ..web import patch, starlette
+from ...core.patching import replace
+from ...settings.config import Config
+from ..web import starlette
 from ..web.asgi import Scope
 from ..web.request import Request, Web, opened
 from .turns import Turn
@@ -62,7 +64,10 @@ class Event:
             self._request.end()
 
 
-def _blocks(module: ModuleType, web: Web) -> None:
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`gradio.blocks`."""
+    web = Web(settings)
+
     def begun(options: dict[str, Any]) -> Event | None:
         asked = options.get("request")
         host: Any = asked[0] if isinstance(asked, list) and asked else asked
@@ -93,7 +98,4 @@ def _blocks(module: ModuleType, web: Web) -> None:
 
         return process_api
 
-    patch(module.Blocks, "process_api", wrap)
-
-
-HOOKS = {"gradio.blocks": _blocks}
+    return replace(module.Blocks, "process_api", wrap)

@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from ...core import guard
-from ..web import patch
+from ...core.patching import replace
+from ...settings.config import Config
 from ..web.request import Web
 from . import turns
 
@@ -29,7 +30,10 @@ def user_of(host: Any) -> str | None:
     return found if isinstance(found, str) and found != NOBODY else None
 
 
-def _runner(module: ModuleType, web: Web) -> None:
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`streamlit.runtime.scriptrunner.script_runner`."""
+    web = Web(settings)
+
     def wrap(run_script: Callable[..., Any]) -> Callable[..., Any]:
         def _run_script(self: Any, *args: Any, **kwargs: Any) -> Any:
             turn = guard.attempt("open a turn", lambda: turns.begun(web, self._user_info, user_of, self._session_id))
@@ -37,10 +41,8 @@ def _runner(module: ModuleType, web: Web) -> None:
 
         return _run_script
 
-    patch(module.ScriptRunner, "_run_script", wrap)
+    done = replace(module.ScriptRunner, "_run_script", wrap)
     running = getattr(threading.current_thread(), "streamlit_script_run_ctx", None)
     if running is not None:
         turns.join(web, running.user_info, user_of, running.session_id)
-
-
-HOOKS = {"streamlit.runtime.scriptrunner.script_runner": _runner}
+    return done

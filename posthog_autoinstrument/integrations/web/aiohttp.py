@@ -9,7 +9,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from .native import Native, patch_answer, scheme_of
+from ...settings.config import Config
+from .native import Native, replace_answer, scheme_of
 from .request import Request, Web
 
 
@@ -36,8 +37,6 @@ def _see(around: Request, protocol: Any, request: Any, *_: Any) -> None:
     around.seen(request, None, route_of)
 
 
-def _protocol(module: ModuleType, web: Web) -> None:
-    patch_answer(module.RequestHandler, "_handle_request", web, _read, _see)
-
-
-HOOKS = {"aiohttp.web_protocol": _protocol}
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`aiohttp.web_protocol`."""
+    return replace_answer(module.RequestHandler, "_handle_request", Web(settings), _read, _see)

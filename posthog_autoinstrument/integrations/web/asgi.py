@@ -15,7 +15,8 @@ from typing import Any
 
 from ...context.scope import CONTEXT, Context
 from ...core import guard
-from ..web import patch
+from ...core.patching import classes_of, replace, replace_all
+from ...settings.config import Config
 from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
 
 KINDS = ("http", "websocket")
@@ -85,7 +86,7 @@ def at_server(web: Web, scope: Mapping[str, Any]) -> Context | None:
     return opened(Request(web, Scope(scope)), at_server=True) if scope["type"] in KINDS else None
 
 
-def patch_app(cls: type, web: Web, see: Callable[[Request, Any], None] | None = None) -> None:
+def replace_app(cls: type, web: Web, see: Callable[[Request, Any], None] | None = None) -> bool:
     """Have the apps of a class open the context of each request; `see` is then told of it and its scope."""
 
     def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,10 +99,10 @@ def patch_app(cls: type, web: Web, see: Callable[[Request, Any], None] | None = 
 
         return __call__
 
-    patch(cls, "__call__", wrap)
+    return replace(cls, "__call__", wrap)
 
 
-def _uvicorn(module: ModuleType, web: Web) -> None:
+def _uvicorn(module: ModuleType, web: Web) -> bool:
     def wrap(run_asgi: Callable[..., Any]) -> Callable[..., Any]:
         async def run_with_context(self: Any, *args: Any, **kwargs: Any) -> Any:
             request = guard.attempt("open a request", lambda: at_server(web, self.scope))
@@ -109,12 +110,10 @@ def _uvicorn(module: ModuleType, web: Web) -> None:
 
         return run_with_context
 
-    for cls in list(vars(module).values()):
-        if isinstance(cls, type) and cls.__module__ == module.__name__:
-            patch(cls, "run_asgi", wrap)
+    return sum(replace(cls, "run_asgi", wrap) for cls in classes_of(module)) > 0
 
 
-def _hypercorn(module: ModuleType, web: Web) -> None:
+def _hypercorn(module: ModuleType, web: Web) -> bool:
     from .wsgi import serve
 
     def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,11 +129,10 @@ def _hypercorn(module: ModuleType, web: Web) -> None:
 
         return run_with_context
 
-    patch(module.ASGIWrapper, "__call__", wrap)
-    patch(module.WSGIWrapper, "run_app", wrap_wsgi)
+    return any([replace(module.ASGIWrapper, "__call__", wrap), replace(module.WSGIWrapper, "run_app", wrap_wsgi)])
 
 
-def _daphne(module: ModuleType, web: Web) -> None:
+def _daphne(module: ModuleType, web: Web) -> bool:
     def wrap(create: Callable[..., Any]) -> Callable[..., Any]:
         def create_application(self: Any, protocol: Any, scope: Any, *args: Any, **kwargs: Any) -> Any:
             request = guard.attempt("open a request", at_server, web, scope)
@@ -150,7 +148,7 @@ def _daphne(module: ModuleType, web: Web) -> None:
 
         return create_application
 
-    patch(module.Server, "create_application", wrap)
+    return replace(module.Server, "create_application", wrap)
 
 
 def _end_with(request: Any, server: Any, protocol: Any) -> None:
@@ -162,7 +160,7 @@ def _end_with(request: Any, server: Any, protocol: Any) -> None:
         task.add_done_callback(lambda _: guard.attempt("end a request", request.end))
 
 
-def _granian(module: ModuleType, web: Web) -> None:
+def _granian(module: ModuleType, web: Web) -> bool:
     from .wsgi import served
 
     def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -181,21 +179,12 @@ def _granian(module: ModuleType, web: Web) -> None:
 
         return _callback_wrapper
 
-    patch(module, "_asgi_call_wrap", wrap)
-    patch(module, "_wsgi_call_wrap", wrap_wsgi)
+    return replace_all(module, {"_asgi_call_wrap": wrap, "_wsgi_call_wrap": wrap_wsgi})
 
 
-HOOKS = {
-    "uvicorn.protocols.http.h11_impl": _uvicorn,
-    "uvicorn.protocols.http.httptools_impl": _uvicorn,
-    "uvicorn.protocols.http.zttp_impl": _uvicorn,
-    "uvicorn.protocols.http.zttp_h2_impl": _uvicorn,
-    "uvicorn.protocols.websockets.websockets_impl": _uvicorn,
-    "uvicorn.protocols.websockets.websockets_sansio_impl": _uvicorn,
-    "uvicorn.protocols.websockets.wsproto_impl": _uvicorn,
-    "hypercorn.app_wrappers": _hypercorn,
-    "daphne.server": _daphne,
-    "granian.server.mp": _granian,
-    "granian.server.mt": _granian,
-    "granian.server.embed": _granian,
-}
+SERVERS = {"uvicorn": _uvicorn, "hypercorn": _hypercorn, "daphne": _daphne, "granian": _granian}
+
+
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """A module of one of the servers."""
+    return SERVERS[module.__name__.partition(".")[0]](module, Web(settings))

@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from ...core import guard
-from ..web import patch
+from ...core.patching import replace_all
+from ...settings.config import Config
 from . import asgi, wsgi
 from .request import Web, current
 
@@ -98,36 +99,28 @@ def _see(host: Any) -> None:
         request.seen(host, user_of, route_of, until_end=True, ask=_asking())
 
 
-def _base(module: ModuleType, web: Web) -> None:
-    def wrap(get_response: Callable[..., Any]) -> Callable[..., Any]:
-        def get_response_seen(self: Any, request: Any) -> Any:
-            guard.attempt("see a request", _see, request)
-            return get_response(self, request)
-
-        return get_response_seen
-
-    def wrap_async(get_response: Callable[..., Any]) -> Callable[..., Any]:
-        async def get_response_async(self: Any, request: Any) -> Any:
-            guard.attempt("see a request", _see, request)
-            return await get_response(self, request)
-
-        return get_response_async
-
-    patch(module.BaseHandler, "get_response", wrap)
-    patch(module.BaseHandler, "get_response_async", wrap_async)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`django.core.handlers.base`, `wsgi` or `asgi`."""
+    if module.__name__ == "django.core.handlers.base":
+        makes = {"get_response": _get_response, "get_response_async": _get_response_async}
+        return replace_all(module.BaseHandler, makes)
+    if module.__name__ == "django.core.handlers.wsgi":
+        # A response that is not streaming has its content already; the server gets the object that it would have got.
+        return wsgi.replace_app(module.WSGIHandler, Web(settings), lambda body: not getattr(body, "streaming", False))
+    return asgi.replace_app(module.ASGIHandler, Web(settings))
 
 
-def _wsgi(module: ModuleType, web: Web) -> None:
-    # A response that is not streaming has its content already; the server gets the object that it would have got.
-    wsgi.patch_app(module.WSGIHandler, web, lambda body: not getattr(body, "streaming", False))
+def _get_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    def get_response(self: Any, request: Any) -> Any:
+        guard.attempt("see a request", _see, request)
+        return original(self, request)
+
+    return get_response
 
 
-def _asgi(module: ModuleType, web: Web) -> None:
-    asgi.patch_app(module.ASGIHandler, web)
+def _get_response_async(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def get_response_async(self: Any, request: Any) -> Any:
+        guard.attempt("see a request", _see, request)
+        return await original(self, request)
 
-
-HOOKS = {
-    "django.core.handlers.base": _base,
-    "django.core.handlers.wsgi": _wsgi,
-    "django.core.handlers.asgi": _asgi,
-}
+    return get_response_async

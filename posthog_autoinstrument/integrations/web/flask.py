@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from ...core import guard
-from ..web import patch
+from ...core.patching import replace
+from ...settings.config import Config
 from . import wsgi
 from .request import Web, current
 
@@ -47,7 +48,9 @@ def route_of(host: Any) -> str | None:
     return rule.rule if rule is not None else None
 
 
-def _flask(module: ModuleType, web: Web) -> None:
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`flask.app`."""
+
     def wrap(dispatch: Callable[..., Any]) -> Callable[..., Any]:
         def full_dispatch_request(*args: Any, **kwargs: Any) -> Any:
             guard.attempt("see a request", _see, vars(sys.modules["flask.globals"]))
@@ -55,8 +58,4 @@ def _flask(module: ModuleType, web: Web) -> None:
 
         return full_dispatch_request
 
-    wsgi.patch_app(module.Flask, web)
-    patch(module.Flask, "full_dispatch_request", wrap)
-
-
-HOOKS = {"flask.app": _flask}
+    return any([wsgi.replace_app(module.Flask, Web(settings)), replace(module.Flask, "full_dispatch_request", wrap)])

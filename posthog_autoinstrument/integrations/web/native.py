@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ...core import guard
-from ..web import patch
+from ...core.patching import replace
 from . import asgi
 from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
 
@@ -50,15 +50,15 @@ def scheme_of(transport: Any) -> str:
     return "https" if transport is not None and transport.get_extra_info("sslcontext") else "http"
 
 
-def patch_answer(
+def replace_answer(
     cls: type,
     name: str,
     web: Web,
     read: Callable[..., Native],
     see: Callable[..., None],
     at_server: bool = True,
-) -> None:
-    """Patch the coroutine function in which a class answers a request: `read` and `see` get its arguments.
+) -> bool:
+    """Replace the coroutine function in which a class answers a request: `read` and `see` get its arguments.
 
     `at_server` is False where another server may have opened the context.
     """
@@ -77,4 +77,4 @@ def patch_answer(
 
         return answer_in_context
 
-    patch(cls, name, wrap)
+    return replace(cls, name, wrap)

@@ -18,6 +18,7 @@ from ...context.headers import extract, has_context
 from ...context.scope import CONTEXT, Context
 from ...core import diagnostics, guard, ids, safejson
 from ...settings import hook_loader
+from ...settings.config import Config
 
 MAX_DISTINCT_ID_CHARS = 200
 MAX_HEADER_CHARS = 1_000
@@ -53,10 +54,10 @@ class Web:
     """What is set for all requests of a process. `tracing_headers`: 1, 0 or anonymous. `user`: module:function.
     `trust_baggage`: whoever sends a request may say of which trace, user and session it is, and that it is private."""
 
-    def __init__(self, tracing_headers: str, user: str | None, trust_baggage: bool = False) -> None:
-        self.tracing_headers = tracing_headers
-        self.trust_baggage = trust_baggage
-        self._user = user
+    def __init__(self, settings: Config) -> None:
+        self.tracing_headers = settings.tracing_headers
+        self.trust_baggage = settings.trust_baggage
+        self._user = settings.user
         self._function: Callable[[Any], Any] | None = None
 
     def names_user(self, host: Any) -> str | None:

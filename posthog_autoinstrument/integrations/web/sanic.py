@@ -11,8 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from ...core import guard
-from ..web import patch
-from .native import Native, patch_answer, scheme_of
+from ...core.patching import replace
+from ...settings.config import Config
+from .native import Native, replace_answer, scheme_of
 from .request import Request, Web
 
 
@@ -38,9 +39,12 @@ def _see(around: Request, app: Any, request: Any, *_: Any) -> None:
     around.seen(request, None, route_of)
 
 
-def _app(module: ModuleType, web: Web) -> None:
-    def answers() -> None:
-        patch_answer(module.Sanic, "handle_request", web, _read, _see, at_server=False)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`sanic.app`."""
+    web = Web(settings)
+
+    def answers() -> bool:
+        return replace_answer(module.Sanic, "handle_request", web, _read, _see, at_server=False)
 
     def wrap(startup: Callable[..., Any]) -> Callable[..., Any]:
         async def _startup(self: Any) -> None:
@@ -49,8 +53,4 @@ def _app(module: ModuleType, web: Web) -> None:
 
         return _startup
 
-    answers()
-    patch(module.Sanic, "_startup", wrap)
-
-
-HOOKS = {"sanic.app": _app}
+    return any([answers(), replace(module.Sanic, "_startup", wrap)])

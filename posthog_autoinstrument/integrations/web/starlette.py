@@ -13,7 +13,8 @@ from typing import Any
 
 from ...context.scope import CONTEXT, current_for_thread
 from ...core import guard
-from ..web import patch
+from ...core.patching import replace, replace_all
+from ...settings.config import Config
 from . import asgi
 from .request import Request, Web, current
 
@@ -56,11 +57,7 @@ def _see(route: Any, scope: Any) -> None:
         request.seen(scope, user_of, _route_of(route))
 
 
-def _app(module: ModuleType, web: Web) -> None:
-    asgi.patch_app(module.Starlette, web, _see_app)
-
-
-def _routing(module: ModuleType, web: Web) -> None:
+def _routing(module: ModuleType) -> bool:
     def wrap(handle: Callable[..., Any]) -> Callable[..., Any]:
         async def handle_seen(self: Any, scope: Any, *args: Any, **kwargs: Any) -> Any:
             guard.attempt("see a route", _see, self, scope)
@@ -68,13 +65,12 @@ def _routing(module: ModuleType, web: Web) -> None:
 
         return handle_seen
 
-    for name in ("Route", "WebSocketRoute", "APIRoute", "APIWebSocketRoute"):
-        cls = vars(module).get(name)
-        if cls is not None:
-            patch(cls, "handle", wrap)  # FastAPI's `APIRoute` has one of its own since it has effective routes
+    # FastAPI's `APIRoute` has one of its own since it has effective routes.
+    names = ("Route", "WebSocketRoute", "APIRoute", "APIWebSocketRoute")
+    return sum(replace(vars(module).get(name), "handle", wrap) for name in names) > 0
 
 
-def _background(module: ModuleType, web: Web) -> None:
+def _background(module: ModuleType) -> bool:
     def wrap_init(init: Callable[..., Any]) -> Callable[..., Any]:
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             init(self, *args, **kwargs)
@@ -98,13 +94,11 @@ def _background(module: ModuleType, web: Web) -> None:
 
         return __call__
 
-    patch(module.BackgroundTask, "__init__", wrap_init)
-    patch(module.BackgroundTask, "__call__", wrap_call)
+    return replace_all(module.BackgroundTask, {"__init__": wrap_init, "__call__": wrap_call})
 
 
-HOOKS = {
-    "starlette.applications": _app,
-    "starlette.background": _background,
-    "starlette.routing": _routing,
-    "fastapi.routing": _routing,
-}
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`starlette.applications`, `starlette.background`, `starlette.routing` or `fastapi.routing`."""
+    if module.__name__ == "starlette.applications":
+        return asgi.replace_app(module.Starlette, Web(settings), _see_app)
+    return (_background if module.__name__ == "starlette.background" else _routing)(module)

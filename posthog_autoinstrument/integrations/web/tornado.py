@@ -10,7 +10,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from .native import Native, patch_answer
+from ...settings.config import Config
+from .native import Native, replace_answer
 from .request import Request, Web
 
 
@@ -51,8 +52,6 @@ def _see(around: Request, handler: Any, *_: Any) -> None:
     around.seen(handler, user_of, route_of)
 
 
-def _web(module: ModuleType, web: Web) -> None:
-    patch_answer(module.RequestHandler, "_execute", web, _read, _see)
-
-
-HOOKS = {"tornado.web": _web}
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`tornado.web`."""
+    return replace_answer(module.RequestHandler, "_execute", Web(settings), _read, _see)

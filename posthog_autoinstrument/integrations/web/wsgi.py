@@ -1,5 +1,5 @@
 """WSGI: apps of any kind under gunicorn, waitress, werkzeug, wsgiref, hypercorn, cheroot and granian. Frameworks also
-under uWSGI and the rest: see `patch_app`.
+under uWSGI and the rest: see `replace_app`.
 
 A server answers a request in one method, its response included, so the context is open around that; another method
 makes the environ on the way. gunicorn 22 to 27, waitress 3, werkzeug 2 and 3, wsgiref of Python 3.10 to 3.13, cheroot
@@ -14,7 +14,8 @@ from typing import Any
 
 from ...context.scope import CONTEXT, Context
 from ...core import guard
-from ..web import patch
+from ...core.patching import classes_of, replace
+from ...settings.config import Config
 from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
 
 
@@ -126,7 +127,7 @@ def _is_made(body: Any) -> bool:
     return isinstance(body, (list, tuple, bytes)) or hasattr(body, "read") or hasattr(body, "filelike")
 
 
-def patch_app(cls: type, web: Web, is_made: Callable[[Any], bool] = _is_made) -> None:
+def replace_app(cls: type, web: Web, is_made: Callable[[Any], bool] = _is_made) -> bool:
     """Have the apps of a class open the context of each request, where no server of ours has: under uWSGI, mod_wsgi, a
     test client."""
 
@@ -139,7 +140,7 @@ def patch_app(cls: type, web: Web, is_made: Callable[[Any], bool] = _is_made) ->
 
         return __call__
 
-    patch(cls, "__call__", wrap)
+    return replace(cls, "__call__", wrap)
 
 
 def _answer(
@@ -172,17 +173,17 @@ def served(web: Web, app: Callable[..., Any]) -> Callable[..., Any]:
     return answer
 
 
-def _answers(cls: type, name: str, web: Web) -> None:
-    """Patch the method of a server in which it answers a request."""
+def _answers(cls: type, name: str, web: Web) -> bool:
+    """Replace the method of a server in which it answers a request."""
 
     def wrap(answer: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: serve(web, None, answer, *args, **kwargs)
 
-    patch(cls, name, wrap)
+    return replace(cls, name, wrap)
 
 
-def _makes(owner: type | ModuleType, name: str, environ_of: Callable[[Any, Any], Any]) -> None:
-    """Patch the function of a server that makes the environ: `environ_of(first argument, result)`."""
+def _makes(owner: type | ModuleType, name: str, environ_of: Callable[[Any, Any], Any]) -> bool:
+    """Replace the function of a server that makes the environ: `environ_of(first argument, result)`."""
 
     def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
         def make_and_tell(*args: Any, **kwargs: Any) -> Any:
@@ -192,49 +193,47 @@ def _makes(owner: type | ModuleType, name: str, environ_of: Callable[[Any, Any],
 
         return make_and_tell
 
-    patch(owner, name, wrap)
+    return replace(owner, name, wrap)
 
 
-def _gunicorn(module: ModuleType, web: Web) -> None:
-    _makes(module, "create", lambda request, made: made[1])
+def _gunicorn(module: ModuleType, web: Web) -> bool:
+    if module.__name__ == "gunicorn.http.wsgi":
+        return _makes(module, "create", lambda request, made: made[1])
+    names = ("handle_request", "handle_http2_request")
+    return sum(_answers(cls, name, web) for cls in classes_of(module) for name in names) > 0
 
 
-def _gunicorn_worker(module: ModuleType, web: Web) -> None:
-    for cls in list(vars(module).values()):
-        if isinstance(cls, type) and cls.__module__ == module.__name__:
-            _answers(cls, "handle_request", web)
-            _answers(cls, "handle_http2_request", web)
+def _waitress(module: ModuleType, web: Web) -> bool:
+    task = module.WSGITask
+    return any([_answers(task, "execute", web), _makes(task, "get_environment", lambda task, made: made)])
 
 
-def _waitress(module: ModuleType, web: Web) -> None:
-    _answers(module.WSGITask, "execute", web)
-    _makes(module.WSGITask, "get_environment", lambda task, made: made)
+def _werkzeug(module: ModuleType, web: Web) -> bool:
+    handler = module.WSGIRequestHandler
+    return any([_answers(handler, "run_wsgi", web), _makes(handler, "make_environ", lambda handler, made: made)])
 
 
-def _werkzeug(module: ModuleType, web: Web) -> None:
-    _answers(module.WSGIRequestHandler, "run_wsgi", web)
-    _makes(module.WSGIRequestHandler, "make_environ", lambda handler, made: made)
+def _wsgiref(module: ModuleType, web: Web) -> bool:
+    handler = module.BaseHandler
+    return any([_answers(handler, "run", web), _makes(handler, "setup_environ", lambda handler, made: handler.environ)])
 
 
-def _wsgiref(module: ModuleType, web: Web) -> None:
-    _answers(module.BaseHandler, "run", web)
-    _makes(module.BaseHandler, "setup_environ", lambda handler, made: handler.environ)
-
-
-def _cheroot(module: ModuleType, web: Web) -> None:
+def _cheroot(module: ModuleType, web: Web) -> bool:
     def wrap(respond: Callable[..., Any]) -> Callable[..., Any]:
         return lambda self: serve(web, getattr(self, "env", None), respond, self)
 
-    patch(module.Gateway, "respond", wrap)
+    return replace(module.Gateway, "respond", wrap)
 
 
-HOOKS = {
-    "gunicorn.http.wsgi": _gunicorn,
-    "gunicorn.workers.sync": _gunicorn_worker,
-    "gunicorn.workers.gthread": _gunicorn_worker,
-    "gunicorn.workers.base_async": _gunicorn_worker,
-    "waitress.task": _waitress,
-    "werkzeug.serving": _werkzeug,
-    "wsgiref.handlers": _wsgiref,
-    "cheroot.wsgi": _cheroot,
+SERVERS = {
+    "gunicorn": _gunicorn,
+    "waitress": _waitress,
+    "werkzeug": _werkzeug,
+    "wsgiref": _wsgiref,
+    "cheroot": _cheroot,
 }
+
+
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """A module of one of the servers."""
+    return SERVERS[module.__name__.partition(".")[0]](module, Web(settings))

@@ -7,30 +7,27 @@ before the function and with it the SDK.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-from ...core import guard, patching
+from ...core import guard, package
+from ...core.patching import replace_all
+from ...settings.config import Config
 
-MODULE = "awslambdaric.lambda_runtime_client"
+CLASSES = ("BaseLambdaRuntimeClient", "LambdaRuntimeClient")
 METHODS = ("post_invocation_result", "post_invocation_error")
 
 
-def patch(flush: Callable[[], object]) -> None:
-    """Have the runtime client call `flush` before it posts. Idempotent, never raises."""
-    guard.attempt("deliver before answers of Lambda", _patch, flush)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`awslambdaric.lambda_runtime_client`."""
+    return sum(replace_all(vars(module).get(cls), dict.fromkeys(METHODS, _post)) for cls in CLASSES) > 0
 
 
-def _patch(flush: Callable[[], object]) -> None:
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def post(*args: Any, **kwargs: Any) -> Any:
-            guard.attempt("deliver before an answer of Lambda", flush)
-            return original(*args, **kwargs)
+def _post(original: Any) -> Any:
+    def post(*args: Any, **kwargs: Any) -> Any:
+        api = package.loaded("api")
+        if api is not None:
+            guard.attempt("deliver before an answer of Lambda", api.deliver_now)
+        return original(*args, **kwargs)
 
-        return post
-
-    module = sys.modules.get(MODULE)
-    for cls in ("BaseLambdaRuntimeClient", "LambdaRuntimeClient"):
-        for name in METHODS:
-            patching.replace(getattr(module, cls, None), name, make)
+    return post

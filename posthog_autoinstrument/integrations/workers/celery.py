@@ -11,29 +11,28 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ...context import serialization
-from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
-from ...core import guard
-from ...propagation import install
-from ...propagation.wrappers import unpacked
+from ...context.scope import CONTEXT
+from ...propagation.wrappers import extract, inject
+from ...settings.config import Config
 
 HEADER = "posthog_autoinstrument"
 
 
-def patch(module: ModuleType) -> None:
-    """`celery.signals` has loaded."""
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`celery.signals`."""
     for signal, receiver in (
         (module.before_task_publish, _publish),
         (module.task_prerun, _begin),
         (module.task_postrun, _end),
     ):
         signal.connect(receiver, weak=False, dispatch_uid=f"posthog_autoinstrument{receiver.__name__}")
+    return True
 
 
 def _publish(headers: Any = None, **_: Any) -> None:
-    context = current_for_process()
-    if context is not None and isinstance(headers, dict):
-        headers[HEADER] = guard.attempt("hand a context to a task", serialization.pack, fields_to_propagate(context))
+    text = inject() if isinstance(headers, dict) else None
+    if text is not None:
+        headers[HEADER] = text
 
 
 def _begin(task: Any = None, **_: Any) -> None:
@@ -41,10 +40,7 @@ def _begin(task: Any = None, **_: Any) -> None:
     if request is None or getattr(request, "is_eager", False):
         return
     text = getattr(request, HEADER, None) or (getattr(request, "headers", None) or {}).get(HEADER)
-    # Always: whatever an earlier task left in this thread is not this one's.
-    CONTEXT.set(guard.attempt("read the context of a task", unpacked, text) if isinstance(text, str) else None)
-    if text is not None:
-        install()
+    CONTEXT.set(extract(text))  # also where it is None: an earlier task may have left one in this thread
 
 
 def _end(task: Any = None, **_: Any) -> None:

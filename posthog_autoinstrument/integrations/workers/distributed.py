@@ -11,28 +11,24 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from ...context import serialization
-from ...context.scope import CONTEXT, current_for_process, fields_to_propagate
 from ...core import guard
 from ...core.patching import replace
-from ...propagation import install
-from ...propagation.wrappers import unpacked
+from ...propagation.wrappers import Inside, extract, inject
+from ...settings.config import Config
 
 ANNOTATION = "posthog_autoinstrument"
 
 
-def patch(module: ModuleType) -> None:
-    """`distributed.client` or `distributed.worker` has loaded."""
-    replace(vars(module).get("Client"), "_graph_to_futures", _graph_to_futures)
-    replace(vars(module).get("Worker"), "execute", _execute)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`distributed.client` or `distributed.worker`."""
+    if module.__name__ == "distributed.client":
+        return replace(vars(module).get("Client"), "_graph_to_futures", _graph_to_futures)
+    return replace(vars(module).get("Worker"), "execute", _execute)
 
 
 def _graph_to_futures(original: Any) -> Any:
     def _graph_to_futures(self: Any, *args: Any, **kwargs: Any) -> Any:
-        context = current_for_process()
-        text = None
-        if context is not None:
-            text = guard.attempt("hand a context to a graph", serialization.pack, fields_to_propagate(context))
+        text = inject()
         if not text:
             return original(self, *args, **kwargs)
         with sys.modules["dask"].annotate(**{ANNOTATION: text}):
@@ -48,15 +44,7 @@ def _text(worker: Any, key: Any) -> Any:
 def _execute(original: Any) -> Any:
     async def execute(self: Any, key: Any, **kwargs: Any) -> Any:
         text = guard.attempt("look at a task", _text, self, key)
-        context = None
-        if isinstance(text, str):
-            context = guard.attempt("read the context of a task", unpacked, text)
-            install()
-        # Always: the worker itself may have been started inside a block.
-        token = CONTEXT.set(context)
-        try:
+        with Inside(extract(text)):  # also where it is None: the worker itself may have been started in a block
             return await original(self, key, **kwargs)
-        finally:
-            CONTEXT.reset(token)
 
     return execute

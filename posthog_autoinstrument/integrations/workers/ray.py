@@ -8,26 +8,22 @@ import the SDK in its first task only, so this is there before the agent is.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import Any
 
 from ...core import guard, package, patching
+from ...core.patching import replace
+from ...settings.config import Config
 
-MODULE = "ray._private.function_manager"
 PATCH = "ray"
 LOOK_S = 0.01
 """How often a coroutine looks whether its events are delivered: it must not hold up the event loop."""
 
 
-def patch() -> None:
-    """`ray._private.function_manager` has loaded. Idempotent, never raises."""
-    guard.attempt("deliver before results of Ray", _patch)
-
-
-def _patch() -> None:
-    patching.replace(getattr(sys.modules.get(MODULE), "FunctionActorManager", None), "get_execution_info", _looking_up)
+def instrument(module: ModuleType, settings: Config) -> bool:
+    """`ray._private.function_manager`."""
+    return replace(vars(module).get("FunctionActorManager"), "get_execution_info", _looking_up)
 
 
 def _looking_up(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,76 @@
+"""Instruments the modules that `FILES` names: now where they are loaded, else when they are."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from .. import propagation
+from ..core import guard, package
+from ..settings import loader
+from . import BEFORE_SDK, FILES
+
+if TYPE_CHECKING:
+    from ..settings.config import Config
+
+FINDER = "_posthog_autoinstrument_finder"
+"""Attribute of `sys`: the import hook of this interpreter, where there is one."""
+OPEN_CONTEXTS = ("web", "sessions", "agents")
+"""Kinds that open contexts: propagation is installed with the first of them."""
+
+instrumented: dict[str, bool] = {}
+"""Module that has been loaded -> whether something in it is instrumented."""
+_installed: dict[str, Config] = {}
+"""Kind -> the settings with which it was installed."""
+
+
+def install(settings: Config, *kinds: str) -> None:
+    """Instrument the modules of these kinds that are loaded, and have the others instrumented when they are.
+    Idempotent. Never raises."""
+    finder = getattr(sys, FINDER, None)
+    for kind in kinds:
+        if kind not in _installed:
+            _installed[kind] = settings
+            for file, modules in FILES[kind].items():
+                for name in modules:
+                    if finder is not None:
+                        finder.watch(name, loaded)
+                    if name in sys.modules:
+                        _instrument(kind, file, name, settings)
+
+
+def loaded(name: str) -> None:
+    """The module `name` of an installed kind has been loaded. Never raises."""
+    for kind, settings in list(_installed.items()):
+        for file in _files(kind, name):
+            _instrument(kind, file, name, settings)
+
+
+def loaded_before_sdk(name: str) -> None:
+    """A module of the kinds of `BEFORE_SDK` has been loaded in a process that may have no agent yet."""
+    settings = loader.load()
+    if settings.disabled:
+        return
+    for kind in BEFORE_SDK:
+        for file in _files(kind, name):
+            if kind == "workers":  # a part of propagation
+                propagation.install(settings)
+            else:
+                _instrument(kind, file, name, settings)
+
+
+def _files(kind: str, name: str) -> list[str]:
+    return [file for file, modules in FILES[kind].items() if name in modules]
+
+
+def _instrument(kind: str, file: str, name: str, settings: Config) -> None:
+    if kind == "agents" and instrumented.get(name):
+        return  # their files register handlers, which are there once
+    done = bool(guard.attempt(f"instrument {name}", _call, file, name, settings))
+    instrumented[name] = done
+    if done and kind in OPEN_CONTEXTS:
+        propagation.install(settings)
+
+
+def _call(file: str, name: str, settings: Config) -> bool:
+    return bool(package.load(file).instrument(sys.modules[name], settings))
