@@ -1,13 +1,13 @@
 """LangChain and LangGraph: chains, agents, graphs and their nodes, tools and retrievers, by a callback handler.
 langchain-core 0.3.86 to 1.8, langgraph 0.6 to 1.2.
 
-`register_configure_hook` has LangChain add the handler to every run, except to those that PostHog's own handler is told
-of. Each run tells its parent, which is exact where the Context is not: a batch begins all of its runs in one thread. A
-model's run is no span, the call is an event; but from its run it is known what the call is part of.
+`register_configure_hook` makes LangChain add the handler to every run, except to those that have PostHog's own handler.
+The parent of a run is the one that LangChain passes, which is exact where the Context is not: a batch begins all of its
+runs in one thread. A model's run is no span, since the call is an event; it only gives the call its parent.
 
-A run that streams begins in the Context of who reads the stream. That one is not inside: LangChain's own ContextVar
-tells the two apart (where tasks take a Context: not in asynchronous streams of Python 3.10, whose functions are in the
-block around the run).
+A run that streams begins in the Context of the stream's reader, whose code is not inside the run: LangChain's own
+ContextVar tells the two apart (where tasks take a Context: not in asynchronous streams of Python 3.10, whose functions
+are in the block around the run).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from .library_span import Open, Step
 
 FRAMEWORK = "langchain"
 HIDDEN = "langsmith:hidden"
-"""The tag of runs that LangChain and LangGraph show nobody."""
+"""Tag of runs that LangChain and LangGraph hide."""
 UNNAMED = frozenset(("prompt", "parser"))
-"""Types of chains that only put texts together or take them apart."""
+"""Types of chains that only format or parse texts."""
 CONVERSATIONS = ("session_id", "thread_id", "conversation_id")
-"""What metadata call a conversation: LangSmith's names, of which LangGraph gives the second."""
+"""Keys of metadata that hold the conversation: LangSmith's names, of which LangGraph sets the second."""
 AGENTS = frozenset(("AgentExecutor",))
-"""Runs that are agents; those of `create_agent` say so in their metadata (langchain 1.0 and later)."""
+"""Names of runs that are agents; those of `create_agent` have it in their metadata (langchain 1.0 and later)."""
 NO_FAILURE = "GraphBubbleUp"
-"""The base of what LangGraph raises to interrupt a graph or to go on elsewhere."""
+"""Base class of what LangGraph raises to interrupt a graph or to continue elsewhere: no failure."""
 ROLES = {
     "human": "user",
     "ai": "assistant",
@@ -56,7 +56,7 @@ class Run(Step):
     """A run that is a step."""
 
     around: Run | None = None
-    """That which it is part of."""
+    """The run that it is part of."""
     streams = False
     around_config: Any = None
     """The configuration in force around it."""
@@ -70,7 +70,7 @@ class Run(Step):
 
 
 class Model(scope.LibraryScope):
-    """A model's run: the call is in it, and belongs to the step that the run is part of."""
+    """Scope of a model's run: the call inside belongs to the step that the run is part of."""
 
     def __init__(self, inside: scope.Context) -> None:
         self.over = False
@@ -83,11 +83,11 @@ class Model(scope.LibraryScope):
 
 
 class Callbacks:
-    """The handler's methods. What derives it from LangChain's class is made when that has loaded."""
+    """The handler's methods. `instrument` derives a class from it and LangChain's own."""
 
     raise_error = False
     run_inline = True
-    """In the task that runs it, not in another thread."""
+    """Called in the task that runs it, not in another thread."""
     ignore_retry = True
     ignore_custom_event = True
 
@@ -98,16 +98,16 @@ class Callbacks:
 
     @guard.guarded("follow a chain", None)
     def on_chain_start(
-        self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **told: Any
+        self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **info: Any
     ) -> None:
-        if told.get("run_type") in UNNAMED or HIDDEN in (told.get("tags") or ()):
+        if info.get("run_type") in UNNAMED or HIDDEN in (info.get("tags") or ()):
             self._pass(run_id, parent_run_id)
             return
-        name = _name_of(serialized, told) or "chain"
-        metadata = told.get("metadata") or {}
+        name = _name_of(serialized, info) or "chain"
+        metadata = info.get("metadata") or {}
         is_agent = name in AGENTS or metadata.get("lc_agent_name") == name
         step = self._begin(name, "agent" if is_agent else "chain", run_id, parent_run_id, metadata)
-        step.takes(inputs, _shown)
+        step.set_input(inputs, _shown)
 
     @guard.guarded("follow a tool", None)
     def on_tool_start(
@@ -118,18 +118,18 @@ class Callbacks:
         run_id: Any,
         parent_run_id: Any = None,
         inputs: Any = None,
-        **told: Any,
+        **info: Any,
     ) -> None:
-        name = _name_of(serialized, told) or "tool"
-        step = self._begin(name, "tool", run_id, parent_run_id, told.get("metadata") or {})
-        step.takes(inputs if inputs is not None else input_str, _shown)
+        name = _name_of(serialized, info) or "tool"
+        step = self._begin(name, "tool", run_id, parent_run_id, info.get("metadata") or {})
+        step.set_input(inputs if inputs is not None else input_str, _shown)
 
     @guard.guarded("follow a retriever", None)
     def on_retriever_start(
-        self, serialized: Any, query: Any, *, run_id: Any, parent_run_id: Any = None, **told: Any
+        self, serialized: Any, query: Any, *, run_id: Any, parent_run_id: Any = None, **info: Any
     ) -> None:
-        name = _name_of(serialized, told) or "retriever"
-        self._begin(name, "retriever", run_id, parent_run_id, told.get("metadata") or {}).takes(query)
+        name = _name_of(serialized, info) or "retriever"
+        self._begin(name, "retriever", run_id, parent_run_id, info.get("metadata") or {}).set_input(query)
 
     @guard.guarded("follow a model", None)
     def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: Any, parent_run_id: Any = None, **_: Any) -> None:
@@ -160,11 +160,11 @@ class Callbacks:
         if step is None or not is_own:
             return
         if step.type == "tool":
-            if getattr(outputs, "status", None) == "error":  # a tool that answers for what it raised
+            if getattr(outputs, "status", None) == "error":  # a tool that returns its exception
                 step.error = ("ToolException", str(getattr(outputs, "content", "")))
             outputs = getattr(outputs, "content", outputs)
-        step.takes(inputs, _shown)  # what a stream was given, one knows at its end
-        step.gives(outputs, _shown)
+        step.set_input(inputs, _shown)  # the input of a stream is known at its end
+        step.set_output(outputs, _shown)
         step.leave()
 
     on_tool_end = on_chain_end
@@ -181,7 +181,7 @@ class Callbacks:
     on_retriever_error = on_chain_error
 
     def _pass(self, run_id: Any, parent_run_id: Any) -> None:
-        """A run that is no step: what is inside is part of what is around."""
+        """A run that is no step: what is inside belongs to the step around it."""
         around, _is_own = self._steps.get(parent_run_id) or (None, False)
         if around is not None:
             self._steps.put(run_id, (around, False))
@@ -191,7 +191,7 @@ class Callbacks:
         session = next((text for key in CONVERSATIONS if isinstance(text := metadata.get(key), str)), None)
         step = Run(name, type, FRAMEWORK, around.innermost() if around is not None else _root(), str(run_id), session)
         step.around = around
-        step.silent = (around is not None and around.silent) or _is_told()
+        step.silent = (around is not None and around.silent) or _is_recorded()
         step.streams = _streams()
         step.around_config = _config()
         self._steps.put(run_id, (step, True))
@@ -208,7 +208,7 @@ def _root() -> scope.Context | None:
 
 
 def leave_to_middleware() -> None:
-    """PostHog's middleware tells of the agent whose node runs here."""
+    """PostHog's middleware records the agent whose node runs here."""
     inside = scope.CONTEXT.get()
     while inside is not None and not (isinstance(inside.scope, Run) and not inside.scope.over):
         inside = inside.outer
@@ -220,8 +220,8 @@ def leave_to_middleware() -> None:
         log_left_to(deduplication.MIDDLEWARE)
 
 
-def _name_of(serialized: Any, told: Mapping[str, Any]) -> str | None:
-    name = told.get("name")
+def _name_of(serialized: Any, info: Mapping[str, Any]) -> str | None:
+    name = info.get("name")
     if not name and isinstance(serialized, Mapping):
         name = serialized.get("name") or (serialized.get("id") or [None])[-1]
     return str(name) if name else None
@@ -234,7 +234,7 @@ def _config() -> Any:
 
 
 def _streams() -> bool:
-    """Whether what starts the run that we are told of is a generator."""
+    """Whether the run that begins is started by a generator."""
     frame = sys._getframe(1)
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
@@ -244,8 +244,8 @@ def _streams() -> bool:
     return False
 
 
-def _is_told() -> bool:
-    """Whether PostHog's own handler is told of the run that we are told of."""
+def _is_recorded() -> bool:
+    """Whether PostHog's CallbackHandler receives this run too."""
     if deduplication.LANGCHAIN not in sys.modules:
         return False
     frame = sys._getframe(1)
@@ -256,7 +256,7 @@ def _is_told() -> bool:
 
 
 def _shown(value: Any) -> Any:
-    """LangChain's messages as a role and a content; what is none as it is."""
+    """LangChain's messages as a role and a content; everything else as it is."""
     if hasattr(type(value), "to_messages"):
         return [_message(one) for one in value.to_messages()[: safejson.MAX_ITEMS]]
     if type(value).__module__.startswith("langchain_core.messages") or isinstance(value, _message_class()):
@@ -290,8 +290,8 @@ def _message(message: Any) -> dict[str, Any]:
 # --- instrumentation ---
 
 
-class _Told(type):
-    """The class of which a run's handlers have an object where ours has no place among them."""
+class _Recorded(type):
+    """LangChain adds no handler where a run has one of this class: ours itself, or PostHog's."""
 
     handler: Any = None
 
@@ -306,8 +306,8 @@ def instrument(module: ModuleType, settings: Config) -> bool:
     if base is None or register is None:
         return False
     handler = type("PostHogSteps", (Callbacks, base), {"__module__": __name__})()
-    # A default, so that it is there in every thread. Inherited, since LangGraph asks for no others below (1.2).
+    # The variable's default, so that every thread has it. Inheritable: LangGraph adds no others to inner runs (1.2).
     variable: ContextVar[Any] = ContextVar("posthog_autoinstrument_langchain", default=handler)
-    register(variable, True, _Told("Told", (), {"handler": handler}))
+    register(variable, True, _Recorded("Recorded", (), {"handler": handler}))
     deduplication.on_middleware_agent = leave_to_middleware
     return True

@@ -2,11 +2,11 @@
 0.24.
 
 `agents.tracing.add_trace_processor` adds it; where the provider is made at its first use (0.24, not yet 0.2), it is
-added when that is made, so that importing the library makes no client. It tells of each span in the task that runs it,
-before the span becomes the current one and before it ceases to be. The ids are the library's own, which PostHog's
-processor sends as well: where that one is there, ours only places the calls that it does not see.
+added when that is made, so that importing the library makes no client. The processor is called in the task that runs the
+span, before the span becomes the current one and before it ceases to be. The ids are the library's own, which PostHog's
+processor sends too: where that one is installed, ours only gives parents to the calls that it does not see.
 
-A program that replaces the list of processors means those that export to OpenAI: ours stays.
+A program that replaces the list of processors means those that export to OpenAI: ours is kept.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from .library_span import Open, Step
 
 FRAMEWORK = "openai-agents"
 TYPES = {"function": "tool"}
-"""What PostHog calls a type of span; others keep their names."""
+"""Type of span -> PostHog's name for it; other types keep theirs."""
 CALLS = frozenset(("generation", "response", "transcription", "speech"))
 """Types of spans that are model calls: they are events of their own."""
 UNNAMED = frozenset(("task", "turn"))
-"""Types of spans (0.24: of every run; 0.2 has none) that say nothing which the trace and the agent do not."""
+"""Types of spans (0.24: of every run; 0.2 has none) that add nothing to the trace and the agent."""
 
 
 class Steps:
-    """The processor's methods. What derives it from the library's class is made when the library has loaded."""
+    """The processor's methods. `instrument` derives a class from it and the library's own."""
 
     def __init__(self) -> None:
         self._traces: Open[Step] = Open()
@@ -73,7 +73,7 @@ class Steps:
             return
         if not is_own:
             if data.type in ("generation", "response"):
-                _pass_on(step, data)
+                _copy_states(step, data)
             return
         step.name = _name_of(data)
         if not step.silent:
@@ -87,14 +87,14 @@ class Steps:
         step.leave()
 
     def shutdown(self, *_: Any, **__: Any) -> None:
-        """Nothing waits here."""
+        """Nothing to do: spans are not buffered here."""
 
     def force_flush(self) -> None:
-        """Nothing waits here."""
+        """Nothing to do: spans are not buffered here."""
 
 
 class _Workflow(Step):
-    """A trace of the library's: the trace of all that is inside, where nothing around it is of one."""
+    """A trace of the library: the trace of everything inside, where nothing around it belongs to one."""
 
     def __init__(self, trace: Any) -> None:
         around = scope.current()
@@ -111,15 +111,15 @@ class _Workflow(Step):
             self.begins_trace = True
         else:
             super().__init__(trace.name, None, FRAMEWORK, around, trace.trace_id, session_id)
-        # It is no span: what is inside hangs where it hangs.
+        # It is no span: its parent is that of everything inside.
         self.opened.fields.parent_id = self.parent_id
-        self.silent = _is_told(trace)
+        self.silent = _is_recorded(trace)
 
     is_step = False
 
 
-def _is_told(traced: Any) -> bool:
-    """Whether PostHog's own processor is told of this trace."""
+def _is_recorded(traced: Any) -> bool:
+    """Whether PostHog's own processor receives this trace too."""
     if deduplication.AGENTS not in sys.modules or not deduplication.is_traced_by_posthog(traced):
         return False
     log_left_to(deduplication.AGENTS)
@@ -138,38 +138,37 @@ def _name_of(data: Any) -> str:
 def _read(step: Step, data: Any) -> None:
     kind = data.type
     if kind == "agent":
-        step.tell(
+        step.add_properties(
             agent_tools=data.tools or None,
             agent_handoffs=data.handoffs or None,
             agent_output_type=data.output_type or None,
         )
     elif kind == "function":
-        step.takes(data.input)
-        step.gives(data.output)
-        step.tell(mcp_data=getattr(data, "mcp_data", None) or None)
+        step.set_input(data.input)
+        step.set_output(data.output)
+        step.add_properties(mcp_data=getattr(data, "mcp_data", None) or None)
     elif kind == "handoff":
-        step.tell(handoff_from_agent=data.from_agent, handoff_to_agent=data.to_agent)
+        step.add_properties(handoff_from_agent=data.from_agent, handoff_to_agent=data.to_agent)
     elif kind == "guardrail":
-        step.tell(guardrail_triggered=bool(data.triggered))
+        step.add_properties(guardrail_triggered=bool(data.triggered))
     elif kind == "mcp_tools":
-        step.tell(mcp_server=data.server, mcp_tools=data.result)
+        step.add_properties(mcp_server=data.server, mcp_tools=data.result)
     elif kind == "custom":
-        step.takes(data.data or None)
+        step.set_input(data.data or None)
 
 
-def _pass_on(step: Step, data: Any) -> None:
-    """What a model was asked and has answered: an agent's own span does not say."""
-    asked = data.input
-    answered = getattr(data, "output", None)
-    if answered is None:
-        answered = getattr(getattr(data, "response", None), "output", None)
+def _copy_states(step: Step, data: Any) -> None:
+    """Copy the input and output of a model to its agent, whose own span has none."""
+    output = getattr(data, "output", None)
+    if output is None:
+        output = getattr(getattr(data, "response", None), "output", None)
     if step.input_state is None:
-        step.takes(asked)
-    step.gives(answered)
+        step.set_input(data.input)
+    step.set_output(output)
 
 
 def _error_of(error: Any) -> tuple[str, str]:
-    """The library's errors are a message and what belongs to it."""
+    """Type and message of an error of the library, which has a message and data."""
     message = str(error.get("message", "")) if isinstance(error, dict) else str(error)
     data = error.get("data") if isinstance(error, dict) else None
     detail = data.get("error") if isinstance(data, dict) else None
@@ -196,7 +195,7 @@ def instrument(module: ModuleType, settings: Config) -> bool:
 
 
 def _keep(provider: Any, processor: Any, adds: bool) -> None:
-    """Have a provider keep the processor where the program sets others, and have a new one add it."""
+    """Make a provider keep the processor when the program sets others; with `adds`, a new provider adds it."""
 
     def wrap_init(original: Any) -> Any:
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:

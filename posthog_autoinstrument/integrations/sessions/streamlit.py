@@ -16,7 +16,7 @@ from typing import Any
 from ...core import guard
 from ...core.patching import replace
 from ...settings.config import Config
-from ..web.request import Web
+from ..web.request import Answering, Web
 from . import turns
 
 NOBODY = "test@example.com"
@@ -37,7 +37,8 @@ def instrument(module: ModuleType, settings: Config) -> bool:
     def wrap(run_script: Callable[..., Any]) -> Callable[..., Any]:
         def _run_script(self: Any, *args: Any, **kwargs: Any) -> Any:
             turn = guard.attempt("open a turn", lambda: turns.begun(web, self._user_info, user_of, self._session_id))
-            return turns.run(turn, run_script, self, *args, **kwargs)
+            with Answering(turn):
+                return run_script(self, *args, **kwargs)
 
         return _run_script
 

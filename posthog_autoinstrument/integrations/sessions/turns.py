@@ -7,7 +7,6 @@ from typing import Any
 
 from ...context.fields import Fields
 from ...context.scope import CONTEXT, Context
-from ...core import guard
 from ..web.request import Asked, Request, Web, current, opened
 
 
@@ -39,16 +38,3 @@ def join(web: Web, host: Any, user_of: Callable[[Any], str | None], session: Any
     """Be in a turn that runs here already, where the program instruments itself in the middle of one."""
     if not isinstance(current(), Turn):
         CONTEXT.set(begun(web, host, user_of, session))
-
-
-def run(turn: Context | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call `function` inside the context of its turn, and leave nothing of it in this thread."""
-    if turn is None:
-        return function(*args, **kwargs)
-    before = CONTEXT.get()
-    CONTEXT.set(turn)
-    try:
-        return function(*args, **kwargs)
-    finally:
-        CONTEXT.set(before)
-        guard.attempt("end a turn", turn.scope.end)  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from ...context.scope import CONTEXT, Context
 from ...core import guard
 from ...core.patching import classes_of, replace, replace_all
 from ...settings.config import Config
-from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
+from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Answering, Asked, Request, Web, current, entered, opened
 
 KINDS = ("http", "websocket")
 _WANTED = frozenset(name.encode() for name in (DISTINCT_ID, SESSION_ID, WINDOW_ID))
@@ -64,16 +64,9 @@ class Scope(Asked):
 
 
 async def run(request: Context | None, app: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Await `app(*args)` inside the context of its request, and leave nothing of it in this task."""
-    if request is None:
+    """Await `app(*args)` inside the context of its request, which then ends."""
+    with Answering(request):
         return await app(*args, **kwargs)
-    before = CONTEXT.get()
-    CONTEXT.set(request)
-    try:
-        return await app(*args, **kwargs)
-    finally:
-        CONTEXT.set(before)
-        guard.attempt("end a request", request.scope.end)  # type: ignore[attr-defined]
 
 
 def at_app(web: Web, scope: Mapping[str, Any]) -> Context | None:

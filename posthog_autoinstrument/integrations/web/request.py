@@ -292,6 +292,28 @@ def opened(request: Request, at_server: bool) -> Context:
     return Context(fields, outer, request)
 
 
+class Answering:
+    """A block in the context of a request or a turn, which ends with it; without one, nothing.
+
+    The previous value is set again, not reset by its token: a coroutine may be closed in another Context.
+    """
+
+    __slots__ = ("_before", "_context")
+
+    def __init__(self, context: Context | None) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        if self._context is not None:
+            self._before = CONTEXT.get()
+            CONTEXT.set(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        if self._context is not None:
+            CONTEXT.set(self._before)
+            guard.attempt("end a request", self._context.scope.end)  # type: ignore[attr-defined]
+
+
 def entered(web: Web, asked: Asked) -> Context | None:
     """The context to answer a request in, that comes to an app; None where its server or another app has opened it."""
     around = current()

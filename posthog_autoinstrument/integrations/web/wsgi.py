@@ -16,7 +16,7 @@ from ...context.scope import CONTEXT, Context
 from ...core import guard
 from ...core.patching import classes_of, replace
 from ...settings.config import Config
-from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
+from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Answering, Asked, Request, Web, current, entered, opened
 
 
 class Environ(Asked):
@@ -58,15 +58,8 @@ def serve(web: Web, environ: Mapping[str, Any] | None, answer: Callable[..., Any
     """Call what answers a request, from its arrival to the end of its response, inside a context of its own."""
     asked = guard.attempt("read a request", Environ, environ) if environ is not None else None
     request = guard.attempt("open a request", opened, Request(web, asked), True)
-    before = CONTEXT.get()
-    if request is not None:
-        CONTEXT.set(request)
-    try:
+    with Answering(request):
         return answer(*args, **kwargs)
-    finally:
-        CONTEXT.set(before)
-        if request is not None:
-            guard.attempt("end a request", request.scope.end)  # type: ignore[attr-defined]
 
 
 def fill(environ: Any) -> None:
