@@ -2,9 +2,9 @@
 0.24.
 
 `agents.tracing.add_trace_processor` adds it; where the provider is made at its first use (0.24, not yet 0.2), it is
-added when that is made, so that importing the library makes no client. The processor is called in the task that runs the
-span, before the span becomes the current one and before it ceases to be. The ids are the library's own, which PostHog's
-processor sends too: where that one is installed, ours only gives parents to the calls that it does not see.
+added when that is made, so that importing the library makes no client. The processor is called in the task that runs
+the span, before the span becomes the current one and before it ceases to be. The ids are the library's own, which
+PostHog's processor sends too: where that one is installed, ours only gives parents to the calls that it does not see.
 
 A program that replaces the list of processors means those that export to OpenAI: ours is kept.
 """
