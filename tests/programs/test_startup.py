@@ -231,16 +231,17 @@ class TestStartUp:
             NAME = "posthog_autoinstrument."
             def ours():
                 return {name.removeprefix(NAME) for name in sys.modules if name.startswith(NAME)}
-            late = {"event", "maker", "mend", "redact", "reading", "records", "sealing", "sinks", "destination",
-                    "jsonsafe", "sockets", "providers.openai.chat"}
-            if "openai.resources.beta.realtime.realtime" in sys.modules:
-                late -= {"sockets", "reading", "records"}  # openai 1.60 imports what they patch
+            late = {"processing.event", "processing.pipeline", "processing.sanitize", "processing.redaction",
+                    "providers.parsing", "core.records", "capture.finalize", "export.exporter", "export.destination",
+                    "core.safejson", "instrumentation.websockets", "providers.openai.chat"}
+            if "openai.resources.beta.realtime.realtime" in sys.modules:  # openai 1.60 imports what they patch
+                late -= {"instrumentation.websockets", "providers.parsing", "core.records"}
             print(sorted(ours() & late))
-            print("sinks.http_session" in ours(), threading.active_count())
+            print("export.http_session" in ours(), threading.active_count())
             openai.OpenAI().chat.completions.create(model="m", messages=[])
             import posthog_autoinstrument
             posthog_autoinstrument.flush()
-            print("event" in ours(), "sinks.http_session" in ours(), "requests" in sys.modules)
+            print("processing.event" in ours(), "export.http_session" in ours(), "requests" in sys.modules)
             """
         )
         assert ran.stdout == "[]\nFalse 1\nTrue True False\n", ran.stderr

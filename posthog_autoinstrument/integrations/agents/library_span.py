@@ -30,7 +30,7 @@ class _Left(scope.LibraryScope):
 
 
 class Step(Span, scope.LibraryScope):
-    """One step that runs. `silent`: another integration of PostHog records it; it still is the parent of calls inside."""
+    """One step that runs. `silent`: another integration of PostHog records it; it still is the parent inside."""
 
     left = _Left()
     over = False
