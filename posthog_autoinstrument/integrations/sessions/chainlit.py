@@ -22,13 +22,13 @@ from . import turns
 
 
 def user_of(host: Any) -> str | None:
-    """Who has logged in."""
+    """The user who has logged in."""
     found = getattr(getattr(host, "user", None), "identifier", None)
     return found if isinstance(found, str) else None
 
 
 def _session() -> Any:
-    """The session that is talked with here, if any."""
+    """The session whose callback runs here, if any."""
     module = sys.modules.get("chainlit.context")
     chat = module.context_var.get(None) if module is not None else None
     return getattr(chat, "session", None)

@@ -2,7 +2,7 @@
 
 Gradio 4.44 to 6.31: `Blocks.process_api` runs the function of an event, once, or once for each step of a generator. The
 web request that asked for it is `request.request` at every step; where events are batched, `request` is a list, in 4.44
-without any. The queue's tasks are started by the first request that comes: what they have of that is not an event's.
+without any. The queue's tasks are started by the first request: its context in them is not that of an event.
 `username` is the user of `auth=`, `session_hash` an open page.
 """
 
@@ -28,7 +28,7 @@ KEY = "posthog_autoinstrument.processing.event"
 
 
 def user_of(host: Any) -> str | None:
-    """Who has logged in: to the page, else to the app around it."""
+    """The user who has logged in to the page, else to the app around it."""
     if isinstance(host.username, str) and host.username:
         return host.username
     return starlette.user_of(host.request.scope) if host.request is not None else None

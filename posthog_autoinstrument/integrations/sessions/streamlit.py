@@ -1,8 +1,8 @@
 """Streamlit: each run of a script is a turn of its session.
 
 Streamlit 1.30 to 1.67: `ScriptRunner._run_script` runs the script once, or a fragment of it; `_user_info` is what
-`st.user` shows. Before a login it says `is_logged_in` False; Streamlit 1.41 and older had no login of their own and
-told of test@example.com on a developer's machine. The thread of a script that runs has the session as
+`st.user` shows. Before a login its `is_logged_in` is False; Streamlit 1.41 and older had no login of their own and
+gave test@example.com on a developer's machine. The thread of a script that runs has the session as
 `streamlit_script_run_ctx`.
 """
 
@@ -23,7 +23,7 @@ NOBODY = "test@example.com"
 
 
 def user_of(host: Any) -> str | None:
-    """Who has logged in, by email or the provider's id."""
+    """The user who has logged in, by email or the provider's id."""
     if not isinstance(host, Mapping) or not host.get("is_logged_in", True):
         return None
     found = host.get("email") or host.get("sub")

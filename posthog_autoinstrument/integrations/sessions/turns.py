@@ -1,4 +1,4 @@
-"""Turns of sessions: what a library runs for one user at a time, and no web request says (a message, a rerun)."""
+"""Turns of sessions: what a library runs for one user at a time outside of a web request (a message, a rerun)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..web.request import Asked, Request, Web, current, opened
 
 
 class Turn(Request):
-    """One turn. `host` is what the library knows of its session, and `user_of` reads whose that is."""
+    """One turn. `host` is the library's object for its session, from which `user_of` reads the user."""
 
     def __init__(self, web: Web, host: Any, user_of: Callable[[Any], str | None]) -> None:
         super().__init__(web, None)
@@ -26,7 +26,7 @@ class Turn(Request):
 
 
 def begun(web: Web, host: Any, user_of: Callable[[Any], str | None], session: Any) -> Context:
-    """The context of a turn: a trace of its own, and none of a request or turn that happened to start its thread or
+    """The context of a turn: in a trace of its own, without the request or turn that happened to start its thread or
     task. Blocks around the whole process stay in force."""
     context = opened(Turn(web, host, user_of), at_server=True)
     if isinstance(session, str) and session:

@@ -3,7 +3,7 @@
 uvicorn 0.30 to 0.54: every protocol class runs the app in `run_asgi`, with the scope on the instance; httptools and
 websockets are optional. hypercorn 0.16 to 0.18: `ASGIWrapper.__call__(scope, ...)`. daphne 4:
 `Server.create_application` starts the task of a request. granian 2: `_asgi_call_wrap` and `_wsgi_call_wrap` of its
-servers get the app, and Rust calls what they make of it.
+servers get the app, and Rust calls what they return.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WANTED = frozenset(name.encode() for name in (DISTINCT_ID, SESSION_ID, WINDOW_I
 
 
 class Scope(Asked):
-    """What an ASGI server made of a request."""
+    """A request as an ASGI server describes it."""
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.source: Any = scope
@@ -80,7 +80,7 @@ def at_server(web: Web, scope: Mapping[str, Any]) -> Context | None:
 
 
 def replace_app(cls: type, web: Web, see: Callable[[Request, Any], None] | None = None) -> bool:
-    """Have the apps of a class open the context of each request; `see` is then told of it and its scope."""
+    """Make the apps of a class open the context of each request; `see(request, scope)` is called then."""
 
     def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
         async def __call__(self: Any, scope: Any, *args: Any, **kwargs: Any) -> Any:

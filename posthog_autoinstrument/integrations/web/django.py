@@ -1,8 +1,8 @@
 """Django, WSGI and ASGI: the route, and the signed-in user.
 
 Django 4.2 to 5.2: `WSGIHandler.__call__`, `ASGIHandler.__call__`; `BaseHandler.get_response` and its asynchronous twin
-get the request. `request.user` is a lazy object that asks the database when somebody looks at it: it is read only where
-that has happened (`_wrapped`, or `_acached_user` for `request.auser()`). Elsewhere the session says whose it is.
+get the request. `request.user` is a lazy object that queries the database when it is used: it is read only where the
+program has used it (`_wrapped`, or `_acached_user` for `request.auser()`), else the session has the user's key.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .request import Web, current
 
 
 def user_of(host: Any) -> str | None:
-    """The signed-in user of a request, as its primary key, where the program has looked. Asks nobody."""
+    """The primary key of the signed-in user, where the program has loaded it. Makes no query."""
     user = _looked_at(host)
     key = getattr(user, "pk", None) if getattr(user, "is_authenticated", False) else None
     return None if key is None else str(key)
 
 
 def _looked_at(host: Any) -> Any:
-    """The user object, AnonymousUser for nobody; None where the program has not looked at it yet."""
+    """The user object (AnonymousUser without a login); None where the program has not loaded it yet."""
     values = vars(host)
     functional = sys.modules.get("django.utils.functional")
     for name in ("user", "_cached_user", "_acached_user"):
@@ -44,13 +44,14 @@ def _looked_at(host: Any) -> Any:
 
 
 def _asking() -> Callable[[Any], str | None]:
-    """A function that finds the user of one request where the program has not looked."""
+    """A function that finds the user of one request where the program has not loaded it."""
     found: dict[str, str | None] = {}
 
     def session_user_of(host: Any) -> str | None:
-        """Whose the session is, by its key in a session object of our own: what the program reads of its own one is
-        noted there, and shows in the answer (`Vary: Cookie`). One query, at most once a session and request, and none
-        where it could do harm: in an event loop, or in a transaction, which a failing query would break."""
+        """The user of the session, read by its key through a session object of our own: an access to the program's own
+        one would be recorded there, and change the answer (`Vary: Cookie`). One query, at most once a session and
+        request, and none where it could do harm: in an event loop, or in a transaction, which a failing query would
+        break."""
         session, auth = vars(host).get("session"), sys.modules.get("django.contrib.auth")
         if session is None or auth is None or _looked_at(host) is not None:
             return None

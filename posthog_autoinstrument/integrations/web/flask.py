@@ -1,9 +1,9 @@
 """Flask: the route, and the user of Flask-Login.
 
 Flask 2.2 to 3.1: `Flask.__call__` is the app's entry, `full_dispatch_request` runs inside the request's context, whose
-session is `_session` (once `session`). It is read past its own methods: they note that it was looked at, and Flask
-would answer with one more header (`Vary: Cookie`).
-Flask-Login 0.6: `session["_user_id"]`, written at the login, and `g._login_user`, once somebody has asked who it is.
+session is `_session` (once `session`). It is read past its own methods: they record the access, and Flask would answer
+with one more header (`Vary: Cookie`).
+Flask-Login 0.6: `session["_user_id"]`, written at the login, and `g._login_user`, once the program has used it.
 """
 
 from __future__ import annotations

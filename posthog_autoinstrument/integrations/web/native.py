@@ -1,4 +1,4 @@
-"""Frameworks that are their own servers (aiohttp.web, Tornado, Sanic): what their requests say, read alike."""
+"""Frameworks that are their own servers (aiohttp.web, Tornado, Sanic): one reader of their requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, cu
 
 
 class Native(Asked):
-    """What a framework made of a request: `values(name)` are those of a header, as the text that it made of them."""
+    """A request as a framework describes it: `values(name)` are the decoded values of a header."""
 
     def __init__(
         self,

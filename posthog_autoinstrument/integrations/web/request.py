@@ -1,6 +1,6 @@
-"""A web request that is being answered: what it says of the calls that are made meanwhile.
+"""A web request that is being answered: the context of the calls made meanwhile.
 
-Headers are what a browser sends: analytics context, never proof of who somebody is. No address and no user agent of
+Headers are what a browser sends: analytics context, never proof of identity. No address and no user agent of
 the visitor: PostHog's own middleware has them, but an event of a model call needs neither to find its person, session
 or replay, and both are personal data.
 """
@@ -25,13 +25,13 @@ MAX_HEADER_CHARS = 1_000
 MAX_PATH_CHARS = 2_048
 """The last two as in PostHog's own middleware (posthog 7.91: `integrations/_tracing_headers.py`, `asgi.py`)."""
 DISTINCT_ID, SESSION_ID, WINDOW_ID = "x-posthog-distinct-id", "x-posthog-session-id", "x-posthog-window-id"
-"""What posthog-js sends with `tracing_headers`."""
+"""Headers that posthog-js sends with `tracing_headers`."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def cleaned(value: bytes | str | None, limit: int) -> str | None:
-    """A text of the network's: no control characters, so long at most; None where it is empty or no UTF-8."""
+    """A text from the network without control characters, cut at `limit`; None where it is empty or not UTF-8."""
     if not value:
         return None
     if isinstance(value, bytes):
@@ -46,13 +46,12 @@ def cleaned(value: bytes | str | None, limit: int) -> str | None:
 
 
 def header(values: list[bytes], limit: int) -> str | None:
-    """The first of a header's values that can be used."""
+    """The first usable value of a header."""
     return next(filter(None, [cleaned(value, limit) for value in values]), None)
 
 
 class Web:
-    """What is set for all requests of a process. `tracing_headers`: 1, 0 or anonymous. `user`: module:function.
-    `trust_baggage`: whoever sends a request may say of which trace, user and session it is, and that it is private."""
+    """The settings that all requests of a process share."""
 
     def __init__(self, settings: Config) -> None:
         self.tracing_headers = settings.tracing_headers
@@ -61,19 +60,19 @@ class Web:
         self._function: Callable[[Any], Any] | None = None
 
     def names_user(self, host: Any) -> str | None:
-        """The user that the program's own function names. On the thread that answers the request."""
+        """The user by the function of POSTHOG_AUTOINSTRUMENT_USER. Called on the thread that answers the request."""
         if self._user is None or host is None:
             return None
         if self._function is None:
             if not guard.contain("load POSTHOG_AUTOINSTRUMENT_USER", self._load):
-                self._user = None  # what failed would fail again, and run the module again
+                self._user = None  # it would fail again, and run the module again
             if self._function is None:
                 return None
         found = guard.attempt("ask POSTHOG_AUTOINSTRUMENT_USER", self._function, host)
         return None if found is False else ids.text_of(found, "the user by POSTHOG_AUTOINSTRUMENT_USER")
 
     def _load(self) -> bool:
-        """Load the function; False where there is none to be had."""
+        """Load the function; False where it cannot be loaded."""
         if self._user is None:
             return False
         try:
@@ -81,16 +80,16 @@ class Web:
         except hook_loader.NotYetError:
             pass
         except hook_loader.HookError as error:
-            diagnostics.warn_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it names nobody")
+            diagnostics.warn_once("user", f"POSTHOG_AUTOINSTRUMENT_USER={self._user}: {error}; it finds no user")
             return False
         return True
 
 
 class Request(scope.RequestScope):
-    """One request. Made when it comes in, from references alone; read when a call or span starts in it.
+    """One request. Made from references when it arrives; read when a call or span starts in it.
 
-    `asked` is what came over the network; `host` the framework's own object for it, and `user_of` and `route_of` read
-    that object. They look at what the program has loaded and never load anything themselves.
+    `asked` is the request as received; `host` the framework's own object for it, which `user_of` and `route_of` read.
+    They read what the program has loaded and never load anything themselves.
     """
 
     user_of: Callable[[Any], str | None] | None = None
@@ -102,7 +101,7 @@ class Request(scope.RequestScope):
         self.web = web
         self.trace_id = scope.new_trace_id()
         self.carried = NO_FIELDS
-        """What another service of the program's says in the request."""
+        """The context in the headers of the request, sent by another service of the program."""
         self.asked = asked
         if asked is not None:
             self._take_carried(asked)
@@ -115,7 +114,7 @@ class Request(scope.RequestScope):
         self._said: tuple[str | None, str | None, Mapping[str, str]] | None = None
 
     def fill(self, asked: Asked) -> None:
-        """What came over the network is known now."""
+        """Set the request as received, where it was not known at first."""
         self.asked = asked
         if self.host is None:
             self.host = asked.source
@@ -140,7 +139,7 @@ class Request(scope.RequestScope):
             )
 
     def is_of(self, asked: Asked) -> bool:
-        """Whether this is the same request, seen by another layer, which may have copied what describes it."""
+        """Whether this is the same request at another layer, which may have copied its description."""
         if self.asked is None:
             self.fill(asked)
             return True
@@ -156,14 +155,15 @@ class Request(scope.RequestScope):
         until_end: bool = False,
         ask: Callable[[Any], str | None] | None = None,
     ) -> None:
-        """A framework has made its own object of it. `until_end`: that can be read when the request has ended, too.
-        `ask` finds the user where that takes more than reading: for calls whose user nothing else names."""
+        """Set the framework's own object. `until_end`: it can be read at the end of the request, too. `ask` finds the
+        user where that takes more than reading an attribute; it is called when nothing else gives the user of a
+        call."""
         self.host, self.user_of, self.route_of, self._until_end = host, user_of, route_of, until_end
         self.ask = ask
-        self._look()  # what is started here may call when the request is over
+        self._look()  # what is started here may make calls after the request has ended
 
     def fields(self) -> Fields:
-        """What it says of a call that starts now."""
+        """The fields of a call that starts now."""
         if self.asked is None:
             return NO_FIELDS
         if self._said is None:
@@ -186,7 +186,7 @@ class Request(scope.RequestScope):
 
     def _signed_in(self) -> str | None:
         if self._named is None and not self._asking:
-            self._asking = True  # the function may call a model, too
+            self._asking = True  # the function may call a model
             try:
                 self._named = self.web.names_user(self.host)
             finally:
@@ -196,7 +196,7 @@ class Request(scope.RequestScope):
         return guard.quietly(self.ask, self.host)
 
     def _look(self) -> None:
-        """Read the framework's object. Its user may sign in or out meanwhile."""
+        """Read the framework's object. The user may sign in or out during the request."""
         host, user_of, route_of = self.host, self.user_of, self.route_of  # another thread may end the request meanwhile
         if host is None:
             return
@@ -216,15 +216,15 @@ class Request(scope.RequestScope):
         path = cleaned(asked.path, MAX_PATH_CHARS)
         place = cleaned(asked.place(), MAX_HEADER_CHARS)
         if path and place:
-            # Without the query, and without what stands before the @: both are where secrets are.
+            # Without the query and the part before the @, which may hold secrets.
             found["$current_url"] = f"{asked.scheme}://{place.rpartition('@')[2]}{path}"
         found["$request_method"] = cleaned(asked.method, 32)
         found["$request_path"] = path
         return distinct_id, session_id, {name: safejson.dumps(value) for name, value in found.items() if value}
 
     def end(self) -> None:
-        """It is answered: nothing of the program's is held any longer. What was started in it may still call, and is in
-        its context for as long as `lifetime` says."""
+        """The request is answered: objects of the program are released. What was started in it may still make calls,
+        and is in its context for as long as `request_lifetime` allows."""
         if self.ended is None:
             self.ended = request_lifetime.end(self._presence)
         if self._until_end:
@@ -235,32 +235,32 @@ class Request(scope.RequestScope):
 
 
 class Asked:
-    """What came over the network, as references to what the server made of it."""
+    """The request as received, by references to the server's objects."""
 
     source: Any
-    """Its scope or environ."""
+    """The server's scope or environ."""
     method: str | None
     path: str | None
     scheme: str = ""
 
     def headers(self) -> Mapping[str, list[bytes]]:
-        """The values of the three headers, as they came."""
+        """Name -> values of the three headers, as received."""
         raise NotImplementedError
 
     def get(self, name: str) -> bytes | str | None:
-        """A header by its name in lower case."""
+        """The value of a header by its name in lower case."""
         raise NotImplementedError
 
     def place(self) -> str | None:
-        """Host and port that were asked."""
+        """Host and port that the request is addressed to."""
         raise NotImplementedError
 
     def copies(self, other: Asked) -> bool:
-        """Whether this describes the same request, with what was copied from the other."""
+        """Whether this describes the same request as `other`, by copies of its parts."""
         return (self.method, self.path, self.headers()) == (other.method, other.path, other.headers())
 
     def end(self) -> None:
-        """Let go of the server's object."""
+        """Release the server's object."""
         self.source = None
 
 
@@ -275,7 +275,7 @@ def current() -> Request | None:
 
 
 def opened(request: Request, at_server: bool) -> Context:
-    """The context in which a request is answered. Blocks that are open around it stay in force, except their trace.
+    """The context in which a request is answered: that of the blocks around it, in a trace of its own.
 
     `at_server`: nothing of another request can be around this one. uvicorn (0.54, `on_response_complete`) starts the
     next request of a pipelining client in the task of the one before, and with its ContextVars.
@@ -315,7 +315,7 @@ class Answering:
 
 
 def entered(web: Web, asked: Asked) -> Context | None:
-    """The context to answer a request in, that comes to an app; None where its server or another app has opened it."""
+    """The context of a request that reaches an app; None where its server or another app has opened it."""
     around = current()
     if around is not None and around.is_of(asked):
         return None

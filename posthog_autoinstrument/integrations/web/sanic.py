@@ -1,7 +1,7 @@
 """Sanic: each request, under its own server and under others.
 
 Sanic 22.12 to 25.12: `Sanic.handle_request(request)` answers a request, its streamed response and a websocket included.
-It is written anew while an app starts (`sanic.touchup`, at the end of `_startup`), from its source.
+`sanic.touchup` compiles it again from its source while an app starts (at the end of `_startup`), without our wrapper.
 """
 
 from __future__ import annotations

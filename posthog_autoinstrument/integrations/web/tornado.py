@@ -1,8 +1,8 @@
 """Tornado: each request of an application, and the user that its handler has found.
 
-Tornado 6.1 to 6.6: `RequestHandler._execute` answers a request, a websocket until it is closed. `current_user` is found
-by the program's `get_current_user`, once, when somebody looks at it; it is read only where that has happened
-(`_current_user`). Handlers do not know which rule led to them.
+Tornado 6.1 to 6.6: `RequestHandler._execute` answers a request, a websocket until it is closed. `current_user` calls
+the program's `get_current_user` once, when it is used; it is read only where that has happened (`_current_user`).
+Handlers do not know which rule led to them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .request import Request, Web
 
 
 def user_of(handler: Any) -> str | None:
-    """The user, where it is one text or number, or says its id."""
+    """The user, where it is a text or a number, or has an id or a name."""
     user = vars(handler).get("_current_user")
     if isinstance(user, bytes):
         return user.decode("utf-8", "replace")

@@ -1,8 +1,8 @@
 """WSGI: apps of any kind under gunicorn, waitress, werkzeug, wsgiref, hypercorn, cheroot and granian. Frameworks also
 under uWSGI and the rest: see `replace_app`.
 
-A server answers a request in one method, its response included, so the context is open around that; another method
-makes the environ on the way. gunicorn 22 to 27, waitress 3, werkzeug 2 and 3, wsgiref of Python 3.10 to 3.13, cheroot
+A server answers a request, its response included, in one method, around which the context is open; another method
+makes the environ meanwhile. gunicorn 22 to 27, waitress 3, werkzeug 2 and 3, wsgiref of Python 3.10 to 3.13, cheroot
 10 and 11.
 """
 
@@ -20,7 +20,7 @@ from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Answering, Asked, Reque
 
 
 class Environ(Asked):
-    """What a WSGI server made of a request."""
+    """A request as a WSGI server describes it."""
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self.source: Any = environ
@@ -63,14 +63,14 @@ def serve(web: Web, environ: Mapping[str, Any] | None, answer: Callable[..., Any
 
 
 def fill(environ: Any) -> None:
-    """The server has made the environ of the request that it answers here."""
+    """Give the request that is answered here the environ that its server has made."""
     request = current()
     if request is not None and request.asked is None:
         request.fill(Environ(environ))
 
 
 class Body:
-    """The lazy body of a response, made step by step inside the context of its request. Its consumer is not in it."""
+    """A lazy response body, each step of which runs in the context of its request. Its consumer does not."""
 
     def __init__(self, body: Any, request: Context) -> None:
         self._body = body
@@ -109,20 +109,20 @@ class Body:
 
 
 class SizedBody(Body):
-    """A body that says of how many parts it is: servers derive the content length from one."""
+    """A body with a length: servers derive the content length from a body of one part."""
 
     def __len__(self) -> int:
         return len(self._body)
 
 
 def _is_made(body: Any) -> bool:
-    """Whether nothing is left to be run for a body, or the server wants to see the object itself, to send a file."""
+    """Whether no code is left to run for a body, or the server needs the object itself, to send a file."""
     return isinstance(body, (list, tuple, bytes)) or hasattr(body, "read") or hasattr(body, "filelike")
 
 
 def replace_app(cls: type, web: Web, is_made: Callable[[Any], bool] = _is_made) -> bool:
-    """Have the apps of a class open the context of each request, where no server of ours has: under uWSGI, mod_wsgi, a
-    test client."""
+    """Make the apps of a class open the context of each request, where no instrumented server has: under uWSGI,
+    mod_wsgi, a test client."""
 
     def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
         def __call__(self: Any, environ: Any, *args: Any, **kwargs: Any) -> Any:
@@ -155,7 +155,7 @@ def _answer(
 
 
 def served(web: Web, app: Callable[..., Any]) -> Callable[..., Any]:
-    """The app, as a server calls it that has no method around the response (granian's is in Rust)."""
+    """Wrap an app for a server that has no method around the response (granian's is in Rust)."""
 
     def answer(environ: Any, start_response: Any) -> Any:
         request = guard.attempt("open a request", lambda: opened(Request(web, Environ(environ)), at_server=True))
@@ -179,12 +179,12 @@ def _makes(owner: type | ModuleType, name: str, environ_of: Callable[[Any, Any],
     """Replace the function of a server that makes the environ: `environ_of(first argument, result)`."""
 
     def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
-        def make_and_tell(*args: Any, **kwargs: Any) -> Any:
+        def make_environ(*args: Any, **kwargs: Any) -> Any:
             made = make(*args, **kwargs)
             guard.attempt("read a request", lambda: fill(environ_of(args[0], made)))
             return made
 
-        return make_and_tell
+        return make_environ
 
     return replace(owner, name, wrap)
 

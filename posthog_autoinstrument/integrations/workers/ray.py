@@ -1,9 +1,8 @@
-"""Ray ends its workers by SIGKILL, or lets them find out that their raylet is gone: no exit hook, no signal, no time
+"""Ray ends its workers by SIGKILL, or they notice that their raylet is gone: no exit hook, no signal, no time
 (`ray.shutdown()` gives them 0.1 s). So what a task or a method of an actor has captured is delivered before its result
-is handed over. Within the exit timeout; where PostHog did not answer in that time, no other task waits for it.
+is returned, within the exit timeout. Where PostHog did not answer in that time, no other task waits for it.
 
-Ray (2.9 to 2.60) has workers look up what they execute by `FunctionActorManager.get_execution_info`. A worker may
-import the SDK in its first task only, so this is there before the agent is.
+Workers of Ray (2.9 to 2.60) look up what they execute by `FunctionActorManager.get_execution_info`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ...settings.config import Config
 
 PATCH = "ray"
 LOOK_S = 0.01
-"""How often a coroutine looks whether its events are delivered: it must not hold up the event loop."""
+"""How often a coroutine checks whether its events are delivered: it must not block the event loop."""
 
 
 def instrument(module: ModuleType, settings: Config) -> bool:
@@ -35,7 +34,7 @@ def _looking_up(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _delivering_info(info: Any) -> Any:
-    """The same for a function that delivers; None where it does so already. It is asked for once for each function."""
+    """`info` with a function that delivers; None where it does already. Called once for each function."""
     return None if patching.is_patched(info.function, PATCH) else info._replace(function=_delivering(info.function))
 
 
