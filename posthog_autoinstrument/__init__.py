@@ -2,8 +2,9 @@
 
     posthog-instrument python app.py
 
-The folder reads as the way of a call: `wake` (start-up) -> `agent` -> `hooks` -> `sites` and `wire` (patches) ->
-`streams`, `calls` (what is captured) -> `queue` -> `flusher` -> `providers` (what it means) -> `event` -> `sinks`.
+The folders read as the way of a call: `bootstrap` (start-up) -> `agent` -> `instrumentation` (patches) -> `capture` (a
+call while it runs) -> `providers` (what its bytes mean) and `processing` (record to event) -> `export` (event to
+PostHog or to the `store`).
 
 Names are imported when they are first used: every Python process under the launcher imports this package.
 """

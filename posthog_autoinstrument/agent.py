@@ -125,13 +125,13 @@ class Agent:
         return lambda name: self.check_patched(hook)
 
     def check_patched(self, hook: patcher.Patcher) -> None:
-        """Say so where an SDK has loaded and nothing in it is what we know: silence would look like no calls."""
+        """Warn where an SDK has loaded and nothing in it could be patched: silence would look like no calls."""
         wired = [point for point in hook.points if point.module == hook.provider.transport.base_module]
         if not any(point.state == "matched" for point in wired):
             diagnostics.warn_once(
                 "unpatched",
                 f"nothing of {hook.provider.package} {_version_of(hook.provider.package)} could be patched: "
-                "no call is captured (posthog-instrument doctor tells more)",
+                "no call is captured (posthog-instrument doctor shows more)",
             )
 
     def _instrument_libraries(self) -> None:
@@ -148,7 +148,7 @@ class Agent:
             self._instrument_libraries()
 
     def wait_for_project(self) -> None:
-        """Capture nothing as long as nobody says where events go; each call looks again."""
+        """Capture nothing until there is a destination; each call looks again."""
         self.set_active(False)
         self.recorder.awaken = self._project_is_known
         for made in self.calls:
@@ -312,7 +312,7 @@ class Agent:
 
 
 def _spool_writer(settings: Config, pipeline: Pipeline) -> SpoolWriter | None:
-    """The durable mode; None, with a line that says so, where this Python has no sqlite3."""
+    """What writes records to the spool; None, with a warning, where this Python has no sqlite3."""
     try:
         with forks.IMPORTS:  # only a process with a spool pays for sqlite3
             from .export.spool import writer

@@ -53,7 +53,7 @@ def _chain_python2():
         found = imp.find_module("sitecustomize")
     except ImportError:
         return
-    # imp would run the other file in this module's namespace; and a module that nobody holds loses its globals.
+    # imp would run the other file in this module's namespace; and a module without a reference loses its globals.
     sys.modules["_posthog_autoinstrument_sitecustomize"] = sys.modules.pop("sitecustomize")
     imp.load_module("sitecustomize", *found)
 
@@ -73,7 +73,7 @@ def _wake():
             # Not even SystemExit may leave: site would abort.
             return
     try:
-        _tell(reason)
+        _report(reason)
     except BaseException:
         pass
 
@@ -85,7 +85,7 @@ RUNNERS = (
 command line the launcher reads are in `cli.interpreter.RUNNERS`; this file cannot import it."""
 
 
-def _tell(reason):
+def _report(reason):
     """One line on standard error, in the process that was launched: why nothing is captured here, else where the calls
     are kept (which the launcher cannot know: it may have started anything)."""
     import os  # site has loaded it
@@ -99,7 +99,7 @@ def _tell(reason):
         launcher = os.environ.get("POSTHOG_AUTOINSTRUMENT_LAUNCHER", "")
         if not launcher or set(started) & set(RUNNERS):
             return
-        if os.name == "posix" and launched != str(os.getpid()) and _is_said(os, label):
+        if os.name == "posix" and launched != str(os.getpid()) and _is_reported(os, label):
             return
         line = "no call is captured: %s, which runs the program, %s; posthog-instrument belongs to %s. " % (
             sys.executable,
@@ -118,15 +118,15 @@ def _tell(reason):
             if not process_tree.ProcessTree(label, process_tree.folders(os.environ)).claim("kept"):
                 line = ""
     for name in ("POSTHOG_AUTOINSTRUMENT_LAUNCHER", "POSTHOG_AUTOINSTRUMENT_KEPT"):
-        os.environ.pop(name, None)  # said once, also where the program executes itself again
+        os.environ.pop(name, None)  # written once, also where the program executes itself again
     stream = sys.__stderr__
     if line and stream is not None:
         os.write(stream.fileno(), ("posthog-autoinstrument: " + line + "\n").encode("utf-8", "replace"))
 
 
-def _is_said(os, label):
-    """Whether another Python below the same shell script has said that it has no agent; the next one finds that this
-    one has. A mark as those of `process_tree`, which is not installed here."""
+def _is_reported(os, label):
+    """Whether another Python below the same shell script has reported that it has no agent; if not, this one has from
+    now on. A mark as those of `process_tree`, which is not installed here."""
     parts = label.split(":")
     name = "".join(one for one in "-".join(parts[:2]) if one.isalnum() or one == "-")[:60]
     for base in [os.environ.get(one, "") for one in ("XDG_RUNTIME_DIR", "TMPDIR")] + ["/tmp", "/var/tmp"]:
@@ -155,7 +155,7 @@ def _is_said(os, label):
 
 def _is_first(os):
     """Whether the program's first Python is this child of the launched process: on Windows, which has no `exec`, and
-    below what is no Python, a shell script or `uv run` (where /proc tells)."""
+    below a program that is no Python, a shell script or `uv run` (where there is /proc)."""
     if os.name == "nt":
         return True
     try:

@@ -77,7 +77,7 @@ def launch(command: Sequence[str], local: bool = False, debug: bool = False, sum
     if found.obstacles and not settings.disabled:
         diagnostics.write(f"no call is captured: {'; '.join(found.obstacles)}; {OTHER_REMEDY}")
         if found.python is not None:
-            del environ[variables.LAUNCHER]  # said all there is to say
+            del environ[variables.LAUNCHER]  # the Python without an agent need not report it again
     elif not settings.disabled and (settings.local or settings.token is None):
         where = f"calls are kept in {settings.db_path}"
         unless = "" if settings.local else " unless the program sets a PostHog token"

@@ -1,4 +1,4 @@
-"""Where a module of ours comes from: what is installed, not what the program has of that name.
+"""Imports a dependency of ours: the installed module, not what the program has of that name.
 
 A program may have a `requests.py` or a `wrapt/` of its own. Its folder comes first on `sys.path`, so an import by name
 would execute the program's file, and before the program does.
@@ -28,7 +28,7 @@ def load(name: str) -> ModuleType:
 
 
 def is_installed(name: str) -> bool:
-    """Whether the program's `import name` gives the installed module (or none does, and the import says so)."""
+    """Whether the program's `import name` gives the installed module (or there is none, and the import raises)."""
     loaded = sys.modules.get(name)
     theirs = _spec_of(name) if loaded is None else getattr(loaded, "__spec__", None)
     if theirs is not None and theirs.origin in ("built-in", "frozen"):

@@ -1,8 +1,8 @@
 """Which descriptors of this process are still ours.
 
 A program that becomes a daemon closes all descriptors by their numbers (`os.closerange`), and what it opens next gets
-the numbers of our connection or of SQLite's files. Whoever then writes to such a number, or closes it, does that to a
-file of the program's.
+the numbers of our connection or of SQLite's files. Writing to such a number, or
+closing it, would then hit a file of the program's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Descriptor(NamedTuple):
 
 
 def of(number: int) -> Descriptor | None:
-    """What a number is open for; None where it is not open, or the system does not say (Windows: sockets)."""
+    """What a number is open for; None where it is not open, or where the system cannot report it (Windows: sockets)."""
     try:
         found = os.fstat(number)
     except (OSError, ValueError):

@@ -22,7 +22,7 @@ class _Library(NamedTuple):
 
 _library: _Library | None = None
 _refused = False
-"""It is there and is too old, or does not do what is asked of it here."""
+"""pydantic_core is loaded, but is too old or gives other results (`_tried`)."""
 
 
 def loads(text: bytes | str) -> Any:
@@ -58,7 +58,7 @@ def _find() -> _Library | None:
 
 
 def _tried(module: Any) -> _Library | None:
-    """The functions, where they do what is asked of them here."""
+    """The functions, where they give the same results as the standard library; else None."""
 
     def from_json(text: bytes | str) -> Any:
         # Without `cache_strings`, which came with 2.18, every short text would stay in a cache of the process.

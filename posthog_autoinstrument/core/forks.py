@@ -1,6 +1,6 @@
 """What must not be half done while the process forks: `os.register_at_fork` hooks wait for it, bounded.
 
-A process forked while another of its threads imports a module inherits import locks that nobody will release: the
+A process forked while another of its threads imports a module inherits import locks that are never released: the
 child hung 5 times of 5 at its own `import requests`.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """A lock that forks wait for. In the child it is free, whoever held it."""
+    """A lock that forks wait for. In the child it is free, whichever thread held it."""
 
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
@@ -47,7 +47,7 @@ class Gate:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Whoever was inside does not exist here."""
+        """The thread that was inside does not exist in the child."""
         self.__init__(self._wait_s)  # type: ignore[misc]
 
 

@@ -36,7 +36,7 @@ class Entropy:
             os.register_at_fork(after_in_child=self._pieces.clear)
 
     def take(self) -> bytes:
-        """16 bytes that nobody else gets."""
+        """16 random bytes, given once."""
         pid = os.getpid()
         if pid != self._pid:  # forked without Python's knowledge
             self._pieces.clear()
@@ -75,8 +75,8 @@ def text_of(value: object, name: str) -> str | None:
     """An id as text, as PostHog's own library makes it of any value (posthog 7.91: `stringify_id`); None for None and
     for an empty one. Never raises.
 
-    What has no text that could name anybody (a bool, an object that only says where in memory it is) is left out, with
-    a line that calls it `name`.
+    A value whose text cannot be an id (a bool, an object whose `repr` is its address) is left out, with a warning that
+    calls it `name`.
     """
     if type(value) is str:
         return value or None
@@ -92,7 +92,7 @@ def text_of(value: object, name: str) -> str | None:
 def _text_of(value: object) -> str | None:
     kind = type(value)
     if issubclass(kind, str):
-        return str.__str__(value)  # an enumeration's own `__str__` says something else
+        return str.__str__(value)  # an enumeration's own `__str__` is another text
     if issubclass(kind, (bytes, bytearray)):
         return bytes(value).decode()  # type: ignore[call-overload, no-any-return]
     if kind is bool or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__):

@@ -12,7 +12,7 @@ from types import ModuleType
 
 NAME = __name__.partition(".")[0]
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-"""The folder of the package. Frames of our own functions are told from the program's by it."""
+"""The folder of the package. It distinguishes frames of our functions from the program's."""
 
 
 def load(path: str) -> ModuleType:

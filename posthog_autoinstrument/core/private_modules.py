@@ -2,7 +2,8 @@
 
 What a program does to `requests`, `http.client` or `socket` it does to the module objects in `sys.modules`. A copy that
 is not there can neither be patched, recorded, filtered nor stopped by it, and what the copy does to `warnings` and
-`logging` reaches nobody either. The files are the installed ones; no name of the program's changes in `sys.modules`.
+`logging` does not reach the program. The files are the installed ones; no name of the program's changes in
+`sys.modules`.
 
 How: each file is executed as the import system would, with an `__import__` of ours among its builtins. Absolute and
 relative imports of copied modules stay among the copies. Everything else of the standard library is the program's.
@@ -32,7 +33,7 @@ class PrivateModules:
 
     `find` gives the spec of a top-level module by the last part of a name. Copied is what is not in the standard
     library, and what is in `copied`; `absent` cannot be imported. `stand_ins` are given for the modules of their names.
-    `is_installed` says of a module of the standard library that the program has no other of its name.
+    `is_installed` returns whether the program has no other module of a standard library module's name.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class PrivateModules:
                 self._loading_pid = around
 
     def is_half_loaded(self) -> bool:
-        """Whether this process was forked while another thread loaded something, which nobody will finish here."""
+        """Whether this process was forked while another thread loaded something, which is never finished here."""
         return self._loading_pid not in (0, os.getpid())
 
     def _execute(self, name: str, package: ModuleType | None) -> None:

@@ -1,8 +1,8 @@
-"""The processes that one launched program consists of: what one of them has warned of, the others need not.
+"""The processes of one launched program: each warning is given by the first of them that meets it.
 
-They share no memory: workers are forked, spawned, and outlive each other. So what was said is an empty file with the
-name of the tree and of the warning, made by O_EXCL in a folder that belongs to the user and that nobody else can write.
-It is written only where there is something to warn of. Without such a folder each process warns for itself.
+They share no memory: workers are forked, spawned, and outlive each other. So each warning is an empty file with
+the name of the tree and of the warning, made by O_EXCL in a folder that belongs to the user and that no other user can
+write. It is written only where there is something to warn of. Without such a folder each process warns for itself.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def folders(environ: Mapping[str, str]) -> list[str]:
 
 
 def label() -> str:
-    """What tells the tree that this process begins from all others: pid, random part, and the file that is its
-    standard error. A text for the environment."""
+    """The label of the tree that this process begins: pid, random part, and the file that is its standard error. A text
+    for the environment."""
     return f"{os.getpid()}:{os.urandom(8).hex()}:{_error_stream()}"
 
 
@@ -42,7 +42,7 @@ class ProcessTree:
         self._name = "".join(letter for letter in f"{pid}-{nonce}" if letter.isalnum() or letter == "-")[:60]
         self._folders = folders
         self._turns: dict[str, tuple[int, float]] = {}
-        """By warning that recurs: which process was the first to say it, and when."""
+        """Warning that recurs -> the process that gave it last, and when."""
 
     def claim(self, kind: str, every_s: float | None = None) -> bool:
         """Whether it is this process that warns of `kind`: the first one of its tree, with `every_s` the first in so
@@ -77,7 +77,7 @@ class ProcessTree:
         return True
 
     def _own_folders(self) -> list[str]:
-        """Our folders that exist now, made if need be, and are nobody else's."""
+        """Our folders that exist now, made if need be, and that no other user can read or write."""
         found = []
         for base in self._folders:
             uid = (
@@ -109,7 +109,7 @@ def _age_s(path: str, now: float) -> float:
 
 
 def _error_stream() -> str:
-    """What tells the file that is standard error here from others; "" where there is none."""
+    """The identity of the file that is standard error here; "" where there is none."""
     try:
         stream = sys.__stderr__
         if stream is None or stream.closed:
@@ -121,7 +121,7 @@ def _error_stream() -> str:
 
 
 def _remove_old(folder: str, now: float) -> None:
-    """Remove marks that nobody looks at any longer. A program that runs for days may warn once a day."""
+    """Remove marks that are out of date. A program that runs for days may warn once a day."""
     try:
         with os.scandir(folder) as entries:
             for number, entry in enumerate(entries):

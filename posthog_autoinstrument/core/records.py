@@ -30,7 +30,7 @@ class Error:
     causes: tuple[str, ...] = ()
     """Names of the exceptions behind it."""
     reasons: tuple[str, ...] = ()
-    """What these say: "ConnectError: [Errno 111] Connection refused"."""
+    """Their texts: "ConnectError: [Errno 111] Connection refused"."""
 
 
 @dataclass
@@ -44,18 +44,18 @@ class Identity:
     properties: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Properties that say less than the call itself: tags of the posthog package's context."""
+    """Properties of lower precedence than those of the call: tags of the posthog package's context."""
     privacy_mode: bool = False
     parent_id: str | None = None
     span_name: str | None = None
     provider: str | None = None
 
 
-@dataclass  # not frozen, although nobody changes one: setting 25 fields the other way is a fifth of `finalize`
+@dataclass  # not frozen, although it never changes: setting 25 fields the other way is a fifth of `finalize`
 class Call:
     """One logical SDK call, retries included.
 
-    `request` and `response` are the bodies as they went over the wire (the response decompressed), or JSON that
+    `request` and `response` are the bodies as they were sent and received (the response decompressed), or JSON that
     describes them where they are forms, pictures or sound (`providers.Reader`); `chunks` are the `data:` texts of a
     stream's events and `chunk_offsets_s` when each came, in seconds after the start. Times are epoch seconds. `cut` is
     the number of bytes of a bulky answer that were left out between the response's head and tail.
@@ -76,10 +76,10 @@ class Call:
     status: int | None = None
     request_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Those of the answer's headers that tell who answered."""
+    """Those of the answer's headers that identify who answered."""
     error: Error | None = None
     model: str | None = None
-    """Of a call that never reached the wire; otherwise the bodies say it."""
+    """Of a call that was never sent; otherwise the model is read from the bodies."""
     cost_usd: float | None = None
     """A cost that a response header reported."""
     request: bytes | None = None
@@ -98,7 +98,7 @@ class Call:
 
 @dataclass
 class Span:
-    """One step of a program, as it names it, or (`of_trace`) what is said of a whole trace.
+    """One step of a program, as it names it, or (`of_trace`) a whole trace.
 
     `input_state` and `output_state` are JSON texts, None where nothing is known of them.
     """
@@ -115,7 +115,7 @@ class Span:
     error: Error | None = None
     of_trace: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What a library tells of a step of its own: names of `event.LIBRARY_PROPERTIES` -> JSON text."""
+    """Properties that a library gives its step: names of `event.LIBRARY_PROPERTIES` -> JSON text."""
     spooled: tuple[int, ...] = ()
 
     def to_bytes(self) -> bytes:

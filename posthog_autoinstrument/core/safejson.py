@@ -39,11 +39,11 @@ _CHUNK = 512
 _NUMBERS = {int, float}
 
 Convert = Callable[[Any], Any]
-"""Makes of an object that is none of JSON's what is to be written for it; or gives it back."""
+"""Converts an object that is not of JSON's types into a value to write in its place, or returns it."""
 
 
 def dumps(value: Any, name: str = "", convert: Convert | None = None) -> str:
-    """`value`, which goes by `name`, as JSON text of about `MAX_CHARS` characters at most.
+    """`value`, named `name`, as JSON text of about `MAX_CHARS` characters at most.
 
     What has no room is counted: `... [4990000 items truncated]`. As PostHog's SDK coerces them, dates are ISO text,
     Decimal is float, UUID text, models and dataclasses their fields; what cannot be serialised is replaced by its repr.
@@ -202,7 +202,7 @@ def _name(key: Any) -> str:
 
 
 def _fields(value: Any) -> Mapping[Any, Any] | None:
-    """What is written as an object of JSON."""
+    """The members of a value that is written as a JSON object; None where it is none."""
     if isinstance(value, Mapping):
         return value
     if any(hasattr(type(value), name) for name in _PYDANTIC):
@@ -214,7 +214,7 @@ def _fields(value: Any) -> Mapping[Any, Any] | None:
 
 
 def _items(value: Any) -> Sequence[Any] | None:
-    """What is written as a list, as far as it is shown: of all that is a collection. A range is one in name only."""
+    """The first items of a value that is written as a list: any collection but a range; None where it is none."""
     if isinstance(value, (list, tuple)):
         return value
     if isinstance(value, (Set, Sequence, ValuesView)) and not isinstance(value, range):
@@ -228,7 +228,7 @@ def _first(value: Iterable[Any], n_items: int) -> list[Any]:
 
 
 def _numbers(chunk: Sequence[Any]) -> str | None:
-    """Numbers as JSON, without the brackets; None where there is anything else."""
+    """A list of numbers as JSON, without the brackets; None where there is anything else in it."""
     kinds = set(map(type, chunk))
     if not chunk or not kinds <= _NUMBERS:
         return None

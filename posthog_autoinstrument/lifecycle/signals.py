@@ -25,7 +25,7 @@ from typing import Any
 from ..core import forks, guard, threads
 
 TOGETHER_S = 0.3
-"""Signals in so short a time are one: a supervisor hands on to its child what the kernel gave to both."""
+"""Signals in so short a time are one: a supervisor forwards to its child what the kernel sent to both."""
 REPEAT_S = 0.05
 """A main thread that is not in C has run the handler by then."""
 N_REPEATS = 20
@@ -171,12 +171,12 @@ class Signals:
                     self._see_to(number)
             if self._n_forking:
                 return
-        # Somebody has closed the pipe: a number must not go into a file that has its descriptor now.
+        # The program has closed the pipe: a number must not go into a file that has its descriptor now.
         guard.attempt("let go of a descriptor", self._call_on_main_thread, self._wake_nobody)
 
     def _see_to(self, number: int) -> None:
         """Have the main thread run the handler. Not for a second signal, which the first one's delivery is bounded for:
-        by its number alone, read late, it cannot be told from the first."""
+        by its number alone, read late, it cannot be distinguished from the first."""
         main = threading.main_thread().ident
         for _ in range(N_REPEATS):
             if not self._received:

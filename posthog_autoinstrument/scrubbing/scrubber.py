@@ -1,6 +1,6 @@
-"""The scrubber: credentials are taken out of everything of the program's that is sent, said or handed on, by the names
-of values (`secretnames`) and by what texts look like (`secrettexts`). What is said to a model and what it answers is
-content, and stays. Pure.
+"""The scrubber: removes credentials from the program's own values before they are sent, written or propagated, by the
+names of values (`secret_names`) and by the form of texts (`secret_texts`). Prompts and answers are content, and stay.
+Pure.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ _NONE: frozenset[str] = frozenset()
 def scrub_properties(
     properties: Mapping[str, Any], content: frozenset[str] = _NONE, ids: frozenset[str] = _NONE
 ) -> dict[str, Any]:
-    """Properties of an event without credentials. `content` is what was said to a model and by it: it stays. What is
-    among `ids` must tell one from the other still."""
+    """Properties of an event without credentials. Those named in `content` (prompts and answers) stay; those in
+    `ids` are replaced by ids that are as distinct."""
     if secret_names.is_off():
         return dict(properties)
     found = {}
@@ -113,7 +113,7 @@ def scrub_properties(
 
 
 def scrub_path(path: str, route: Any = None) -> str:
-    """The path of a web request without tokens: `/reset/<token>`, as its route says where that is known."""
+    """The path of a web request without tokens: `/reset/<token>`, or its route where that is known."""
     parts = path.split("/")
     hidden = [_is_token(part, parts[at - 1] if at else "") for at, part in enumerate(parts)]
     parameters = _PARAMETER.findall(route) if isinstance(route, str) else []

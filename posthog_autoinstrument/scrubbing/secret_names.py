@@ -17,7 +17,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 """`awsSecretKey`, `AWS_SECRET_KEY`, `x-api-key` and `db.password` as words; `APIKey` as `API` and `Key`."""
 
 _HINT = re.compile("pass|pwd|secret|key|token|auth|cookie|cred|jwt|signature|bearer", re.IGNORECASE)
-"""What every secret name of ours has in it: most names are told by that alone."""
+"""Every secret name of ours has one of these in it: most names are decided by that alone."""
 
 ALWAYS = frozenset(
     ("password", "passwords", "passwd", "passphrase", "passcode", "pwd", "secret", "secrets", "apikey", "apikeys")
@@ -114,7 +114,7 @@ DESCRIPTIONS = frozenset(
         "version",
     )
 )
-"""Last words of names of what is no credential itself: `password_policy`, `secret_name`, `access_key_id`."""
+"""Last words of names whose value is no credential itself: `password_policy`, `secret_name`, `access_key_id`."""
 
 _own: tuple[tuple[str, ...], ...] = ()
 _off = False
@@ -150,7 +150,7 @@ def is_added(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """Whether what goes by this name is a credential."""
+    """Whether a value of this name is a credential."""
     return not _off and len(name) <= _MAX_CHARS and _is_secret(name)
 
 

@@ -1,8 +1,8 @@
-"""What looks like a credential in a text: API keys, JSON web tokens, `Bearer ...`, passwords in addresses, signatures
-of URLs, private keys, `password=...`.
+"""Removes what looks like a credential from a text: API keys, JSON web tokens, `Bearer ...`, passwords in addresses,
+signatures of URLs, private keys, `password=...`.
 
-Nothing here takes time by the square of a text's length, or keeps the interpreter for long: a text is looked through in
-slices for short hints, and only what stands at a hint is looked at, once. Pure; scrubbing twice changes nothing more.
+Nothing here takes quadratic time, or keeps the interpreter for long: a text is searched in slices for short hints, and
+only the text at a hint is examined, once. Pure; scrubbing twice changes nothing more.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _KEYS = {
     **dict.fromkeys(("shpat_", "dop_v1_", "dckr_pat_", "hvs.", "lsv2_", "ntn_", "lin_api_", "pcsk_"), 16),
     # Shopify, DigitalOcean, Docker, Vault, LangSmith, Notion, Linear, Pinecone
 }
-"""What API keys begin with -> how many characters follow at least."""
+"""Prefix of API keys -> how many characters follow at least."""
 _NAMED = (
     "passw",
     "passphrase",
@@ -61,7 +61,7 @@ _NAMED = (
     "cred",
     "jwt",
 )
-"""What is in every name of a credential (`secretnames`), in lower case."""
+"""What is in every name of a credential (`secret_names`), in lower case."""
 _SIGNED = ("sig=", "signature=", "?key=", "&key=", "?code=", "&code=", "?pass=", "&pass=", "hmac=")
 """Parameters of URLs that open what they name."""
 _PATHS = {
@@ -69,7 +69,7 @@ _PATHS = {
     "/api/webhooks/": re.compile(r"\d{5,30}/[\w\-]{8,200}"),  # Discord
     "api.telegram.org/bot": re.compile(r"\d{1,30}:[\w\-]{8,200}"),
 }
-"""What opens something by its path alone -> the part that does."""
+"""Addresses that are a credential by their path alone -> the part of it that is secret."""
 
 _RUN = re.compile(r"[A-Za-z0-9_\-]*")
 _DOTTED_RUN = re.compile(r"[A-Za-z0-9_\-.]*")
@@ -101,7 +101,7 @@ _NO_VALUE = frozenset(
     + ("number", "any", "optional", "required", "missing", "invalid", "expired", "self", "yes", "no", "not", "is")
 )
 _STRONG = re.compile("passw|passphrase|passcode|pwd|secret|api.?key|private.?key|authorization|cookie", re.IGNORECASE)
-"""Names whose values are credentials whatever they look like."""
+"""Names whose values are credentials in any form."""
 _WEB = frozenset(("http", "https", "ws", "wss"))
 
 
@@ -153,7 +153,7 @@ def _scrub_once(text: str, own: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=1)
 def _hints(own: tuple[str, ...]) -> list[tuple[str, _Look]]:
-    """What is looked for in lower case, and what looks at it. `own` are the names that a setting adds."""
+    """Each hint to search for, in lower case, and the function that examines it. `own`: names that a setting adds."""
     hints: list[tuple[str, _Look]] = [(prefix.lower(), _key_look(prefix, size)) for prefix, size in _KEYS.items()]
     hints += [("eyj", _look_at_jwt), ("bearer", _look_at_bearer), ("basic", _look_at_basic)]
     hints += [(hint, _path_look(hint, pattern)) for hint, pattern in _PATHS.items()]
@@ -163,9 +163,9 @@ def _hints(own: tuple[str, ...]) -> list[tuple[str, _Look]]:
 
 
 def _found(text: str, own: tuple[str, ...]) -> Iterator[_Found]:
-    """What is found, in its order: sorted slice by slice, since nothing is found before its hint."""
+    """Credentials in the order of the text: sorted slice by slice, since none begins before its hint."""
     looked: dict[str, int] = {}
-    """How far what stands at each hint was looked at already."""
+    """Hint -> the place up to which the text was examined for it."""
     later: list[_Found] = []
     for start in range(0, len(text), _SLICE):
         found = sorted([*later, *_found_in_slice(text, start, own, looked)])
@@ -193,7 +193,7 @@ def _lowered(text: str) -> str:
     return lowered if len(lowered) == len(text) else text.replace("\u0130", "I").lower()
 
 
-# --- what may stand at a hint: what was found there, and how far nothing else is to be looked at ---
+# --- examine a hint: the credential there or None, and the place up to which the text was examined ---
 
 
 def end_of_run(pattern: re.Pattern[str], text: str, start: int) -> int:
@@ -212,7 +212,7 @@ def _begins_word(text: str, at: int) -> bool:
 
 
 def _is_masked(text: str, end: int) -> bool:
-    """Whoever wrote the message masked it; what is left helps to find the right one."""
+    """Whether the author of the text has masked the key: what is left helps to find the right one."""
     return text.startswith("*", end)
 
 

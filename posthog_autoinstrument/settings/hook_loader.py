@@ -19,11 +19,11 @@ _NAMED = rf"({_NAME}(?:\.{_NAME})*)(?::({_NAME}(?:\.{_NAME})*)|\.({_NAME}))"
 
 
 class HookError(ValueError):
-    """Why a setting names no function."""
+    """A setting names no function; the message is the reason."""
 
 
 class NotYetError(ImportError):
-    """The module that should define the function has not come to it: ask again later."""
+    """The module that should define the function has not done so yet: try again later."""
 
 
 def parse(text: str) -> tuple[str, str]:
@@ -37,8 +37,8 @@ def parse(text: str) -> tuple[str, str]:
 def load(text: str) -> Callable[..., Any]:
     """The function that `text` names, on the thread that calls this; its module is imported where that is not yet done.
 
-    Raises HookError that says why there is none, NotYetError where the program or the module has not come to defining
-    it, and whatever else the module raises.
+    Raises HookError with the reason where there is none, NotYetError where the program or the module has not defined it
+    yet, and whatever else the module raises.
     """
     module_name, path = parse(text)
     module = _module(module_name)

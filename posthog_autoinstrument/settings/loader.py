@@ -170,7 +170,7 @@ def _of_unknown_names(environ: Mapping[str, str], values: dict[str, Any]) -> lis
         meant = settings[wanted]
         hides = meant.fallback is not None and _is_not_off(meant, environ[name])
         if not by_spelling and (wanted in values or (meant.fallback is not None and not hides)):
-            continue  # somebody else's: beside ours, or asking for nothing
+            continue  # another product's: beside ours, or switched off
         consequence = ""
         if hides and not values.get(wanted):
             values[wanted] = meant.fallback

@@ -33,7 +33,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "DISABLED": "disabled",
     "OPT_OUT": "disabled",
 }
-"""What a setting is called elsewhere, without the prefix -> its field."""
+"""Names that other products use for a setting, without the prefix -> its field."""
 
 OF_OTHERS = frozenset(("DEBUG", "DB", "USER", "LOCAL", "PERSONAL_API_KEY", "PROJECT_ID"))
 """Names after POSTHOG_ that other products and programs use for something else; ours of that name have our prefix."""
@@ -42,9 +42,9 @@ OF_OTHERS = frozenset(("DEBUG", "DB", "USER", "LOCAL", "PERSONAL_API_KEY", "PROJ
 def unknown(environ: Mapping[str, str], known: Mapping[str, str]) -> Iterator[tuple[str, str | None, bool]]:
     """Each variable that is set, begins with POSTHOG_ in whatever case and is none of `known` (variable -> field), with
     the field that was probably meant, and whether that is so by its spelling (else by what others call it). The field
-    of what is known and no setting is "".
+    of a known variable that is no setting is "".
 
-    What is ours by its prefix comes without a field where none is near; what may be others' is then left out.
+    A variable with our prefix comes without a field where none is near; one without it is then left out.
     """
     for name in sorted(environ):
         upper = name.upper()
@@ -84,8 +84,8 @@ def _near(name: str, rest: str, known: Mapping[str, str]) -> str | None:
 
 
 def distance(one: str, other: str) -> int:
-    """How many letters are to be put in, left out, exchanged for another or with their neighbour to make one of two
-    texts of the other."""
+    """The edit distance of two texts: letters inserted, deleted, replaced, or exchanged with their neighbour (optimal
+    string alignment)."""
     before: list[int] = []
     last = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
