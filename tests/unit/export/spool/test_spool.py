@@ -338,12 +338,9 @@ class TestTakingOver:
         assert list(folder.iterdir()) == []
 
     def test_what_is_another_projects_stays(self, run, folder, posthog_server):
-        env = {
-            "POSTHOG_PROJECT_TOKEN": "phc_of_another_project_of_the_tests",
-            "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "0.5",
-        }
+        env = {"POSTHOG_PROJECT_TOKEN": "phc_of_another_project_of_the_tests"}
         posthog_server.fail_next(*[Fault(503)] * 50)
-        ran = run("ask('theirs')", env)
+        ran = run("ask('theirs')", {**env, "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "0.5"})
         posthog_server._faults.clear()
         assert "1 event stays in the spool" in ran.stderr
         assert asked(run("ask('ours')").events) == Counter(["ours"])
