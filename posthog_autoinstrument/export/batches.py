@@ -164,7 +164,7 @@ class BatchProcessor:
                 return
             elif len(self._batch) >= self._flush_at or self._batch_bytes >= BATCH_BYTES:
                 self._send_batch()
-                if not whole and not self.is_ending and self._queue.settle(BATCH_BYTES):
+                if not whole and not self.is_ending and self._queue.can_wait(BATCH_BYTES):
                     self._due = began + self._flush_interval_s
                     return
 

@@ -39,19 +39,19 @@ RETRY_BUDGET_S = 900.0
 MAX_RETRY_AFTER_S = 3600.0
 """Longest pause that a server may ask for: a wrong one must not end all sending."""
 FIRST_PAUSE_S = 600.0
-"""After a refusal (401, 402, 403, quota). Whoever mends the token or raises the quota waits no longer than this."""
+"""After a refusal (401, 402, 403, quota): so long at most after the user has corrected the token or the quota."""
 NEXT_PAUSE_S = 3600.0
 """After each further one: quotas begin anew by the month, and PostHog need not refuse us more often."""
-SAID_EVERY_S = 3600.0
+WARN_EVERY_S = 3600.0
 """A refusal, by whichever process of a tree."""
 LOOK_S = 60.0
-"""A longer wait is interrupted so often, for what there is to do meanwhile."""
+"""Longest wait without a call of `while_waiting`."""
 SEND_TIMEOUT_S = 15.0
 EXIT_ATTEMPTS = 20
 EXIT_MARGIN_S = 0.2
-"""Before a program ends an attempt is over by so much, so that what it waited for can be said."""
+"""An attempt at exit ends so long before the deadline: the line that gives its reason needs time, too."""
 _DICE = random.SystemRandom()
-"""Not the numbers that a program gets which has called `random.seed`."""
+"""Does not disturb the numbers of a program that has called `random.seed`."""
 
 
 class Delivery:
@@ -73,12 +73,12 @@ class Delivery:
         self._make_sleeper = make_sleeper
         self.exporter: Exporter | None = None
         self.own_tracker: RowTracker | None = None
-        """Where rows are, if nothing else is said: the outbox of this process."""
+        """Of rows of batches that come without a tracker: the outbox of this process."""
         self.while_waiting: Callable[[], None] | None = None
         """Called between two attempts, and every minute of a long wait."""
         self.waits_out_refusals = True
-        """Whether a refused batch is kept and tried again later. Not where somebody waits for the end of a command, and
-        never a batch of another outbox: that is left to whoever can deliver it meanwhile."""
+        """Whether a refused batch is kept and tried again later. Not where a user waits for the end of a command; and
+        never a batch of another outbox, which another process may be able to deliver meanwhile."""
         self.reset()
 
     def reset(self) -> None:
@@ -236,14 +236,14 @@ class Delivery:
                 return
 
     def _take_refusal(self, detail: str) -> None:
-        """The destination takes nothing from us for now: begin a pause, and say so the first time."""
+        """The destination refuses all events for now: begin a pause, and write a line the first time."""
         self.paused = self.why = detail
         self._n_refusals += 1
         self._pause_until = self.clock() + (FIRST_PAUSE_S if self._n_refusals == 1 else NEXT_PAUSE_S)
         if self.deadline is None and self.waits_out_refusals:
             detail += "; delivery pauses and is tried again in 10 minutes, then every hour"
         if self._n_refusals == 1:  # after what was delivered it is news again
-            diagnostics.warn_every("refused", detail, SAID_EVERY_S)
+            diagnostics.warn_every("refused", detail, WARN_EVERY_S)
 
     def _pause(self) -> bool | None:
         """Wait for the next attempt. True where that was cut short because the program is ending; None where there is
@@ -284,13 +284,13 @@ class Delivery:
             self.count_lost(only_here, reason)
 
     def count_lost(self, count: int, reason: str) -> None:
-        """Count events that nobody will get."""
+        """Count events that will not be delivered."""
         self.lost[reason] = self.lost.get(reason, 0) + count
         self.n_lost += count
         self._unreported += count
 
     def take_unreported(self) -> int:
-        """How many events were lost that no event has told of yet."""
+        """How many events were lost that no event has reported yet."""
         untold, self._unreported = self._unreported, 0
         return untold
 

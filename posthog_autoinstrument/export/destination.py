@@ -16,7 +16,7 @@ from .posthog import PostHogExporter
 
 
 class NoExporter:
-    """Where events go that nobody may have: nowhere."""
+    """Takes no events, for the reason given."""
 
     name = "nowhere"
     max_event_bytes = 1 << 40
@@ -33,7 +33,7 @@ class NoExporter:
 
 
 class NoProject(NoExporter):
-    """Nobody has said where events should go: this process was not launched and has no token."""
+    """There is no destination: this process was not launched and has no token."""
 
     waits_for_project = True
 
@@ -71,7 +71,7 @@ def why_refused(host: str, settings: Config) -> str:
 
 
 def names(exporter: Exporter) -> tuple[str, ...]:
-    """What tells a destination from others: host and token, or the name of another exporter."""
+    """What identifies a destination: host and token, or the name of another exporter."""
     return (exporter.host, exporter.token) if isinstance(exporter, PostHogExporter) else (exporter.name,)
 
 

@@ -22,7 +22,7 @@ class ExportResult:
     retry_after_s: float | None = None
     """What the server asked for, seconds from now."""
     fate_unknown: bool = False
-    """With "retry": the server may have taken the batch although we were not told."""
+    """With "retry": the server may have taken the batch although no answer came."""
     less_may_fit: bool = False
     """With "retry": there is no room for all of the batch; there may be for a part of it."""
 

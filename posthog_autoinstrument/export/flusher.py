@@ -53,8 +53,8 @@ PAUSE_S = 0.1
 class Flusher:
     """The thread that delivers what is added to `queue`. Makes a `BatchProcessor` of the same arguments.
 
-    `process` is told of the first call that is captured. `held` says how many events `overdue` still holds back. `wait`
-    waits for so many seconds at most, until the queue wakes it up; the delivery has the clock.
+    `process.captured` is called for the first call that is captured. `held` returns how many events `overdue` still
+    holds back. `wait` waits for so many seconds, or until the queue wakes it up; the clock is the delivery's.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Flusher:
         self._pid = os.getpid()
         self._thread: threads.Thread | None = None
         self._latest: threads.Thread | None = None
-        """The last thread that was started: it may have ended and not be gone yet."""
+        """The last thread that was started: after its end the system may still count it."""
         self._starting = threads.allocate_lock()
         self._pumping = OwnedLock()
         """Held by the thread that delivers."""
@@ -130,12 +130,12 @@ class Flusher:
         if self._latest is not None:  # the hooks after the fork start ours again
             guard.attempt("hold back a warning of Python's", self._fork_warning.expect, n_ours)
         if self._spool is not None:
-            guard.attempt("let nobody write to the spool", self._spool.before_fork)
+            guard.attempt("keep threads out of the spool", self._spool.before_fork)
 
     def after_fork_in_parent(self) -> None:
         """Start the thread again if there is something to do; otherwise the next call does."""
         if self._spool is not None:
-            guard.attempt("let others write to the spool", self._spool.after_fork_in_parent)
+            guard.attempt("let threads into the spool", self._spool.after_fork_in_parent)
         if self._pausing:
             self._pausing = False
             if self._thread is None and (len(self.queue) or self._held()):

@@ -1,4 +1,4 @@
-"""A requests session that is nobody else's: on copies of requests, urllib3, `http.client`, `socket` and `ssl`.
+"""A requests session of our own: on copies of requests, urllib3, `http.client`, `socket` and `ssl`.
 
 Mocks and recorders patch the modules that the program imports, before our first request or after it: `responses` 0.26
 `HTTPAdapter.send`, requests-mock 1.12 `Session.get_adapter`, vcrpy 9 the connection classes, pytest-socket 0.8,
@@ -140,7 +140,7 @@ def _follow_truststore() -> None:
 
 
 def _use_own_connections(manager: Any, response_class: type) -> None:
-    """Have a urllib3 pool manager make connections that wait no longer than they are told, and close what is theirs."""
+    """Have a urllib3 pool manager make connections that keep to their timeout and close their own socket only."""
     manager.pool_classes_by_scheme = {
         scheme: _own_pool(pool, response_class) for scheme, pool in manager.pool_classes_by_scheme.items()
     }

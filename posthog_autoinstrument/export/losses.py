@@ -29,7 +29,7 @@ class LossReport:
         self._reported_at = 0.0
 
     def count_dropped(self) -> None:
-        """Count what the queue had no room for as lost."""
+        """Count what did not fit into the queue as lost."""
         n_dropped = self._queue.take_dropped()
         if n_dropped:
             self._delivery.count_lost(n_dropped, "queue full")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def make_delivery(settings: Config) -> Delivery:
-    """Delivery to the project of `settings`. One that refuses the token ends it: somebody waits for the end."""
+    """Delivery to the project of `settings`. A refusal ends it, since a user waits for the end."""
     delivery = Delivery(lambda: destination.choose(settings), truncation.truncate_encoded)
     delivery.waits_out_refusals = False
     return delivery

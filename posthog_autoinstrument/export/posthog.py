@@ -50,7 +50,7 @@ history: 3 13 us 356 bytes, 4 26 us 301, 6 37 us 284. One event alone: 1,700 byt
 _GZIP_WINDOW = 31
 """15 for the largest window, plus 16 for a gzip header instead of zlib's (`zlib.compressobj`)."""
 
-_REMEDY = "POSTHOG_PROJECT_TOKEN; posthog-instrument doctor tells more"
+_REMEDY = "POSTHOG_PROJECT_TOKEN; see posthog-instrument doctor"
 _STATUS_MEANS = {
     400: "some event is malformed",
     401: f"the project token is not accepted ({_REMEDY})",
@@ -109,10 +109,10 @@ class PostHogExporter:
             if result is not None:
                 is_there = max(len(event.body) for event in events) <= ANALYTICS_MAX_EVENT_BYTES
                 self.max_event_bytes = ANALYTICS_MAX_EVENT_BYTES
-                if is_there and result.kind != "retry":  # else it may be somebody on the way who answered
+                if is_there and result.kind != "retry":  # else a proxy may have answered
                     self._path, self._n_missing = ANALYTICS_PATH, 0
                 return result
-        detail = self._nobody_there()
+        detail = self._absent()
         is_absent = not self._is_served and self._n_missing >= ABSENT_ATTEMPTS
         return ExportResult("paused" if is_absent else "retry", detail)
 
@@ -147,7 +147,7 @@ class PostHogExporter:
         """The gzipped request body. The events' own bytes are spliced in; they were serialised and sized before."""
         sent_at = datetime.now(timezone.utc).isoformat()
         head = json.dumps({"api_key": self.token, "sent_at": sent_at, "batch": []})
-        # In one call: for each, the interpreter is let go and has to be asked for again.
+        # In one call: each releases the interpreter's lock and has to take it again.
         bodies = b",".join([event.body for event in events])
         packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
         return packer.compress(b"".join((head[:-2].encode("utf-8"), bodies, b"]}"))) + packer.flush()
@@ -220,10 +220,10 @@ class PostHogExporter:
             return ExportResult(
                 "retry", f"{status} from {self._shown_host()}: redirects to {where}, which is not followed"
             )
-        return ExportResult("retry", detail)  # of somebody on the way (407): it says nothing about the events
+        return ExportResult("retry", detail)  # of a proxy (407): it means nothing for the events
 
     def _failure(self, requests: ModuleType, error: Exception) -> ExportResult:
-        """What an exception of requests says about the fate of the batch."""
+        """What an exception of requests means for the batch."""
         known = requests.exceptions
         host = self._shown_host()
         if isinstance(error, (known.InvalidURL, known.InvalidSchema, known.MissingSchema, known.InvalidHeader)):
@@ -238,7 +238,7 @@ class PostHogExporter:
         unsent = any(kind.__name__ == "NewConnectionError" for kind in type(reason).__mro__)
         return ExportResult("retry", detail, fate_unknown=not unsent)
 
-    def _nobody_there(self) -> str:
+    def _absent(self) -> str:
         return f"404 from {self._shown_host()}: {_STATUS_MEANS[404]}{self._leave_path_out()}"
 
     def _leave_path_out(self) -> str:
@@ -246,7 +246,7 @@ class PostHogExporter:
         return f" (POSTHOG_HOST has a path, {path[:60]}: leave the path out)" if path else ""
 
     def _remedy(self, is_of_proxy: bool) -> str:
-        """What to change where the host cannot be reached, as far as that can be told from the settings."""
+        """What to change where the host cannot be reached, as far as the settings show it."""
         found = loader.proxy_of(self.host) if is_of_proxy else None
         if found is not None:
             variable, proxy = found
@@ -263,7 +263,7 @@ class PostHogExporter:
 
 
 def _suppress_opentelemetry() -> tuple[Any, Any] | None:
-    """Where OpenTelemetry is loaded, tell its instrumentations to leave this thread's HTTP alone.
+    """Where OpenTelemetry is loaded, keep its instrumentations from recording this thread's HTTP.
 
     Returns the function and the argument that undo it. Keys: opentelemetry-api's `context/__init__.py`, and the plain
     string that its instrumentations read since 0.30.
@@ -302,7 +302,7 @@ def _retry_after_s(header: str | None) -> float | None:
 
     try:
         when = parsedate_to_datetime(header)
-    except (ValueError, TypeError):  # TypeError: what Python 3.9 said, and some dates still do
+    except (ValueError, TypeError):  # TypeError: of some malformed dates
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=timezone.utc)
@@ -322,7 +322,7 @@ def _cause(error: BaseException) -> str:
     return words
 
 
-# --- asking whether anybody is there ---
+# --- whether the host answers ---
 
 
 def answers(host: str, timeout_s: float = 5.0) -> str | None:
@@ -347,7 +347,7 @@ def answers(host: str, timeout_s: float = 5.0) -> str | None:
                         return None
                     result = exporter._result_of(response)
                     return result.detail if result is not None and result.kind == "retry" else None
-        return exporter._nobody_there()
+        return exporter._absent()
     except requests.exceptions.RequestException as error:
         return exporter._failure(requests, error).detail
     except OSError as error:  # requests raises it for a CA bundle that is not there

@@ -26,7 +26,7 @@ def cost(record: Finished) -> int:
 
 
 class Barrier:
-    """Travels through the queue behind what was added before it; `reached` is released when all of that is settled.
+    """Passes through the queue behind what was added before it; `reached` is released when all of that is finished.
 
     `n_lost` is how many events were lost by then, in the life of the process; None where that is not known."""
 
@@ -58,7 +58,7 @@ class Queue:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits for a barrier to come out."""
+        """Whether a thread waits for a barrier."""
         return self._barriers > 0
 
     def add(self, record: Finished, counted: bool = True) -> bool:
@@ -128,8 +128,8 @@ class Queue:
         self._in_hand -= cost(record)
         self._items.appendleft(record)
 
-    def settle(self, max_bytes: int) -> bool:
-        """For the reader: whether what waits can be left for its next turn, since nobody asked for it, it is less than
+    def can_wait(self, max_bytes: int) -> bool:
+        """For the reader: whether what waits can be left for its next turn: no flush waits for it, it is less than
         `max_bytes` and would not wake the reader, and there is room for more. What was added before does not wake it
         either, from now on."""
         self._wake.acquire(blocking=False)

@@ -48,7 +48,7 @@ class RunSummary:
         """Calls that made no event, by what left them out."""
         self.input_tokens = self.output_tokens = 0
         self.uncounted = 0
-        """Calls of whose tokens nobody told."""
+        """Calls whose token counts are unknown."""
         self.uncounted_streams: dict[str, int] = {}
         """Those of them that were streams, by host."""
         self.cost_usd = 0.0
@@ -141,7 +141,8 @@ class RunSummary:
         if hosts:
             named = clean(",".join(hosts))[:200]
             unknown += (
-                f" ({named} does not tell of streams: if it takes stream_options.include_usage, set {_SETTING}={named})"
+                f" ({named} does not report tokens of streams: if it takes stream_options.include_usage, "
+                f"set {_SETTING}={named})"
             )
         return unknown
 

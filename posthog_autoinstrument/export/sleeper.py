@@ -6,7 +6,7 @@ from ..core import threads
 
 
 class Sleeper:
-    """Used by one thread, woken by any. A forked child makes one of its own: the lock may be held by nobody there."""
+    """Used by one thread, woken by any. A forked child makes one of its own: the lock may never be released there."""
 
     def __init__(self) -> None:
         self._woken = threads.allocate_lock()

@@ -1,7 +1,7 @@
 """Calls that run on in the background after their answer: one event each, when their result is seen.
 
-`responses.create(background=True)` answers at once that the response is queued; `responses.retrieve` tells later how it
-stands. The call is held here until an answer says how it ended; after `WAIT_S`, or at exit, its event goes out with
+`responses.create(background=True)` returns a queued response; `responses.retrieve` later returns its state. The call is
+held here until an answer has its outcome; after `WAIT_S`, or at exit, its event goes out with
 what was known last. Lives on the flusher's thread.
 """
 
@@ -75,17 +75,17 @@ class Background:
         held = self._held.get(key)
         if held is None:
             return self._unknown(key, call, state)
-        told = self._told(held.call, call, state)
+        merged = self._merged(held.call, call, state)
         if state.pending:
-            self._hold(key, told, held.since)
+            self._hold(key, merged, held.since)
             return None
         self._drop(key)
         self._note(key)
-        return told
+        return merged
 
-    def _told(self, call: Waiting, poll: Waiting, state: State) -> Waiting:
+    def _merged(self, call: Waiting, poll: Waiting, state: State) -> Waiting:
         if isinstance(call, Call) and isinstance(poll, Call):
-            return _told(call, poll)
+            return _merged(call, poll)
         return kept_events.merged(self._as_event(call, state._replace(is_poll=False)), self._as_event(poll, state))
 
     def _as_event(self, call: Waiting, state: State) -> KeptEvent:
@@ -103,7 +103,7 @@ class Background:
         early = self._early.pop(key, None)
         if early is not None:
             self._note(key)
-            return self._told(call, early.call, state)
+            return self._merged(call, early.call, state)
         self._hold(key, call, monotonic())
         return None
 
@@ -162,7 +162,7 @@ class Background:
 
 
 def state_of(call: Call, endpoint: Endpoint | None, generation: Generation) -> State | None:
-    """How a call in the background stands by this answer; None where it is none, or does not say whose state it is."""
+    """How a call in the background stands by this answer; None where it is none, or has no id."""
     is_poll = endpoint is not None and endpoint.kind == "poll"
     if generation.response_id is None or not (is_poll or generation.background):
         return None
@@ -177,7 +177,7 @@ def _size_of(call: Waiting) -> int:
     return len(call.request or b"") + len(call.response or b"") + sum(map(len, call.chunks or ()))
 
 
-def _told(call: Call, poll: Call) -> Call:
+def _merged(call: Call, poll: Call) -> Call:
     """The call as the poll knows it: asked by the one, answered by the other, as long as both took."""
     started_at = call.ended_at - call.duration_s
     duration_s = max(call.duration_s, poll.ended_at - started_at)

@@ -1,6 +1,6 @@
 """PostHog's events: from a recorded call and its generation to the `$ai_` properties PostHog documents.
 
-The module that writes those names; `facts` reads them, and nobody else spells them. Values and shapes are those of
+This module writes those names, `store.columns` reads them; no other spells them. Values and shapes are those of
 PostHog's own wrapper (`posthog.ai.openai`, posthog 7.91.1) for every call it captures too; the differences that are
 wanted are listed in the differential test.
 """
@@ -53,7 +53,7 @@ LIBRARY_PROPERTIES = frozenset(
         "mcp_tools",
     )
 )
-"""What a library tells of its steps, by the names that PostHog's own integrations of them give it (`posthog.ai`)."""
+"""Properties of a library's steps, named as PostHog's own integrations name them (`posthog.ai`)."""
 
 Event = dict[str, Any]
 """event, uuid, timestamp (ISO 8601, UTC), distinct_id, properties."""
@@ -84,7 +84,7 @@ def build(
 ) -> Event:
     """The event of one call. Each part is made on its own: a part that fails leaves the others in place.
 
-    `process_provider` is what every event of the process calls its provider, unless the call says otherwise.
+    `process_provider` is the provider of every event of the process, unless the call has one of its own.
     """
     endpoint = provider.endpoint(call.endpoint)
     kind = endpoint.kind if endpoint is not None else "generation"
@@ -109,7 +109,7 @@ def build(
         properties.update(guard.attempt(step, part) or {})
     if generation.truncated:
         properties[TRUNCATED] = True
-    ending = guard.attempt("say how it ended", _ending, call, generation)
+    ending = guard.attempt("write how it ended", _ending, call, generation)
     if ending is not None:
         properties[ENDING] = ending
     if not is_embedding:
@@ -123,7 +123,7 @@ ENDING = "posthog_autoinstrument_ending"
 _LIMITS = frozenset(("length", "max_tokens", "max_output_tokens", "model_length"))
 _FILTERS = frozenset(("content_filter", "safety", "recitation"))
 _SAY_THEIR_END = frozenset(("chat", "completions", "responses"))
-"""Endpoints whose streams say that they are at an end."""
+"""Endpoints whose streams have an event for their end."""
 
 
 def _ending(call: Call, generation: Generation) -> str | None:
@@ -170,7 +170,7 @@ def _span(
 
 
 def build_span(span: Span, keep_media: bool = False) -> Event:
-    """The event of a step that the program names: `$ai_span`, or `$ai_trace` for what is said of the whole trace."""
+    """The event of a step that the program names: `$ai_span`, or `$ai_trace` for the properties of the whole trace."""
     properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
         ("write the tags", lambda: _values(span.identity.tags)),
@@ -221,7 +221,7 @@ def _step_error(span: Span) -> dict[str, Any]:
 
 
 def build_remark(remark: Remark) -> Event:
-    """The event of what is said of a trace: `$ai_feedback` or `$ai_metric`."""
+    """The event of feedback or a metric: `$ai_feedback` or `$ai_metric`."""
     properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
         ("write the tags", lambda: _values(remark.identity.tags)),
@@ -259,7 +259,7 @@ def _states(call: Call, generation: Generation, keep_media: bool) -> dict[str, A
 
 
 CONTENT = frozenset(("$ai_input", "$ai_output_choices", "$ai_instructions", "$ai_tools"))
-"""What was said to a model and by it: it is sent as it is, but for media and the credentials of tools."""
+"""Content: sent as it is, without media and the credentials of tools."""
 STATES = frozenset(("$ai_input_state", "$ai_output_state"))
 """The same of a call that is a span."""
 
@@ -441,13 +441,13 @@ def _identity(call: Record) -> dict[str, Any]:
 
 
 def _user(identity: Identity) -> str | None:
-    """The distinct id; none where it is a credential: that names nobody."""
+    """The distinct id; None where it is a credential, which identifies no person."""
     found = sanitize.clip_id(identity.distinct_id)
     return found if found is not None and scrubber.scrub_id(found) == found else None
 
 
 def _own_properties(call: Record) -> dict[str, Any]:
-    """The program's own properties: they win over what the call says, an overridden provider wins over them."""
+    """The program's own properties: they replace those of the call, and are replaced by an overridden provider."""
     found = {key: json.loads(text) for key, text in call.identity.properties.items()}
     if call.identity.provider:
         found["$ai_provider"] = call.identity.provider

@@ -1,7 +1,7 @@
 """Events in the spool that are part of a call in the background: the call, or one that asked how it stands.
 
-In privacy mode, and where a call holds secrets, the spool has no record of it but the event. What tells that several of
-them are one call stands beside each.
+In privacy mode, and where a record may hold credentials, the spool has the event instead of the record. What shows
+that several events are one call is kept beside each.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class KeptEvent:
 
 
 def state_of(note: Any) -> State:
-    """The state that `NOTE` says. Raises ValueError or TypeError for anything else."""
+    """The state of a `NOTE`. Raises ValueError or TypeError for anything else."""
     key, *flags = note
     sdk, base_url, response_id = map(str, key)
     return State((sdk, base_url, response_id), *map(bool, flags))
@@ -73,7 +73,7 @@ def _is_of_the_answer(name: str) -> bool:
 
 
 def merged(call: KeptEvent, poll: KeptEvent) -> KeptEvent:
-    """One event: asked by the call, answered by the poll, as long as both took. See `background._told`."""
+    """One event: asked by the call, answered by the poll, as long as both took. See `background_responses._merged`."""
     ours, theirs = call.event["properties"], poll.event["properties"]
     properties = {name: value for name, value in ours.items() if not _is_of_the_answer(name)}
     properties.update({name: value for name, value in theirs.items() if _is_of_the_answer(name)})

@@ -1,5 +1,5 @@
-"""Privacy mode: what is left of an event's `$ai_` properties. A list of what may pass, so that what nobody thought of
-does not: numbers, ids, times, the model and who answered, and words of the API's own vocabulary. Pure.
+"""Privacy mode: what is left of an event's `$ai_` properties. A list of what may pass, so that unknown properties do
+not: numbers, ids, times, the model and who answered, and words of the API's own vocabulary. Pure.
 
 The program's own properties and groups are its own to choose, and pass. `$ai_error` is a summary by then (`event`).
 """
@@ -14,7 +14,7 @@ EMPTY = frozenset(
     ("$ai_input", "$ai_output_choices", "$ai_instructions", "$ai_tools", "$ai_input_state", "$ai_output_state")
     + ("$ai_feedback_text", "$ai_metric_value")
 )
-"""Content: the property stays, to say that there was some, and is null."""
+"""Content: the property stays, since there was some, and is null."""
 PLAIN = frozenset(
     ("$ai_lib", "$ai_lib_version", "$ai_model", "$ai_provider", "$ai_base_url", "$ai_request_url", "$ai_error")
     + ("$ai_error_type",)

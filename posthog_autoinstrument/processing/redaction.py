@@ -47,7 +47,7 @@ _MEDIA_KEYS = frozenset(
 _BULK_KEYS = _MEDIA_KEYS | {"url", "result"}
 """Below these, a long string may be media: see `_holds_media`."""
 _HARMLESS = frozenset(("content", "text", "role", "type", "id", "name", None))
-"""Most keys of what is said: spared a look for names of credentials."""
+"""Most keys of content: not compared with names of credentials."""
 _NUMBERS = {int, float, bool}
 _URL_OWNERS = frozenset(("image_url", "imageUrl", "video_url", "videoUrl"))
 """`{"image_url": {"url": ...}}`: the inner `url` is media only below one of these."""
@@ -69,14 +69,14 @@ def redact_media(value: Any, keep: bool = False) -> Any:
 
 
 def redact_content(value: Any, keep_media: bool = False) -> Any:
-    """What was said, as it may be sent: without media, and without the credentials of tools that are named in it."""
+    """Content without media, and without the credentials of tools that are in it."""
     if _is_clean(value, None):
         return value
     return rewrite(value, _redact_secret if keep_media else _redact_both)
 
 
 def _is_clean(value: Any, key: str | None) -> bool:
-    """Whether a quick look finds nothing that could be redacted. Most of what is said is such."""
+    """Whether a quick look finds nothing that could be redacted. Most content is such."""
     items: Iterable[tuple[Any, Any]]
     if isinstance(value, dict):
         if value.get("type") == "mcp" or "domain_secrets" in value:
@@ -134,7 +134,7 @@ def _redact_one(value: Any, key: str | None, owner: dict[Any, Any] | None, owner
 
 
 def _redact_embedded(text: str) -> str:
-    """Data URLs inside a text: in JSON that a tool answered, in Markdown. The wrapper lets them through."""
+    """Data URLs inside a text: in JSON that a tool returned, in Markdown. PostHog's wrapper does not redact them."""
     if not _find_embedded(text):
         return text
     pieces: list[str] = []
@@ -222,7 +222,7 @@ def _redact_secret(value: Any, key: str | None, owner: dict[Any, Any] | None, ow
     for name in ("headers", "authorization"):
         if copy.get(name) is not None:
             copy[name] = REDACTED
-    if isinstance(copy.get("server_url"), str):  # some servers put the key into it; the wrapper lets it through
+    if isinstance(copy.get("server_url"), str):  # some servers have the key in it; PostHog's wrapper does not redact it
         copy["server_url"] = redact_url(copy["server_url"])
     return value if copy == value else copy
 

@@ -1,4 +1,4 @@
-"""JSON that PostHog takes: one bad value must not refuse a batch, one big string must not lose an event.
+"""JSON that PostHog accepts: one bad value must not make it refuse a batch.
 
 Everything here is pure, works on values of any depth without recursion and never changes what it is given.
 """
@@ -24,7 +24,7 @@ TOO_DEEP = "[nested too deeply]"
 _MAX_NUMBER = 10**308
 """Larger integers are out of the range of a double, which serde_json answers with a parse error."""
 _STDLIB_TEXT = ("datetime", "decimal", "uuid")
-"""Modules whose values are written as `str()` says; no `__str__` of the host program runs here."""
+"""Modules whose values are written with `str()`; no `__str__` of the host program runs here."""
 _LONE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160)))
@@ -100,7 +100,7 @@ def rewrite(value: Any, visit: Visit, max_depth: int = 1_000_000) -> Any:
 
 
 def _is_plain_numbers(node: list[Any] | tuple[Any, ...]) -> bool:
-    """Token ids and vectors: long lists that are settled without a Python call for each number."""
+    """Token ids and vectors: long lists that are checked without a Python call for each number."""
     kinds = set(map(type, node))
     if kinds == {int}:
         return bool(min(node) >= -_MAX_NUMBER and max(node) <= _MAX_NUMBER)

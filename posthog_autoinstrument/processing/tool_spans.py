@@ -22,7 +22,7 @@ T = TypeVar("T")
 MAX_ASKED = 1_000
 """Tools whose results are waited for; the oldest goes."""
 TYPE = "tool"
-TOLD = (TYPE, "handoff")
+LIBRARY_TYPES = (TYPE, "handoff")
 """Types of a library's spans that are the work of a tool."""
 
 _ASKING = ("function", "custom", "custom_tool_call")
@@ -45,8 +45,8 @@ class Tools:
         self._asked: OrderedDict[tuple[str, str], _Asked] = OrderedDict()
         self._named: OrderedDict[tuple[str, str], float] = OrderedDict()
         """Trace and name of the program's own spans of tools, and when each ended."""
-        self._told: OrderedDict[str, float] = OrderedDict()
-        """Traces in which a library tells of tools itself, and when the last of them ended."""
+        self._of_libraries: OrderedDict[str, float] = OrderedDict()
+        """Traces in which a library makes spans of tools itself, and when the last of them ended."""
 
     def clear(self) -> None:
         """Forget everything: in a forked child, whose parent has it."""
@@ -56,9 +56,9 @@ class Tools:
         """The program names a span itself, or its library does: of a tool it needs no other."""
         if span.of_trace:
             return
-        if span.facts and span.type in TOLD:
+        if span.facts and span.type in LIBRARY_TYPES:
             # By whatever name: a library hands over to another agent by a tool, too, and may rename a tool.
-            _note(self._told, span.identity.trace_id, span.ended_at)
+            _note(self._of_libraries, span.identity.trace_id, span.ended_at)
         elif span.type == TYPE:
             _note(self._named, (span.identity.trace_id, span.name), span.ended_at)
 
@@ -70,7 +70,7 @@ class Tools:
             asked = self._asked.pop((trace_id, ident), None)
             if asked is None:
                 continue
-            if max(self._named.get((trace_id, asked.name), 0.0), self._told.get(trace_id, 0.0)) < asked.at:
+            if max(self._named.get((trace_id, asked.name), 0.0), self._of_libraries.get(trace_id, 0.0)) < asked.at:
                 found.append(_span(call, asked, result))
         for ident, name, arguments in _calls(generation):
             private = call.identity.privacy_mode

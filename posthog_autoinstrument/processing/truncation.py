@@ -53,7 +53,7 @@ def truncate(event: dict[str, Any], max_bytes: int) -> bytes:
     body = written({**event, "properties": cut})
     if len(body) <= max_bytes:
         return body
-    # The fields beside the properties are too large: ids that nobody clipped.
+    # The fields beside the properties are too large: ids that were not clipped.
     fields = {name: event.get(name) for name in ("event", "uuid", "timestamp", "distinct_id")}
     clipped = {name: _fit(value, 800, tail=False) for name, value in fields.items() if isinstance(value, str)}
     return written({**clipped, "properties": {TRUNCATED: True}})

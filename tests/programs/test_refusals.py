@@ -34,7 +34,7 @@ def call(text):
 OVER_QUOTA = Fault(200, body={"status": 1, "quota_limited": ["llm_events"]})
 REFUSALS = [Fault(401), Fault(402), Fault(403), OVER_QUOTA]
 REFUSAL_NAMES = ["401", "402", "403", "quota"]
-REMEDY = "POSTHOG_PROJECT_TOKEN; posthog-instrument doctor tells more"
+REMEDY = "POSTHOG_PROJECT_TOKEN; see posthog-instrument doctor"
 BODY = '{"event":"$ai_generation","distinct_id":"d","uuid":"%s","properties":{}}'
 FAST = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.05"}
 

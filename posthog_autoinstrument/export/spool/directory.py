@@ -44,8 +44,8 @@ class _Claim:
     """The lock of one outbox."""
 
     def __init__(self, path: Path, new: bool) -> None:
-        """Raises OSError where somebody else has it, or where it went away meanwhile; StoreError where it is another
-        user's."""
+        """Raises OSError where another process has it, or where it was deleted meanwhile; StoreError where it is
+        another user's."""
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | (os.O_EXCL if new else 0)
         self._file = os.open(lock_path(path), flags, 0o600)
@@ -62,7 +62,7 @@ class _Claim:
         self._descriptor = descriptors.of(self._file)
 
     def release(self, gone: bool) -> None:
-        """Let it go; `gone`: the outbox was deleted, and its lock goes too."""
+        """Release it; `gone`: the outbox was deleted, and the file of the lock goes too."""
         file, self._file = self._file, -1
         if file < 0:
             return
@@ -73,15 +73,15 @@ class _Claim:
 
 
 def lock_path(path: Path) -> Path:
-    """The file whose lock says that an outbox has an owner."""
+    """The file whose lock shows that an outbox has an owner."""
     return path.with_suffix(".lock")
 
 
 class AbandonedOutbox:
-    """An outbox whose process is gone, and which is ours now."""
+    """The outbox of a process that has ended, taken over by this one."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Raises OSError where it has an owner or is gone, StoreError where it cannot be read."""
+        """Raises OSError where it has an owner or does not exist, StoreError where it cannot be read."""
         self._claim = _Claim(path, new=False)
         try:
             self.outbox = Outbox(path, max_bytes)
@@ -121,11 +121,7 @@ class AbandonedOutbox:
 
 
 class Spool:
-    """This process's outbox, made when there is something to keep, and those of processes that are gone.
-
-    `settings` are what whoever takes our outbox over must know of us; `match` says whether the facts of another one let
-    us deliver it.
-    """
+    """This process's outbox, made when there is something to keep, and those of processes that have ended."""
 
     def __init__(self, folder: str, max_bytes: int) -> None:
         self.folder = Path(folder)
@@ -167,7 +163,7 @@ class Spool:
     # On the program's threads
 
     def keep(self, kind: int, uuid: str, body: bytes, numbers: list[int] | None = None) -> int | None:
-        """Commit one row; its number, or None where it could not be written: said once. The number is in `numbers`
+        """Commit one row; its number, or None where it could not be written, with one line. The number is in `numbers`
         even where a signal handler of the program's raises through this."""
 
         def note(number: int) -> None:
@@ -292,7 +288,7 @@ class Spool:
     # On the flusher's thread
 
     def write_settings(self, **settings: str) -> None:
-        """Write down what whoever takes our outbox over must know."""
+        """Write the settings of this process into its outbox, for the process that may take it over."""
         if settings.items() <= self._writer_settings.items():
             return
         self._writer_settings.update(settings)
@@ -348,7 +344,7 @@ class Spool:
         return found
 
     def take_over(self, match: Callable[[dict[str, str]], bool]) -> AbandonedOutbox | None:
-        """The outbox of a process that is gone and that we may deliver, if there is one; it stays `abandoned`."""
+        """The outbox of a process that has ended and whose settings `match`, if any; it is `abandoned` then."""
         try:
             self.check()
         except (StoreError, OSError) as error:
@@ -424,13 +420,13 @@ class Spool:
         return left
 
     def before_fork(self) -> None:
-        """Keep everybody out of the file, bounded."""
+        """Keep all threads out of the file, bounded."""
         self._held_opening = self._opener != threads.get_ident() and self._opening.acquire(timeout=FORK_WAIT_S)
         outbox = self._outbox
         self._held = outbox is not None and not outbox.is_here() and outbox.hold(FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
-        """Let them in again."""
+        """The end of `before_fork`, in the parent."""
         if self._held and self._outbox is not None:
             self._held = False
             self._outbox.release()
@@ -450,7 +446,7 @@ class Spool:
 
 
 def put_aside(path: Path) -> None:
-    """Put a file that nobody can read out of the way, and say so."""
+    """Rename a file that cannot be read, and write a line."""
     aside = path.with_suffix(".set-aside")
     try:
         for suffix in ("-wal", "-shm"):

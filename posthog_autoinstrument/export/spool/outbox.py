@@ -2,9 +2,9 @@
 
 Unlike the local store it is written on the program's threads and stays open, so one connection is shared under a lock
 (20 us for a commit of 2 KB). WAL with `synchronous = NORMAL`: what is committed survives the death of the process, not
-that of the machine. Nobody waits for the disk on the program's threads: the log is copied back by the flusher's.
+that of the machine. The program's threads never wait for the disk: the log is copied back by the flusher's.
 
-`spool.py` says whose the file is and when it is opened, closed and deleted.
+`directory.py` has whose the file is and when it is opened, closed and deleted.
 """
 
 from __future__ import annotations
@@ -110,13 +110,13 @@ class Outbox:
     # On the program's threads
 
     def add(self, kind: int, uuid: str, body: bytes, note: Callable[[int], None]) -> int | None:
-        """Commit one row; its number, which `note` is told before anybody can read the row. None where this thread is
+        """Commit one row; its number, which `note` is called with before the row can be read. None where this thread is
         at work in the file: this is a signal handler of the program's, in the middle of our own commit; and where the
         disk has just refused one."""
         ours = threads.get_ident()
         if ours in self._inside:
             return None
-        entered = settled = False
+        entered = is_over = False
         number = 0
         self._inside.add(ours)
         try:
@@ -124,7 +124,7 @@ class Outbox:
             if not entered:
                 raise StoreError(f"{self.path} is in use for too long", transient=True)
             if is_recent(self._failed_at):
-                settled = True
+                is_over = True
                 return None
             # Given once, whatever becomes of the row.
             self.last = number = self.last + 1
@@ -133,21 +133,21 @@ class Outbox:
             self._connection.execute("INSERT INTO outbox VALUES (?, ?, ?, ?)", (number, kind, uuid, body))
             note(number)
             self._unchecked_pages += 1 + len(body) // _PAGE_BYTES
-            settled = True
+            is_over = True
             return number
         except (sqlite3.Error, StoreError) as error:
-            settled = True
+            is_over = True
             self._failed_at = monotonic()
             raise explain(self.path, error) from None
         finally:
             if entered:
-                if not settled:
+                if not is_over:
                     self._undo(number)
                 self._lock.release()
             self._inside.discard(ours)
 
     def _undo(self, number: int) -> None:
-        """A signal handler of the program's raised through a commit: nobody knows of its row."""
+        """A signal handler of the program's raised through a commit: nothing refers to its row."""
         try:
             self._db.execute("DELETE FROM outbox WHERE number = ?", (number,))
         except (sqlite3.Error, StoreError):
@@ -158,7 +158,7 @@ class Outbox:
         return threads.get_ident() in self._inside
 
     def hold(self, timeout_s: float) -> bool:
-        """Keep everybody out, for the time of a fork; False where somebody stays inside for longer than that."""
+        """Keep all threads out, for the time of a fork; False where one stays inside for longer than that."""
         return self._lock.acquire(timeout=timeout_s)
 
     def release(self) -> None:
@@ -188,7 +188,7 @@ class Outbox:
             self._checkpoint()
 
     def write_settings(self, settings: dict[str, str]) -> None:
-        """Write down what whoever takes this file over must know."""
+        """Write the settings of this process, for the one that may take the file over."""
         self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(settings.items()))])
 
     def writer_settings(self) -> dict[str, str]:
@@ -229,7 +229,7 @@ class Outbox:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody else in the file, and no fork. Bounded: it may be a signal handler that asks."""
+        """No other thread in the file, and no fork. Bounded: the caller may be a signal handler."""
         if not self._lock.acquire(timeout=_SLOW_S):
             raise StoreError(f"{self.path} is in use for too long", transient=True)
         try:
@@ -258,7 +258,7 @@ class Outbox:
                 raise explain(self.path, error) from None
 
     def _checkpoint(self) -> None:
-        """Copy the log back into the file: with a connection of its own, so that nobody waits for the disk."""
+        """Copy the log back into the file: with a connection of its own, so that no thread waits for the disk."""
         if self.is_lost():  # what SQLite knows of the file it shares between connections
             return
         try:

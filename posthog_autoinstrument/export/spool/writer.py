@@ -30,7 +30,7 @@ class SpoolWriter:
         self.note_settings()
 
     def note_settings(self) -> None:
-        """Write down what whoever takes our outbox over must know of the settings."""
+        """Write the settings into the outbox, for the process that may take it over."""
         self.spool.write_settings(
             keep_media=str(int(self._config.keep_media)),
             provider=self._config.provider or "",

@@ -210,7 +210,7 @@ for number in range(2):
 def test_tokens_of_streams_that_nobody_told_are_unknown(run_program: Run, openai_server: OpenAIServer) -> None:
     host = openai_server.base_url.split("/")[2]
     (line,) = said(run_program(STREAM, env=ASK))
-    assert line.startswith(f"2 calls, tokens unknown ({host} does not tell of streams")
+    assert line.startswith(f"2 calls, tokens unknown ({host} does not report tokens of streams")
     assert f"set POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS={host})" in line
     assert "cost unknown (tokens are unknown)" in line
     (line,) = said(run_program(STREAM, env={**ASK, "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS": host}))
