@@ -13,7 +13,7 @@ from ..context import posthog_sdk
 from ..context.identity import resolve
 from ..core import guard, ids
 from ..core.finished import FinalRecord, Finished
-from ..core.records import Call, Error, Record, Remark, Span
+from ..core.records import Call, Error, Feedback, Record, Span
 from ..providers import event_stream
 from ..providers.provider import EDGE_BYTES, gap
 from .calls import OpenCall
@@ -62,11 +62,11 @@ def _(item: FinishedSpan) -> Span | None:
 
 
 @finalize.register(FinishedFeedback)
-def _(item: FinishedFeedback) -> Remark | None:
+def _(item: FinishedFeedback) -> Feedback | None:
     if guard.quietly(posthog_sdk.is_disabled):
         return None
     identity = resolve(item.intent, item.defaults)
-    return Remark(
+    return Feedback(
         uuid=ids.new_ids(item.ended_at)[0],
         ended_at=item.ended_at,
         identity=replace(identity, parent_id=None, span_name=None),

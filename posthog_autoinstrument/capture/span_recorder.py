@@ -1,4 +1,4 @@
-"""Where spans and remarks go. Apart from them: the agent makes it in every process, whether it uses any or not."""
+"""Where spans and feedback go. Apart from them: the agent makes it in every process, whether it uses any or not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..core import guard
 
 
 class Recorder:
-    """Where a process's finished spans and remarks go. Made by the agent."""
+    """Where a process's finished spans and feedback go. Made by the agent."""
 
     def __init__(self, emit: Callable[[Any, bool], None], defaults: fields.Fields, active: bool) -> None:
         self.emit = emit

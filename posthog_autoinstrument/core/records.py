@@ -126,8 +126,8 @@ class Span:
 
 
 @dataclass
-class Remark:
-    """What a program or its user says of a trace: feedback (`name` is None, `value` a text), or a metric of that name.
+class Feedback:
+    """Feedback of a program or its user on a trace (`name` is None, `value` a text), or a metric of that name.
 
     `value` is JSON text."""
 
@@ -144,7 +144,7 @@ class Remark:
         return _packed(self, head, None, None)
 
 
-Record = Call | Span | Remark
+Record = Call | Span | Feedback
 """Everything that travels from the host's side to the flusher."""
 
 _MAGIC = b"PHAC"
@@ -191,7 +191,7 @@ def record_from_bytes(data: bytes, spooled: tuple[int, ...] = ()) -> Record:
         error = Error(**{**error, "causes": tuple(error["causes"]), "reasons": tuple(error.get("reasons", ()))})
     kind = head.pop("record", "call")
     if kind == "remark":
-        return Remark(**head, spooled=spooled)
+        return Feedback(**head, spooled=spooled)
     head["error"] = error
     if kind == "span":
         return Span(**head, input_state=_decoded(first), output_state=_decoded(second), spooled=spooled)

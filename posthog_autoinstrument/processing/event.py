@@ -15,7 +15,7 @@ from typing import Any
 
 from .._version import __version__
 from ..core import guard, reasoning_tokens
-from ..core.records import Call, Error, Identity, Record, Remark, Span
+from ..core.records import Call, Error, Feedback, Identity, Record, Span
 from ..providers import bodies
 from ..providers.generation import Failure, Generation, Usage
 from ..providers.provider import Provider
@@ -220,28 +220,28 @@ def _step_error(span: Span) -> dict[str, Any]:
     return {"$ai_is_error": True, "$ai_error": redaction.redact_keys(text)}
 
 
-def build_remark(remark: Remark) -> Event:
+def build_feedback(feedback: Feedback) -> Event:
     """The event of feedback or a metric: `$ai_feedback` or `$ai_metric`."""
     properties: dict[str, Any] = {"$ai_lib": LIBRARY, "$ai_lib_version": __version__}
     parts = (
-        ("write the tags", lambda: _values(remark.identity.tags)),
-        ("write the identity", lambda: _identity(remark)),
-        ("write the properties", lambda: _own_properties(remark)),
-        ("write the groups", lambda: _groups(remark)),
-        ("write the remark", lambda: _remarked(remark)),
+        ("write the tags", lambda: _values(feedback.identity.tags)),
+        ("write the identity", lambda: _identity(feedback)),
+        ("write the properties", lambda: _own_properties(feedback)),
+        ("write the groups", lambda: _groups(feedback)),
+        ("write the feedback", lambda: _feedback(feedback)),
     )
     for step, part in parts:
         properties.update(guard.attempt(step, part) or {})
-    return _envelope("$ai_feedback" if remark.name is None else "$ai_metric", remark, properties)
+    return _envelope("$ai_feedback" if feedback.name is None else "$ai_metric", feedback, properties)
 
 
-def _remarked(remark: Remark) -> dict[str, Any]:
-    value = json.loads(remark.value)
-    trace = {"$ai_trace_id": sanitize.clip_id(remark.identity.trace_id)}
-    if remark.name is None:
-        private = remark.identity.privacy_mode  # what people write of an answer quotes it
+def _feedback(feedback: Feedback) -> dict[str, Any]:
+    value = json.loads(feedback.value)
+    trace = {"$ai_trace_id": sanitize.clip_id(feedback.identity.trace_id)}
+    if feedback.name is None:
+        private = feedback.identity.privacy_mode  # what people write of an answer quotes it
         return {**trace, "$ai_feedback_text": None if private else value}
-    return {**trace, "$ai_metric_name": remark.name, "$ai_metric_value": value}
+    return {**trace, "$ai_metric_name": feedback.name, "$ai_metric_value": value}
 
 
 def _span_call_properties(call: Call, generation: Generation) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class Pipeline:
             return self._build_call(record, event.read(record, self._providers[record.sdk]), source)
         if isinstance(record, Span):
             return event.build_span(record, self._keeps_media(source))
-        return event.build_remark(record)
+        return event.build_feedback(record)
 
     def _build_call(self, call: Call, generation: Generation, source: Source) -> Event:
         name = self._config.provider if source.provider_name is None else source.provider_name or None

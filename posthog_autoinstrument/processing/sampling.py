@@ -60,7 +60,7 @@ class Sampling:
         self.active = self._rate < 1 or self._hosts.active or self._models.active or self._endpoints.active
 
     def take(self, record: Record) -> bool:
-        """Whether a span or a remark makes an event. Filters are about calls."""
+        """Whether a span or feedback makes an event. Filters are about calls."""
         failed = isinstance(record, Span) and record.error is not None
         return self._sampled(record.identity.trace_id, failed)
 

@@ -120,7 +120,7 @@ class Entry(EventFields):
 
     @property
     def is_call(self) -> bool:
-        """A call of a model, not a step of the program or a remark."""
+        """A call of a model, not a step of the program or feedback."""
         return self.kind in CALLS
 
 
