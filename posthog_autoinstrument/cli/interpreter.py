@@ -1,5 +1,5 @@
-"""The Python that a command would run, and what would keep the agent from waking in it, as far as the command line and
-the files that it names show. Nothing is started.
+"""The Python that a command would run, and what would keep the agent from starting in it, as far as the command line
+and its files show. Nothing is started.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Found:
     script: str | None = None
     """The file that it runs."""
     obstacles: list[str] = field(default_factory=list)
-    """Why the agent would not wake: one sentence each, without a full stop."""
+    """Why the agent would not start: one sentence each, without a full stop."""
 
 
 def find(command: Sequence[str], environ: Mapping[str, str]) -> Found:

@@ -71,13 +71,16 @@ def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) ->
     assert "Completions: create" in done.stdout
     assert "not matched" not in done.stdout
     assert "not loaded" not in done.stdout
-    assert line_of(done.stdout, posthog_server.url).endswith("answers")
+    assert line_of(done.stdout, posthog_server.url).endswith("responds")
     token = line_of(done.stdout, "token")
-    assert token.split(maxsplit=1)[1] == "phc_doct...uite is known there (/flags/ answers 200; no event was sent)"
+    assert (
+        token.split(maxsplit=1)[1]
+        == "phc_doct...uite belongs to a project there (/flags/ answers 200; no event was sent)"
+    )
     assert "3.10, 3.11, 3.12, 3.13" in line_of(done.stdout, "tested Pythons")
     assert done.stdout.splitlines()[0] == "All is well: events go to PostHog."
     assert line_of(done.stdout, str(tmp_path / "state" / "events.db"))
-    assert "the agent wakes" in done.stdout
+    assert "the agent starts" in done.stdout
     assert done.stdout.splitlines()[-1] == "All is well: events go to PostHog."
     assert posthog_server.events == []
     assert list(tmp_path.iterdir()) == [], "asking makes no store"
@@ -90,15 +93,15 @@ def test_other_integrations_are_named(run: Run, tmp_path: Path) -> None:
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.2.3\n")
     done = run(PYTHONPATH=str(tmp_path / "site"))
     assert done.returncode == 0, done.stdout
-    assert "their calls are left to them" in done.stdout
-    assert line_of(done.stdout, "posthog.ai.openai").endswith("can be used here")
-    assert line_of(done.stdout, "posthog.ai.langchain").endswith("can be used here")
-    assert line_of(done.stdout, "posthog.ai.openai_agents").endswith("not here: openai-agents is not installed")
-    assert line_of(done.stdout, "litellm's posthog").endswith("can be used here")
+    assert "calls that one of them captures are not captured twice" in done.stdout
+    assert line_of(done.stdout, "posthog.ai.openai").endswith("available")
+    assert line_of(done.stdout, "posthog.ai.langchain").endswith("available")
+    assert line_of(done.stdout, "posthog.ai.openai_agents").endswith("unavailable: openai-agents is not installed")
+    assert line_of(done.stdout, "litellm's posthog").endswith("available")
     assert "gateway.us.posthog.com" in line_of(done.stdout, "AI gateway")
 
 
-def test_what_gives_context_and_what_tells_of_steps(run: Run, tmp_path: Path) -> None:
+def test_which_libraries_are_instrumented(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "site" / "openai_agents-1.2.3.dist-info"
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: openai-agents\nVersion: 1.2.3\n")
@@ -111,12 +114,12 @@ def test_what_gives_context_and_what_tells_of_steps(run: Run, tmp_path: Path) ->
     (tmp_path / "site" / "chainlit").mkdir()
     (tmp_path / "site" / "chainlit" / "__init__.py").write_text("raise SystemExit('it was imported')")
     done = run(PYTHONPATH=str(tmp_path / "site"))
-    assert line_of(done.stdout, "chainlit").endswith("each turn of a session has a context (not tried here)")
+    assert line_of(done.stdout, "chainlit").endswith("each turn of a session has a context (not imported here)")
     servers = ("uvicorn", "hypercorn", "daphne", "granian", "gunicorn", "waitress", "werkzeug", "cheroot")
     for name in (*servers, "starlette", "fastapi", "flask", "django", "aiohttp", "tornado", "sanic"):
         assert line_of(done.stdout, name).endswith("each request has a context"), done.stdout
     assert "langchain-core" in line_of(done.stdout, "not installed")
-    state = "not hooked into agents.tracing: of this version we do not know how"
+    state = "agents.tracing of this version is not known and not instrumented"
     assert line_of(done.stdout, "openai-agents").endswith(state)
     assert f"problem: openai-agents 1.2.3: {state}" in done.stdout
 
@@ -212,9 +215,7 @@ def test_a_host_without_the_ai_path_answers_too(run: Run) -> None:
     assert done.returncode == 0
     assert "All is well" not in done.stdout
     first = done.stdout.splitlines()[0]
-    assert first.startswith(
-        "Nothing wrong was found; events go to PostHog. Not checked: whether a project has the token"
-    )
+    assert first.startswith("No problem was found; events go to PostHog. Not checked: whether a project has the token")
     assert done.stdout.splitlines()[-1] == first
 
 
@@ -225,7 +226,8 @@ def test_a_token_that_no_project_has(run: Run, posthog_server: PostHogServer) ->
     assert done.stdout.splitlines()[0] == "Not well: 1 problem."
     problem = line_of(done.stdout, "problem:")
     assert (
-        f"no project at {posthog_server.url} has the token phc_doct...uite: its events are taken and dropped" in problem
+        f"no project at {posthog_server.url} has the token phc_doct...uite: PostHog accepts its events and drops them"
+        in problem
     )
     assert done.stdout.splitlines()[1] == problem.replace("problem:", "  1.")
     assert TOKEN not in done.stdout
@@ -246,7 +248,7 @@ def test_a_token_is_looked_up_where_there_are_no_feature_flags(run: Run) -> None
     finally:
         server.close()
     assert done.returncode == 1
-    assert "is no project token by its looks" in line_of(done.stdout, "problem:")
+    assert "does not look like a project token" in line_of(done.stdout, "problem:")
     assert "another-kind-of-secret" not in done.stdout
 
 
@@ -323,8 +325,16 @@ def test_what_delivery_refuses(run: Run) -> None:
 @pytest.mark.parametrize(
     ("version", "said", "code"),
     [
-        ("0.28.1", "problem: openai 0.28.1 is too old, no call of it is captured: pip install 'openai>=1.30,<4'", 1),
-        ("1.12.0", "  note: openai 1.12.0 is old, only its usual calls are captured: pip install 'openai>=1.30,<4'", 0),
+        (
+            "0.28.1",
+            "problem: openai 0.28.1 is too old, none of its calls are captured: pip install 'openai>=1.30,<4'",
+            1,
+        ),
+        (
+            "1.12.0",
+            "  note: openai 1.12.0 is old, only its most common calls are captured: pip install 'openai>=1.30,<4'",
+            0,
+        ),
         ("4.0.1", "  note: openai 4.0.1 is newer than what this version of posthog-autoinstrument is tested with", 0),
     ],
 )
@@ -399,7 +409,7 @@ class TestOfACommand:
         done = run("doctor", "sh", "start.sh")
         assert done.returncode == 0
         assert done.stdout.splitlines()[0].endswith(
-            "Not checked: which Python sh runs, and whether the agent wakes in it."
+            "Not checked: which Python sh runs, and whether the agent starts in it."
         )
         assert "All is well" not in done.stdout
         done = run("doctor", "no-such-program")
@@ -542,7 +552,7 @@ def test_a_misspelt_setting_is_named(run: Run) -> None:
 def test_the_spool(run: Run, tmp_path: Path) -> None:
     assert "Spool" not in run().stdout
     folder = tmp_path / "spool"
-    assert line_of(run(POSTHOG_SPOOL=str(folder)).stdout, str(folder)).endswith("made at the first call")
+    assert line_of(run(POSTHOG_SPOOL=str(folder)).stdout, str(folder)).endswith("created with the first call")
     folder.mkdir()
     (folder / "outbox-1.db").touch()
     assert line_of(run(POSTHOG_SPOOL=str(folder)).stdout, str(folder)).endswith("1 outbox of processes")

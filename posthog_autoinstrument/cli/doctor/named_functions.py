@@ -1,4 +1,4 @@
-"""Whether a function that a setting names is there, found without running the program or the module it stands in."""
+"""Whether a function that a setting names exists, found without running the program or the function's module."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ast
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..settings import hook_loader
+from ...settings import hook_loader
 
 
 def check(text: str, folders: Sequence[str]) -> tuple[str | None, str]:
-    """Why `module:function` names nothing, or None; and where it was found, or what of it was not looked at.
+    """Why `module:function` cannot be loaded, or None; and where it was found, or what was not checked.
 
-    `folders` are those that a program has first on its path: its own, or the current one.
+    `folders` come first on the path of the program: its own folder, or the current one.
     """
     before = list(sys.path)
     sys.path[:0] = folders
@@ -29,7 +29,7 @@ def check(text: str, folders: Sequence[str]) -> tuple[str | None, str]:
     if origin is None:
         return f"no module named {module!r} in {', '.join(folders)} or on this Python's path", ""
     if not origin.endswith(".py"):
-        return None, f"{origin} is not looked into"
+        return None, f"{origin} was not checked"
     try:
         with open(origin, "rb") as file:
             names = set(_bound(ast.parse(file.read()).body))
@@ -38,7 +38,7 @@ def check(text: str, folders: Sequence[str]) -> tuple[str | None, str]:
     if path.partition(".")[0] in names:
         return None, f"found in {origin}, which was not run"
     if names & {"*", "__getattr__"}:
-        return None, f"not looked for: {origin} takes names from elsewhere"
+        return None, f"not checked: {origin} defines names dynamically"
     return f"{origin} has no {path}", ""
 
 
