@@ -55,8 +55,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Package -> the packages that its files may import, also for types and inside functions."""
 
-DEBTS = {
-}
+DEBTS: set[tuple[str, str]] = set()
+"""Edges that are not allowed and still there: module and package."""
 
 N_IN_KNOTS = 3
 """Files that import each other in a circle, still."""
