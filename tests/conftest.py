@@ -73,7 +73,7 @@ def trace() -> Iterator[str]:
 def captured(trace: str) -> Callable[..., list[dict[str, Any]]]:
     """`captured(n)`: the events of this test so far, after making sure that there are exactly `n`."""
 
-    def read(count: int | None = None, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    def read(count: int | None = None, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         assert posthog_autoinstrument.flush(timeout_s), "the flusher did not finish"
         found = [event for event in POSTHOG.events if event["properties"].get("$ai_trace_id") == trace]
         check_documented(found)
@@ -123,7 +123,7 @@ def run_program(tmp_path: Path, openai_server: OpenAIServer, posthog_server: Pos
         env: dict[str, str] | None = None,
         token: bool = True,
         name: str = "program.py",
-        timeout_s: float = 60.0,
+        timeout_s: float = 110.0,
     ) -> Ran:
         path = tmp_path / name
         path.write_text(supported(textwrap.dedent(source)))

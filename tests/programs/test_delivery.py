@@ -7,6 +7,7 @@ import textwrap
 import time
 
 import pytest
+from support.waiting import held_until
 
 from posthog_autoinstrument.testing import Fault
 
@@ -69,11 +70,12 @@ os._exit(0)
     assert len(ran.events) == 1
 
 
-def test_the_interval_sends_without_a_flush(run_program, posthog_server):
-    ran = run_program(
-        CALL + "call()\nimport signal\ntime.sleep(3)\nos.kill(os.getpid(), signal.SIGKILL)\n",
-        env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.1"},
-    )
+def test_the_interval_sends_without_a_flush(run_program, posthog_server, tmp_path):
+    with held_until(lambda: posthog_server.events, tmp_path / "sent") as wait:
+        ran = run_program(
+            CALL + f"call()\nimport signal\n{wait}\nos.kill(os.getpid(), signal.SIGKILL)\n",
+            env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "0.1"},
+        )
     assert ran.returncode == -9
     assert len(ran.events) == 1
 
@@ -344,14 +346,10 @@ class TestBounds:
         assert sorted(map(int, inputs(ran))) == list(range(95))
         assert [len(request.json()["batch"]) for request in posthog_server.requests] == [20, 20, 20, 20, 15]
 
-    def test_what_a_batch_left_waits_no_longer_than_others(self, run_program, posthog_server):
-        source = """
-            for number in range(30): call(str(number))
-            time.sleep(6)
-            os._exit(0)
-        """
+    def test_what_a_batch_left_waits_no_longer_than_others(self, run_program, posthog_server, tmp_path):
         environ = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "1.5", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "20"}
-        ran = run_program(CALL + textwrap.dedent(source), env=environ)
+        with held_until(lambda: len(posthog_server.events) == 30, tmp_path / "sent") as wait:
+            ran = run_program(CALL + f"for number in range(30): call(str(number))\n{wait}\nos._exit(0)\n", env=environ)
         assert sorted(map(int, inputs(ran))) == list(range(30))
 
     def test_flush_fetches_what_a_batch_left(self, run_program, posthog_server):
@@ -366,11 +364,12 @@ class TestBounds:
         assert ran.returncode == 0
         assert sorted(map(int, inputs(ran))) == list(range(30))
 
-    def test_a_process_that_has_all_its_files_open_sends_later(self, run_program):
+    def test_a_process_that_has_all_its_files_open_sends_later(self, run_program, tmp_path):
         """Not even the modules can be read that make events."""
         source = """
             import resource
             call("0")
+            os.dup2(os.open("stderr.txt", os.O_CREAT | os.O_WRONLY), 2)
             resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
             held = []
             try:
@@ -378,14 +377,15 @@ class TestBounds:
             except OSError:
                 pass
             for number in range(1, 6): call(str(number))
-            time.sleep(3)
+            while not os.path.getsize("stderr.txt"): time.sleep(0.01)
             for one in held: one.close()
             call("6")
         """
         ran = run_program(CALL + textwrap.dedent(source), env={"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "1"})
         assert sorted(map(int, inputs(ran))) == list(range(7))
-        assert "Too many open files" in ran.stderr
-        assert "lost" not in ran.stderr
+        stderr = (tmp_path / "stderr.txt").read_text()
+        assert "Too many open files" in stderr
+        assert "lost" not in stderr
 
     def test_what_fails_is_counted_and_holds_up_nothing(self, run_program):
         source = """
@@ -418,15 +418,12 @@ class TestBounds:
         random.seed(7)
         assert launched.stdout == f"{random.random()}\n"
 
-    def test_what_is_large_does_not_wait_for_a_full_batch(self, run_program, posthog_server):
+    def test_what_is_large_does_not_wait_for_a_full_batch(self, run_program, posthog_server, tmp_path):
         """More of it than of small events would fill the memory meanwhile."""
-        source = """
-            for number in range(22): call(f"{number} " + "x" * 400_000)
-            time.sleep(6)
-            os._exit(0)
-        """
+        calls = 'for number in range(22): call(f"{number} " + "x" * 400_000)\n'
         environ = {"POSTHOG_AUTOINSTRUMENT_FLUSH_INTERVAL_S": "3600", "POSTHOG_AUTOINSTRUMENT_FLUSH_AT": "20"}
-        ran = run_program(CALL + textwrap.dedent(source), env=environ)
+        with held_until(lambda: len(posthog_server.events) >= 18, tmp_path / "sent") as wait:
+            ran = run_program(CALL + f"{calls}{wait}\nos._exit(0)\n", env=environ)
         assert len(ran.events) >= 18
 
     def test_what_is_large_is_sent_in_small_batches(self, run_program, posthog_server):

@@ -33,7 +33,7 @@ OPENAI = {
 }
 BASICS = {"1.0": ("openai==1.0.0", "httpx<0.28")}
 """Runs the tests marked `basics` only: create, streams and embeddings."""
-TOOLS = ("pytest>=8.0", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "pytest-rerunfailures>=14")
+TOOLS = ("pytest>=8.0", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
 """What these need. openai 1.0 keeps anyio at 3, which the other tests are too new for."""
 PYTHON = ("3.10", "3.11", "3.12", "3.13")
 WRAPT = {"oldest": ("wrapt==1.16.0", "requests==2.31.0", "urllib3==1.26.20"), "newest": ("wrapt", "requests")}

