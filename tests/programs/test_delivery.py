@@ -390,11 +390,11 @@ class TestBounds:
     def test_what_fails_is_counted_and_holds_up_nothing(self, run_program):
         source = """
             from posthog_autoinstrument.processing import pipeline
-            build = pipeline.Pipeline.build
-            def fail_once(self, record):
-                pipeline.Pipeline.build = build
+            process = pipeline.Pipeline.process
+            def fail_once(self, record, source):
+                pipeline.Pipeline.process = process
                 raise RuntimeError("of ours")
-            pipeline.Pipeline.build = fail_once
+            pipeline.Pipeline.process = fail_once
             call("1")
             call("2")
         """
