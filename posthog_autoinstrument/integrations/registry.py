@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from .. import propagation
 from ..core import guard, package
 from ..settings import loader
 from . import BEFORE_SDK, FILES
@@ -54,7 +53,7 @@ def loaded_before_sdk(name: str) -> None:
     for kind in BEFORE_SDK:
         for file in _files(kind, name):
             if kind == "workers":  # a part of propagation
-                propagation.install(settings)
+                _install_propagation(settings)
             else:
                 _instrument(kind, file, name, settings)
 
@@ -69,8 +68,14 @@ def _instrument(kind: str, file: str, name: str, settings: Config) -> None:
     done = bool(guard.attempt(f"instrument {name}", _call, file, name, settings))
     instrumented[name] = done
     if done and kind in OPEN_CONTEXTS:
-        propagation.install(settings)
+        _install_propagation(settings)
 
 
 def _call(file: str, name: str, settings: Config) -> bool:
     return bool(package.load(file).instrument(sys.modules[name], settings))
+
+
+def _install_propagation(settings: Config) -> None:
+    from .. import propagation  # a program that opens no context does not load it
+
+    propagation.install(settings)

@@ -436,7 +436,7 @@ class TestProcesses:
         assert ran.stdout == "[]\n[True, True, True, True] False\n", ran.stderr
 
     def test_what_importing_openai_loads(self, run_program):
-        """A program that opens no context pays for no border."""
+        """A program that opens no context does not load propagation."""
         ran = run_program(
             "import sys, openai, threading\n"
             "found = [name for name in sys.modules if '.propagation' in name]\n"
