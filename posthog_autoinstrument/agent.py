@@ -104,16 +104,12 @@ class Agent:
         finder = import_hook.finder()
         for hook in self.hooks:
             for module in hook.modules():
-                finder.watch(module, hook.loaded)
-                if module in sys.modules:
-                    hook.loaded(module)
+                registry.watch(module, hook.loaded)
             package = sys.modules.get(hook.provider.package)
             if package is not None and not getattr(package.__spec__, "_initializing", False):
                 self.check_patched(hook)
             finder.watch(hook.provider.package, self._package_loaded(hook))
-        finder.watch(deduplication.MIDDLEWARE, deduplication.mark_middleware)
-        if deduplication.MIDDLEWARE in sys.modules:
-            deduplication.mark_middleware(deduplication.MIDDLEWARE)
+        registry.watch(deduplication.MIDDLEWARE, deduplication.mark_middleware)
         if self.recorder.active:
             self._instrument_libraries()
         registry.install(self.config, "platforms")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..core import guard, package
@@ -26,16 +27,21 @@ _installed: dict[str, Config] = {}
 def install(settings: Config, *kinds: str) -> None:
     """Instrument the modules of these kinds that are loaded, and have the others instrumented when they are.
     Idempotent. Never raises."""
-    finder = getattr(sys, FINDER, None)
     for kind in kinds:
         if kind not in _installed:
             _installed[kind] = settings
-            for file, modules in FILES[kind].items():
+            for modules in FILES[kind].values():
                 for name in modules:
-                    if finder is not None:
-                        finder.watch(name, loaded)
-                    if name in sys.modules:
-                        _instrument(kind, file, name, settings)
+                    watch(name, loaded)
+
+
+def watch(name: str, callback: Callable[[str], None]) -> None:
+    """Call `callback(name)` when the module is loaded, and now if it already is. It must not raise."""
+    finder = getattr(sys, FINDER, None)
+    if finder is not None:
+        finder.watch(name, callback)
+    if name in sys.modules:
+        callback(name)
 
 
 def loaded(name: str) -> None:
