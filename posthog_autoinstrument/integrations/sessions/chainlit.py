@@ -34,9 +34,9 @@ def _session() -> Any:
     return getattr(chat, "session", None)
 
 
-def _begun(web: Web) -> Context | None:
+def _open_turn(web: Web) -> Context | None:
     session = _session()
-    return turns.begun(web, session, user_of, getattr(session, "thread_id", None)) if session is not None else None
+    return turns.open_turn(web, session, user_of, getattr(session, "thread_id", None)) if session is not None else None
 
 
 def _in_turn(web: Web, callback: Any) -> Any:
@@ -44,7 +44,7 @@ def _in_turn(web: Web, callback: Any) -> Any:
         return callback
 
     async def in_turn(*args: Any, **kwargs: Any) -> Any:
-        return await asgi.run(guard.attempt("open a turn", _begun, web), callback, *args, **kwargs)
+        return await asgi.run(guard.attempt("open a turn", _open_turn, web), callback, *args, **kwargs)
 
     return patching.mark(in_turn, callback)
 

@@ -1,7 +1,7 @@
 """Gradio: each event has a context of its own, whichever task or thread its queue runs it in.
 
 Gradio 4.44 to 6.31: `Blocks.process_api` runs the function of an event, once, or once for each step of a generator. The
-web request that asked for it is `request.request` at every step; where events are batched, `request` is a list, in 4.44
+web request that started it is `request.request` at every step; where events are batched, `request` is a list, in 4.44
 without any. The queue's tasks are started by the first request: its context in them is not that of an event.
 `username` is the user of `auth=`, `session_hash` an open page.
 """
@@ -20,7 +20,7 @@ from ...core.patching import replace
 from ...settings.config import Config
 from ..web import starlette
 from ..web.asgi import Scope
-from ..web.request import Request, Web, opened
+from ..web.request import Request, Web, open_context
 from .turns import Turn
 
 KEY = "posthog_autoinstrument.processing.event"
@@ -43,10 +43,10 @@ class Event:
         if queued:
             if self._scope:
                 self._request = Request(web, Scope(self._scope))
-                self._request.seen(host, user_of)
+                self._request.set_host(host, user_of)
             else:
                 self._request = Turn(web, host, user_of)
-            around: Context | None = opened(self._request, at_server=True)
+            around: Context | None = open_context(self._request, at_server=True)
         else:
             around = CONTEXT.get()  # that of the request which waits for it
         fields = copy(around.fields) if around is not None else copy(NO_FIELDS)
@@ -69,13 +69,13 @@ def instrument(module: ModuleType, settings: Config) -> bool:
     web = Web(settings)
 
     def begun(options: dict[str, Any]) -> Event | None:
-        asked = options.get("request")
-        host: Any = asked[0] if isinstance(asked, list) and asked else asked
+        request = options.get("request")
+        host: Any = request[0] if isinstance(request, list) and request else request
         if host is None or not hasattr(host, "username"):
             return None
         event: Event | None = host.request.scope.pop(KEY, None) if host.request is not None else None
         if event is None:
-            queued = options.get("event_id") is not None or isinstance(asked, list)
+            queued = options.get("event_id") is not None or isinstance(request, list)
             event = Event(web, host, options.get("session_hash"), queued)
         return event
 

@@ -36,7 +36,9 @@ def instrument(module: ModuleType, settings: Config) -> bool:
 
     def wrap(run_script: Callable[..., Any]) -> Callable[..., Any]:
         def _run_script(self: Any, *args: Any, **kwargs: Any) -> Any:
-            turn = guard.attempt("open a turn", lambda: turns.begun(web, self._user_info, user_of, self._session_id))
+            turn = guard.attempt(
+                "open a turn", lambda: turns.open_turn(web, self._user_info, user_of, self._session_id)
+            )
             with Answering(turn):
                 return run_script(self, *args, **kwargs)
 

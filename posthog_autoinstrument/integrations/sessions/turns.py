@@ -7,7 +7,7 @@ from typing import Any
 
 from ...context.fields import Fields
 from ...context.scope import CONTEXT, Context
-from ..web.request import Asked, Request, Web, current, opened
+from ..web.request import Received, Request, Web, current, open_context
 
 
 class Turn(Request):
@@ -15,20 +15,20 @@ class Turn(Request):
 
     def __init__(self, web: Web, host: Any, user_of: Callable[[Any], str | None]) -> None:
         super().__init__(web, None)
-        self.seen(host, user_of, until_end=True)
+        self.set_host(host, user_of, until_end=True)
 
-    def is_of(self, asked: Asked) -> bool:
+    def is_of(self, received: Received) -> bool:
         return False
 
     def fields(self) -> Fields:
         self._look()
-        return Fields(self._signed_in(), self.trace_id)
+        return Fields(self._find_user(), self.trace_id)
 
 
-def begun(web: Web, host: Any, user_of: Callable[[Any], str | None], session: Any) -> Context:
+def open_turn(web: Web, host: Any, user_of: Callable[[Any], str | None], session: Any) -> Context:
     """The context of a turn: in a trace of its own, without the request or turn that happened to start its thread or
     task. Blocks around the whole process stay in force."""
-    context = opened(Turn(web, host, user_of), at_server=True)
+    context = open_context(Turn(web, host, user_of), at_server=True)
     if isinstance(session, str) and session:
         context.fields.session_id = session
     return context
@@ -37,4 +37,4 @@ def begun(web: Web, host: Any, user_of: Callable[[Any], str | None], session: An
 def join(web: Web, host: Any, user_of: Callable[[Any], str | None], session: Any) -> None:
     """Be in a turn that runs here already, where the program instruments itself in the middle of one."""
     if not isinstance(current(), Turn):
-        CONTEXT.set(begun(web, host, user_of, session))
+        CONTEXT.set(open_turn(web, host, user_of, session))

@@ -34,7 +34,7 @@ def _read(protocol: Any, request: Any, *_: Any) -> Native:
 
 
 def _see(around: Request, protocol: Any, request: Any, *_: Any) -> None:
-    around.seen(request, None, route_of)
+    around.set_host(request, None, route_of)
 
 
 def instrument(module: ModuleType, settings: Config) -> bool:

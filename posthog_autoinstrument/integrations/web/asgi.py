@@ -17,13 +17,24 @@ from ...context.scope import CONTEXT, Context
 from ...core import guard
 from ...core.patching import classes_of, replace, replace_all
 from ...settings.config import Config
-from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Answering, Asked, Request, Web, current, entered, opened
+from .request import (
+    DISTINCT_ID,
+    SESSION_ID,
+    WINDOW_ID,
+    Answering,
+    Received,
+    Request,
+    Web,
+    current,
+    open_at_app,
+    open_context,
+)
 
 KINDS = ("http", "websocket")
 _WANTED = frozenset(name.encode() for name in (DISTINCT_ID, SESSION_ID, WINDOW_ID))
 
 
-class Scope(Asked):
+class Scope(Received):
     """A request as an ASGI server describes it."""
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
@@ -41,19 +52,19 @@ class Scope(Asked):
                 found[name.decode().lower()].append(value)
         return found
 
-    def copies(self, other: Asked) -> bool:
+    def is_copy_of(self, other: Received) -> bool:
         if isinstance(other, Scope):
             # The same list in every copy of a scope. Equal ones are not enough: asyncio may start a request inside the
             # ContextVars of another one of the same connection, which a proxy shares among its visitors
             # (github.com/python/cpython/issues/140947).
             return bool(self._headers) and self._headers is other._headers
-        return super().copies(other)
+        return super().is_copy_of(other)
 
     def get(self, name: str) -> bytes | str | None:
         wanted = name.encode()
         return next((value for known, value in self._headers if known == wanted), None)
 
-    def place(self) -> str | None:
+    def host_and_port(self) -> str | None:
         for name, value in self._headers:
             if name == b"host":
                 return str(value.decode("latin-1"))
@@ -71,12 +82,12 @@ async def run(request: Context | None, app: Callable[..., Any], *args: Any, **kw
 
 def at_app(web: Web, scope: Mapping[str, Any]) -> Context | None:
     """The context to open where a request reaches an app, if any."""
-    return entered(web, Scope(scope)) if scope["type"] in KINDS else None
+    return open_at_app(web, Scope(scope)) if scope["type"] in KINDS else None
 
 
 def at_server(web: Web, scope: Mapping[str, Any]) -> Context | None:
     """The context to open where a request reaches a server, if any."""
-    return opened(Request(web, Scope(scope)), at_server=True) if scope["type"] in KINDS else None
+    return open_context(Request(web, Scope(scope)), at_server=True) if scope["type"] in KINDS else None
 
 
 def replace_app(cls: type, web: Web, see: Callable[[Request, Any], None] | None = None) -> bool:
@@ -154,7 +165,7 @@ def _end_with(request: Any, server: Any, protocol: Any) -> None:
 
 
 def _granian(module: ModuleType, web: Web) -> bool:
-    from .wsgi import served
+    from .wsgi import wrap_app
 
     def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
         def _callback_wrapper(callback: Any, *args: Any, **kwargs: Any) -> Any:
@@ -168,7 +179,7 @@ def _granian(module: ModuleType, web: Web) -> bool:
 
     def wrap_wsgi(make: Callable[..., Any]) -> Callable[..., Any]:
         def _callback_wrapper(callback: Any, *args: Any, **kwargs: Any) -> Any:
-            return make(functools.update_wrapper(served(web, callback), callback, updated=()), *args, **kwargs)
+            return make(functools.update_wrapper(wrap_app(web, callback), callback, updated=()), *args, **kwargs)
 
         return _callback_wrapper
 

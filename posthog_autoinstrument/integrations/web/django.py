@@ -97,7 +97,7 @@ def route_of(host: Any) -> str | None:
 def _see(host: Any) -> None:
     request = current()
     if request is not None:
-        request.seen(host, user_of, route_of, until_end=True, ask=_asking())
+        request.set_host(host, user_of, route_of, until_end=True, ask=_asking())
 
 
 def instrument(module: ModuleType, settings: Config) -> bool:

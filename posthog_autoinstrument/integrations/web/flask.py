@@ -39,7 +39,7 @@ def _see(flask_globals: dict[str, Any]) -> None:
             named = user.get_id()
         return None if named is None else str(named)
 
-    request.seen(shown, user_of, route_of)
+    request.set_host(shown, user_of, route_of)
 
 
 def route_of(host: Any) -> str | None:

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 from ...core import guard
 from ...core.patching import replace
 from . import asgi
-from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Asked, Request, Web, current, entered, opened
+from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Received, Request, Web, current, open_at_app, open_context
 
 
-class Native(Asked):
+class Native(Received):
     """A request as a framework describes it: `values(name)` are the decoded values of a header."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Native(Asked):
     def get(self, name: str) -> bytes | str | None:
         return next(iter(self._others.get(name, ())), None)
 
-    def place(self) -> str | None:
+    def host_and_port(self) -> str | None:
         return next(iter(self._others["host"]), None)
 
 
@@ -64,8 +64,8 @@ def replace_answer(
     """
 
     def begin(*args: Any) -> Any:
-        asked = read(*args)
-        request = opened(Request(web, asked), at_server=True) if at_server else entered(web, asked)
+        received = read(*args)
+        request = open_context(Request(web, received), at_server=True) if at_server else open_at_app(web, received)
         around: Any = request.scope if request is not None else current()
         see(around, *args)
         return request

@@ -30,7 +30,7 @@ DISTINCT_ID, SESSION_ID, WINDOW_ID = "x-posthog-distinct-id", "x-posthog-session
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def cleaned(value: bytes | str | None, limit: int) -> str | None:
+def clean(value: bytes | str | None, limit: int) -> str | None:
     """A text from the network without control characters, cut at `limit`; None where it is empty or not UTF-8."""
     if not value:
         return None
@@ -47,7 +47,7 @@ def cleaned(value: bytes | str | None, limit: int) -> str | None:
 
 def header(values: list[bytes], limit: int) -> str | None:
     """The first usable value of a header."""
-    return next(filter(None, [cleaned(value, limit) for value in values]), None)
+    return next(filter(None, [clean(value, limit) for value in values]), None)
 
 
 class Web:
@@ -59,7 +59,7 @@ class Web:
         self._user = settings.user
         self._function: Callable[[Any], Any] | None = None
 
-    def names_user(self, host: Any) -> str | None:
+    def find_user(self, host: Any) -> str | None:
         """The user by the function of POSTHOG_AUTOINSTRUMENT_USER. Called on the thread that answers the request."""
         if self._user is None or host is None:
             return None
@@ -88,7 +88,7 @@ class Web:
 class Request(scope.RequestScope):
     """One request. Made from references when it arrives; read when a call or span starts in it.
 
-    `asked` is the request as received; `host` the framework's own object for it, which `user_of` and `route_of` read.
+    `received` is the request as received; `host` the framework's own object for it, which `user_of` and `route_of` read.
     They read what the program has loaded and never load anything themselves.
     """
 
@@ -96,58 +96,58 @@ class Request(scope.RequestScope):
     route_of: Callable[[Any], str | None] | None = None
     ask: Callable[[Any], str | None] | None = None
 
-    def __init__(self, web: Web, asked: Asked | None) -> None:
+    def __init__(self, web: Web, received: Received | None) -> None:
         self._presence = request_lifetime.begin()
         self.web = web
         self.trace_id = scope.new_trace_id()
-        self.carried = NO_FIELDS
+        self.remote = NO_FIELDS
         """The context in the headers of the request, sent by another service of the program."""
-        self.asked = asked
-        if asked is not None:
-            self._take_carried(asked)
-        self.host = asked.source if asked is not None else None
-        self._named: str | None = None
+        self.received = received
+        if received is not None:
+            self._read_remote(received)
+        self.host = received.source if received is not None else None
+        self._user_by_function: str | None = None
         self._asking = False
         self._until_end = False
         self._user: str | None = None
         self._route: str | None = None
-        self._said: tuple[str | None, str | None, Mapping[str, str]] | None = None
+        self._from_headers: tuple[str | None, str | None, Mapping[str, str]] | None = None
 
-    def fill(self, asked: Asked) -> None:
+    def receive(self, received: Received) -> None:
         """Set the request as received, where it was not known at first."""
-        self.asked = asked
+        self.received = received
         if self.host is None:
-            self.host = asked.source
-        self._take_carried(asked)
+            self.host = received.source
+        self._read_remote(received)
         around = CONTEXT.get()
-        if self.carried is not NO_FIELDS and around is not None and around.scope is self:
-            around.fields.trace_id, around.fields.parent_id = self.trace_id, self.carried.parent_id
+        if self.remote is not NO_FIELDS and around is not None and around.scope is self:
+            around.fields.trace_id, around.fields.parent_id = self.trace_id, self.remote.parent_id
 
-    def _take_carried(self, asked: Asked) -> None:
+    def _read_remote(self, received: Received) -> None:
         """`traceparent` and `baggage`, where another service told its context (`context.headers`) and is trusted.
 
         A visitor could choose another user's trace, and by it whether it is sampled, or switch the content off."""
         if self.web.trust_baggage:
-            self.carried = extract(asked.get) or NO_FIELDS
-            self.trace_id = self.carried.trace_id or self.trace_id
-            self.is_private = bool(self.carried.privacy_mode)
-        elif has_context(asked.get):
+            self.remote = extract(received.get) or NO_FIELDS
+            self.trace_id = self.remote.trace_id or self.trace_id
+            self.is_private = bool(self.remote.privacy_mode)
+        elif has_context(received.get):
             diagnostics.warn_once(
                 "baggage",
                 "a web request has a context of posthog-autoinstrument in its headers, which is not taken: set "
                 "POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE=1 where only services of your own can send one",
             )
 
-    def is_of(self, asked: Asked) -> bool:
+    def is_of(self, received: Received) -> bool:
         """Whether this is the same request at another layer, which may have copied its description."""
-        if self.asked is None:
-            self.fill(asked)
+        if self.received is None:
+            self.receive(received)
             return True
-        if self.asked.source is None:
+        if self.received.source is None:
             return False  # that one is over
-        return self.asked.source is asked.source or asked.copies(self.asked)
+        return self.received.source is received.source or received.is_copy_of(self.received)
 
-    def seen(
+    def set_host(
         self,
         host: Any,
         user_of: Callable[[Any], str | None] | None = None,
@@ -164,35 +164,35 @@ class Request(scope.RequestScope):
 
     def fields(self) -> Fields:
         """The fields of a call that starts now."""
-        if self.asked is None:
+        if self.received is None:
             return NO_FIELDS
-        if self._said is None:
-            self._said = self._read(self.asked)
-        named, session, properties = self._said
-        named, session = named or self.carried.distinct_id, session or self.carried.replay_session_id
+        if self._from_headers is None:
+            self._from_headers = self._read(self.received)
+        named, session, properties = self._from_headers
+        named, session = named or self.remote.distinct_id, session or self.remote.replay_session_id
         mode = self.web.tracing_headers
         self._look()
-        distinct_id = named if mode == "1" and named else self._signed_in() or named
+        distinct_id = named if mode == "1" and named else self._find_user() or named
         if self._route:
             properties = {**properties, "$request_route": safejson.dumps(self._route)}
         return Fields(
             distinct_id,
             self.trace_id,
-            session_id=self.carried.session_id,
+            session_id=self.remote.session_id,
             replay_session_id=session,
             properties=properties,
-            privacy_mode=self.carried.privacy_mode,
+            privacy_mode=self.remote.privacy_mode,
         )
 
-    def _signed_in(self) -> str | None:
-        if self._named is None and not self._asking:
+    def _find_user(self) -> str | None:
+        if self._user_by_function is None and not self._asking:
             self._asking = True  # the function may call a model
             try:
-                self._named = self.web.names_user(self.host)
+                self._user_by_function = self.web.find_user(self.host)
             finally:
                 self._asking = False
-        if self._named or self._user or self.ask is None or self.host is None:
-            return self._named or self._user
+        if self._user_by_function or self._user or self.ask is None or self.host is None:
+            return self._user_by_function or self._user
         return guard.quietly(self.ask, self.host)
 
     def _look(self) -> None:
@@ -203,22 +203,22 @@ class Request(scope.RequestScope):
         if user_of is not None:
             self._user = guard.quietly(user_of, host)
         if route_of is not None:
-            self._route = cleaned(guard.quietly(route_of, host), MAX_PATH_CHARS) or self._route
+            self._route = clean(guard.quietly(route_of, host), MAX_PATH_CHARS) or self._route
 
-    def _read(self, asked: Asked) -> tuple[str | None, str | None, Mapping[str, str]]:
+    def _read(self, received: Received) -> tuple[str | None, str | None, Mapping[str, str]]:
         found: dict[str, str | None] = {}
         distinct_id = session_id = None
         if self.web.tracing_headers != "0":
-            headers = asked.headers()
+            headers = received.headers()
             distinct_id = header(headers[DISTINCT_ID], MAX_DISTINCT_ID_CHARS)
             session_id = header(headers[SESSION_ID], MAX_HEADER_CHARS)
             found["$window_id"] = header(headers[WINDOW_ID], MAX_HEADER_CHARS)
-        path = cleaned(asked.path, MAX_PATH_CHARS)
-        place = cleaned(asked.place(), MAX_HEADER_CHARS)
+        path = clean(received.path, MAX_PATH_CHARS)
+        place = clean(received.host_and_port(), MAX_HEADER_CHARS)
         if path and place:
             # Without the query and the part before the @, which may hold secrets.
-            found["$current_url"] = f"{asked.scheme}://{place.rpartition('@')[2]}{path}"
-        found["$request_method"] = cleaned(asked.method, 32)
+            found["$current_url"] = f"{received.scheme}://{place.rpartition('@')[2]}{path}"
+        found["$request_method"] = clean(received.method, 32)
         found["$request_path"] = path
         return distinct_id, session_id, {name: safejson.dumps(value) for name, value in found.items() if value}
 
@@ -230,11 +230,11 @@ class Request(scope.RequestScope):
         if self._until_end:
             self._look()
         self.user_of = self.route_of = self.ask = self.host = None
-        if self.asked is not None:
-            self.asked.end()
+        if self.received is not None:
+            self.received.end()
 
 
-class Asked:
+class Received:
     """The request as received, by references to the server's objects."""
 
     source: Any
@@ -251,11 +251,11 @@ class Asked:
         """The value of a header by its name in lower case."""
         raise NotImplementedError
 
-    def place(self) -> str | None:
+    def host_and_port(self) -> str | None:
         """Host and port that the request is addressed to."""
         raise NotImplementedError
 
-    def copies(self, other: Asked) -> bool:
+    def is_copy_of(self, other: Received) -> bool:
         """Whether this describes the same request as `other`, by copies of its parts."""
         return (self.method, self.path, self.headers()) == (other.method, other.path, other.headers())
 
@@ -274,7 +274,7 @@ def current() -> Request | None:
     return None
 
 
-def opened(request: Request, at_server: bool) -> Context:
+def open_context(request: Request, at_server: bool) -> Context:
     """The context in which a request is answered: that of the blocks around it, in a trace of its own.
 
     `at_server`: nothing of another request can be around this one. uvicorn (0.54, `on_response_complete`) starts the
@@ -288,7 +288,7 @@ def opened(request: Request, at_server: bool) -> Context:
                 outer = found.outer
             found = found.outer
     fields = copy(outer.fields) if outer is not None else Fields()
-    fields.trace_id, fields.parent_id, fields.span_name = request.trace_id, request.carried.parent_id, None
+    fields.trace_id, fields.parent_id, fields.span_name = request.trace_id, request.remote.parent_id, None
     return Context(fields, outer, request)
 
 
@@ -314,9 +314,9 @@ class Answering:
             guard.attempt("end a request", self._context.scope.end)  # type: ignore[attr-defined]
 
 
-def entered(web: Web, asked: Asked) -> Context | None:
+def open_at_app(web: Web, received: Received) -> Context | None:
     """The context of a request that reaches an app; None where its server or another app has opened it."""
     around = current()
-    if around is not None and around.is_of(asked):
+    if around is not None and around.is_of(received):
         return None
-    return opened(Request(web, asked), at_server=False)
+    return open_context(Request(web, received), at_server=False)

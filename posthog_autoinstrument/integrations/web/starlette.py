@@ -48,13 +48,13 @@ def _route_of(route: Any) -> Callable[[Mapping[str, Any]], str | None]:
 
 def _see_app(request: Request, scope: Any) -> None:
     if scope["type"] in asgi.KINDS:
-        request.seen(scope, user_of)
+        request.set_host(scope, user_of)
 
 
 def _see(route: Any, scope: Any) -> None:
     request = current()
     if request is not None:
-        request.seen(scope, user_of, _route_of(route))
+        request.set_host(scope, user_of, _route_of(route))
 
 
 def _routing(module: ModuleType) -> bool:

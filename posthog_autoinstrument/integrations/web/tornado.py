@@ -49,7 +49,7 @@ def _read(handler: Any, *_: Any) -> Native:
 
 
 def _see(around: Request, handler: Any, *_: Any) -> None:
-    around.seen(handler, user_of, route_of)
+    around.set_host(handler, user_of, route_of)
 
 
 def instrument(module: ModuleType, settings: Config) -> bool:

@@ -16,10 +16,21 @@ from ...context.scope import CONTEXT, Context
 from ...core import guard
 from ...core.patching import classes_of, replace
 from ...settings.config import Config
-from .request import DISTINCT_ID, SESSION_ID, WINDOW_ID, Answering, Asked, Request, Web, current, entered, opened
+from .request import (
+    DISTINCT_ID,
+    SESSION_ID,
+    WINDOW_ID,
+    Answering,
+    Received,
+    Request,
+    Web,
+    current,
+    open_at_app,
+    open_context,
+)
 
 
-class Environ(Asked):
+class Environ(Received):
     """A request as a WSGI server describes it."""
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
@@ -29,7 +40,7 @@ class Environ(Asked):
         self.path = _text((get("SCRIPT_NAME") or "") + (get("PATH_INFO") or ""))
         self.scheme = get("wsgi.url_scheme") or "http"
         self._host = get("HTTP_HOST")
-        self._carried = {"traceparent": get("HTTP_TRACEPARENT"), "baggage": get("HTTP_BAGGAGE")}
+        self._propagated = {"traceparent": get("HTTP_TRACEPARENT"), "baggage": get("HTTP_BAGGAGE")}
         self._server = get("SERVER_NAME"), get("SERVER_PORT")
         self._headers = [
             (DISTINCT_ID, get("HTTP_X_POSTHOG_DISTINCT_ID")),
@@ -41,9 +52,9 @@ class Environ(Asked):
         return {name: [value.encode("latin-1", "replace")] if value else [] for name, value in self._headers}
 
     def get(self, name: str) -> bytes | str | None:
-        return self._carried.get(name)
+        return self._propagated.get(name)
 
-    def place(self) -> str | None:
+    def host_and_port(self) -> str | None:
         if self._host or not all(self._server):
             return self._host
         return f"{self._server[0]}:{self._server[1]}"
@@ -56,8 +67,8 @@ def _text(value: str) -> str:
 
 def serve(web: Web, environ: Mapping[str, Any] | None, answer: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call what answers a request, from its arrival to the end of its response, inside a context of its own."""
-    asked = guard.attempt("read a request", Environ, environ) if environ is not None else None
-    request = guard.attempt("open a request", opened, Request(web, asked), True)
+    received = guard.attempt("read a request", Environ, environ) if environ is not None else None
+    request = guard.attempt("open a request", open_context, Request(web, received), True)
     with Answering(request):
         return answer(*args, **kwargs)
 
@@ -65,8 +76,8 @@ def serve(web: Web, environ: Mapping[str, Any] | None, answer: Callable[..., Any
 def fill(environ: Any) -> None:
     """Give the request that is answered here the environ that its server has made."""
     request = current()
-    if request is not None and request.asked is None:
-        request.fill(Environ(environ))
+    if request is not None and request.received is None:
+        request.receive(Environ(environ))
 
 
 class Body:
@@ -126,7 +137,7 @@ def replace_app(cls: type, web: Web, is_made: Callable[[Any], bool] = _is_made) 
 
     def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
         def __call__(self: Any, environ: Any, *args: Any, **kwargs: Any) -> Any:
-            request = guard.attempt("open a request", lambda: entered(web, Environ(environ)))
+            request = guard.attempt("open a request", lambda: open_at_app(web, Environ(environ)))
             if request is None:
                 return call(self, environ, *args, **kwargs)
             return _answer(request, is_made, call, self, environ, *args, **kwargs)
@@ -154,11 +165,11 @@ def _answer(
     return (SizedBody if hasattr(body, "__len__") else Body)(body, request)
 
 
-def served(web: Web, app: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_app(web: Web, app: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap an app for a server that has no method around the response (granian's is in Rust)."""
 
     def answer(environ: Any, start_response: Any) -> Any:
-        request = guard.attempt("open a request", lambda: opened(Request(web, Environ(environ)), at_server=True))
+        request = guard.attempt("open a request", lambda: open_context(Request(web, Environ(environ)), at_server=True))
         if request is None:
             return app(environ, start_response)
         return _answer(request, _is_made, app, environ, start_response)
