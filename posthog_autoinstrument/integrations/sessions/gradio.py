@@ -23,7 +23,7 @@ from ..web.asgi import Scope
 from ..web.request import Request, Web, open_context
 from .turns import Turn
 
-KEY = "posthog_autoinstrument.processing.event"
+KEY = "posthog_autoinstrument.event"
 """In the scope of the web request, between two steps of its event."""
 
 

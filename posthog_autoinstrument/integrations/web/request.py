@@ -88,8 +88,8 @@ class Web:
 class Request(scope.RequestScope):
     """One request. Made from references when it arrives; read when a call or span starts in it.
 
-    `received` is the request as received; `host` the framework's own object for it, which `user_of` and `route_of` read.
-    They read what the program has loaded and never load anything themselves.
+    `received` is what came over the network; `host` the framework's own object for it, which `user_of` and `route_of`
+    read. They read what the program has loaded and never load anything themselves.
     """
 
     user_of: Callable[[Any], str | None] | None = None
