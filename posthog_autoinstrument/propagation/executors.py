@@ -1,5 +1,5 @@
 """Executors of `concurrent.futures`: each task runs in the context of its `submit`, and nothing of it stays in the
-worker. CPython 3.10 to 3.13.
+worker. CPython 3.10 to 3.14.
 
 `map`, `loop.run_in_executor` and `asyncio.to_thread` submit too, uvloop's as well.
 """

@@ -1,5 +1,5 @@
 """Programs started by `os` itself: `posix_spawn` propagates the open context as `subprocess.Popen` does; `system`, the
-`exec` functions, and `spawn*`, which calls them, propagate only that it is private. CPython 3.10 to 3.13.
+`exec` functions, and `spawn*`, which calls them, propagate only that it is private. CPython 3.10 to 3.14.
 
 A command line can be read by other users, and what a process becomes by `exec` is no part of one block.
 """

@@ -1,5 +1,5 @@
 """Pools of `multiprocessing`, of processes and of threads: each task runs in the context of its `apply` or `map`, and
-nothing of it, nor of the place where the pool was made, stays in the worker. CPython 3.10 to 3.13.
+nothing of it, nor of the place where the pool was made, stays in the worker. CPython 3.10 to 3.14.
 """
 
 from __future__ import annotations

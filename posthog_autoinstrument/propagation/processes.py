@@ -1,4 +1,4 @@
-"""Processes of `multiprocessing`: a child runs in the context in which it was started. CPython 3.10 to 3.13.
+"""Processes of `multiprocessing`: a child runs in the context in which it was started. CPython 3.10 to 3.14.
 
 A forked child inherits it. One that is spawned, or forked from a server, unpickles its Process object in the thread
 that then runs it: an attribute of that object has the packed context, which is set when it is unpickled. So the child

@@ -1,5 +1,5 @@
 """Child programs: `subprocess.Popen`, and all that uses it, asyncio too, puts the open context into the environment of
-the child, whose `context.scope` finds it there. CPython 3.10 to 3.13.
+the child, whose `context.scope` finds it there. CPython 3.10 to 3.14.
 
 Neither the parent's environment nor a mapping that the program gives is changed. Without an open context nothing is
 added: a child then inherits the variable of its parent, if there is one.

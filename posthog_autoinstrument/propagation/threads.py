@@ -1,4 +1,4 @@
-"""Threads: a `threading.Thread` runs in the context that was open where it was started. CPython 3.10 to 3.13.
+"""Threads: a `threading.Thread` runs in the context that was open where it was started. CPython 3.10 to 3.14.
 
 From 3.14 on (Lib/threading.py) `_bootstrap_inner` runs `run` in a Context that `start` has made, or that the program
 gave to the thread. Our variable is set in the one made by `start`; one given by the program is not changed.

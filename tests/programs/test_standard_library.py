@@ -1,5 +1,5 @@
-"""What the package uses of the standard library that is private there, or that Python 3.14 changes: by stand-ins, where
-there is no Python 3.14 to run."""
+"""What the package uses of the standard library that is private there, or that Python 3.14 changes: by stand-ins on
+older ones."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) ->
         token.split(maxsplit=1)[1]
         == "phc_doct...uite belongs to a project there (/flags/ answers 200; no event was sent)"
     )
-    assert "3.10, 3.11, 3.12, 3.13" in line_of(done.stdout, "tested Pythons")
+    assert "3.10, 3.11, 3.12, 3.13, 3.14" in line_of(done.stdout, "tested Pythons")
     assert done.stdout.splitlines()[0] == "All is well: events go to PostHog."
     assert line_of(done.stdout, str(tmp_path / "state" / "events.db"))
     assert "the agent starts" in done.stdout
