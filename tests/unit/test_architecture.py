@@ -55,9 +55,6 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Package -> the packages that its files may import, also for types and inside functions."""
 
-DEBTS: set[tuple[str, str]] = set()
-"""Edges that are not allowed and still there: module and package."""
-
 ONLY_IN = {
     # Not by `import`, which could find the program's: `dependencies.load`, and a copy in `export.http_session`.
     "wrapt": set(),
@@ -173,7 +170,7 @@ def violations_of(module: str, source: str, known: frozenset[str]) -> list[str]:
     for one in imports(module, source, known):
         there = package_of(one.target)
         if one.ours:
-            if there != here and there not in ALLOWED[here] and (module, there) not in DEBTS:
+            if there != here and there not in ALLOWED[here]:
                 found.append(f"{module}: imports {one.target}")
         elif one.runs and there in ONLY_IN and module not in ONLY_IN[there]:
             found.append(f"{module}: imports {there}")
@@ -252,17 +249,6 @@ def test_the_rules_hold():
 
 def test_no_files_import_each_other():
     assert cycles(sources()) == []
-
-
-def test_each_debt_is_still_owed():
-    files = sources()
-    owed = {
-        (module, package_of(one.target))
-        for module, source in files.items()
-        for one in imports(module, source, frozenset(files))
-        if one.ours and package_of(one.target) not in ALLOWED[package_of(module)] | {package_of(module)}
-    }
-    assert owed == DEBTS
 
 
 def test_modules_that_are_named_by_strings_exist():
