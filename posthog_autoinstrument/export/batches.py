@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..core.records import EncodedEvent, Record
     from .delivery import RowTracker
     from .spool.directory import Spool
-    from .spool.outbox import Kept
+    from .spool.outbox import OutboxRow
 
     class BatchSource(RowTracker, Protocol):
         """Stored events, read batch by batch: of an outbox whose process is gone, or of a local store."""
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         def keep(self, record: Record) -> None:
             """On the program's thread: commit a record."""
 
-        def read_back(self, row: Kept) -> EncodedEvent | None:
+        def read_back(self, row: OutboxRow) -> EncodedEvent | None:
             """The event of a row of our own outbox."""
 
         def next_abandoned(self) -> BatchSource | None:

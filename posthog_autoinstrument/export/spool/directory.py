@@ -20,7 +20,7 @@ from typing import Any
 from ...core import descriptors, diagnostics, guard, threads
 from ...store import ownership
 from ...store.database import StoreError
-from .outbox import Kept, Outbox, delete, empty, is_recent
+from .outbox import OutboxRow, Outbox, delete, empty, is_recent
 
 PREFIX = "outbox-"
 FORK_WAIT_S = 0.5
@@ -316,9 +316,9 @@ class Spool:
         if self._outbox is not None:
             self._outbox.tidy()
 
-    def spilled_rows(self, limit: int) -> list[Kept]:
+    def spilled_rows(self, limit: int) -> list[OutboxRow]:
         """The oldest rows of ours that are on disk only; they count as in memory from now on."""
-        found: list[Kept] = []
+        found: list[OutboxRow] = []
         while self._spills:  # appended to by any thread
             self._cursor = min(self._cursor, self._spills.popleft() - 1)
             self._spilled += 1

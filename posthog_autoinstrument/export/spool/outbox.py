@@ -43,7 +43,7 @@ RETRY_S = 1.0
 """Between a row that the disk did not take and the next that is offered to it: the program waits for each try."""
 
 
-class Kept(NamedTuple):
+class OutboxRow(NamedTuple):
     """One row."""
 
     number: int
@@ -195,10 +195,10 @@ class Outbox:
         """What `write_settings` wrote."""
         return dict(self._read("SELECT name, value FROM facts", ()))
 
-    def rows(self, after: int, limit: int) -> list[Kept]:
+    def rows(self, after: int, limit: int) -> list[OutboxRow]:
         """The oldest rows with a number over `after`."""
         query = "SELECT number, kind, uuid, body FROM outbox WHERE number > ? ORDER BY number LIMIT ?"
-        return [Kept(*row) for row in self._read(query, (after, limit))]
+        return [OutboxRow(*row) for row in self._read(query, (after, limit))]
 
     def count(self) -> int:
         """How many rows there are."""

@@ -16,7 +16,7 @@ from ...settings.config import Config
 from ...settings.hook_loader import NotYetError
 from ...store.database import StoreError
 from .directory import AbandonedOutbox, Spool, fingerprint
-from .outbox import EVENT, RECORD, Kept
+from .outbox import EVENT, RECORD, OutboxRow
 
 
 class SpoolWriter:
@@ -59,12 +59,12 @@ class SpoolWriter:
             kind, body = RECORD, record.to_bytes()
         self.spool.keep(kind, record.uuid, body, numbers)
 
-    def read_back(self, row: Kept) -> EncodedEvent | None:
+    def read_back(self, row: OutboxRow) -> EncodedEvent | None:
         """The event of a row of our own outbox."""
         own = self.pipeline.own
         return self.read_row(row, uncounted(own) if self.spool.is_postponed(row.number) else own)
 
-    def read_row(self, row: Kept, source: Source) -> EncodedEvent | None:
+    def read_row(self, row: OutboxRow, source: Source) -> EncodedEvent | None:
         """The event of a row of `source`; None where it makes none, or not yet."""
         rows = (row.number,)
         try:

@@ -19,7 +19,7 @@ from posthog_autoinstrument.export.exporter import ExportResult
 from posthog_autoinstrument.export.queue import Queue
 from posthog_autoinstrument.export.sleeper import Sleeper
 from posthog_autoinstrument.export.spool.directory import Spool
-from posthog_autoinstrument.export.spool.outbox import RECORD, Kept
+from posthog_autoinstrument.export.spool.outbox import RECORD, OutboxRow
 
 OUTAGE_S = 600
 CALLS_A_SECOND = 50
@@ -97,7 +97,7 @@ class World(Sleeper):
     def next_abandoned(self) -> None:
         return None
 
-    def read_back(self, row: Kept) -> EncodedEvent:
+    def read_back(self, row: OutboxRow) -> EncodedEvent:
         return EncodedEvent(row.uuid, "$ai_generation", b"{}", (row.number,))
 
     # The wait for the next batch
