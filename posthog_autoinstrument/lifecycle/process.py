@@ -43,8 +43,8 @@ class Process:
         self._exits = exits.Exits(self.close, agent.deliver_now, self._signals)
         self._watches_forks = False
         self._closed = threads.allocate_lock()
-        self._closing = 0
-        """The thread that delivers at exit."""
+        self._closing: set[int] = set()
+        """Threads that deliver at exit, or wait for the one that does."""
         self._ends_by = 0
         """The signal that came meanwhile, by which the process then ends."""
 
@@ -63,19 +63,27 @@ class Process:
         """The process ends: deliver. Where another thread does so already, wait for it. Waits for nothing where nothing
         was captured in this process, and on the thread that delivers: the user's `before_send` may end the process."""
         wait_s = 0.0 if self._agent.is_delivering_here() else self._exit_timeout_s
-        if self._closing == threads.get_ident() or not self._closed.acquire(timeout=wait_s):
+        this_thread = threads.get_ident()
+        if this_thread in self._closing:
             return
-        self._closing = threads.get_ident()
+        # Before the lock is taken: the handler of a signal that comes next must not wait for its own thread.
+        self._closing.add(this_thread)
         try:
-            self._agent.deliver_last()
-            if self._signals is not None:
-                guard.attempt("leave signals to the system", self._signals.remove)
-            _keep_interrupted()
+            if self._closed.acquire(timeout=wait_s):
+                try:
+                    self._deliver_last()
+                finally:
+                    self._closed.release()
         finally:
-            self._closing = 0
-            self._closed.release()
+            self._closing.discard(this_thread)
         if self._ends_by:
             signals.end_by(self._ends_by)
+
+    def _deliver_last(self) -> None:
+        self._agent.deliver_last()
+        if self._signals is not None:
+            guard.attempt("leave signals to the system", self._signals.remove)
+        _keep_interrupted()
 
     def _terminate(self, number: int) -> bool:
         """Signal `number` wants to end this process: deliver first, as at exit.
@@ -83,7 +91,7 @@ class Process:
         True where that goes on when the handler has returned, and then ends the process: an interrupted delivery at
         exit or commit to the spool, or a delivery in a greenlet.
         """
-        if self._agent.is_in_commit() or self._closing == threads.get_ident():
+        if self._agent.is_in_commit() or threads.get_ident() in self._closing:
             self._ends_by = number
             return True
         spawn = threads.hub_spawn()
@@ -141,7 +149,8 @@ class Process:
 
     def _after_fork_in_child(self) -> None:
         self._agent.after_fork_in_child()
-        self._closing = self._ends_by = 0
+        self._closing.clear()
+        self._ends_by = 0
         self._closed = threads.allocate_lock()
         if self._signals is not None:
             guard.attempt("leave signals to the system", self._signals.after_fork_in_child)

@@ -111,6 +111,42 @@ class TestSigterm:
         )
         assert len(ran.events) == 1
 
+    def test_at_every_line_of_the_end(self, run_program):
+        """In a forked child for each line of what runs at exit, the signal comes before that line."""
+        ran = run_program(
+            PREAMBLE
+            + """
+import posix  # whose `kill` is not replaced
+from posthog_autoinstrument.lifecycle.process import Process
+END = Process.close.__code__
+lines = sorted({line for _, _, line in END.co_lines() if line})
+
+def kill_at(number):
+    def trace(frame, event, arg):
+        if frame.f_code is END and event == "line" and frame.f_lineno == number:
+            sys.settrace(None)
+            posix.kill(os.getpid(), signal.SIGTERM)
+        return trace if frame.f_code is END else None
+    return trace
+
+for number in lines:
+    pid = os.fork()
+    if not pid:
+        ask(number)
+        sys.settrace(kill_at(number))
+        sys.exit()
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, signal.SIGTERM), (number, status)
+    print(number, flush=True)
+""",
+            env={**LATE, "POSTHOG_AUTOINSTRUMENT_EXIT_TIMEOUT_S": "10"},
+            timeout_s=400,
+        )
+        asked = [event["properties"]["$ai_input"][0]["content"] for event in ran.events]
+        assert ran.returncode == 0, ran.stderr
+        assert sorted(asked) == sorted(ran.stdout.split())
+        assert len(asked) > 10
+
     def test_a_second_one_does_not_wait(self, run_program, posthog_server):
         posthog_server.fail_next(Fault(hang=True))
         ran = run_program(

@@ -20,7 +20,7 @@ from typing import Any
 from ...core import descriptors, diagnostics, guard, threads
 from ...store import ownership
 from ...store.database import StoreError
-from .outbox import OutboxRow, Outbox, delete, empty, is_recent
+from .outbox import Outbox, OutboxRow, delete, empty, is_recent
 
 PREFIX = "outbox-"
 FORK_WAIT_S = 0.5
