@@ -97,7 +97,7 @@ class Bench:
         self.provider = self.agent.providers["openai"]
         self.pipeline = self.agent.pipeline
         taken: list[OpenCall] = []
-        (made,) = self.agent.calls
+        (made,) = self.agent.call_recorders
         made.emit = lambda call, late: taken.append(call)
         made.expect = lambda: None
         self.agent.install()

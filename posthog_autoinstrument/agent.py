@@ -70,7 +70,7 @@ class Agent:
         emit = self.flusher.add if self.spool_writer is None else self._add
         defaults = self._defaults()
         self.recorder = span_recorder.Recorder(emit, defaults, active=not settings.disabled)
-        self.calls = [
+        self.call_recorders = [
             calls.CallRecorder(
                 provider,
                 settings,
@@ -82,13 +82,15 @@ class Agent:
             )
             for provider in self.providers.values()
         ]
-        self.hooks = [
+        self.patchers = [
             patcher.Patcher(
-                made.provider,
-                made,
-                stream_usage.StreamUsage(made.provider.usage_hosts, settings.stream_usage_hosts, settings.stream_usage),
+                recorder.provider,
+                recorder,
+                stream_usage.StreamUsage(
+                    recorder.provider.usage_hosts, settings.stream_usage_hosts, settings.stream_usage
+                ),
             )
-            for made in self.calls
+            for recorder in self.call_recorders
         ]
 
     def _defaults(self) -> fields.Fields:
@@ -102,13 +104,13 @@ class Agent:
     def install(self) -> None:
         """Patch what is loaded, and what will be when it is."""
         finder = import_hook.finder()
-        for hook in self.hooks:
-            for module in hook.modules():
-                registry.watch(module, hook.loaded)
-            package = sys.modules.get(hook.provider.package)
+        for one in self.patchers:
+            for module in one.modules():
+                registry.watch(module, one.loaded)
+            package = sys.modules.get(one.provider.package)
             if package is not None and not getattr(package.__spec__, "_initializing", False):
-                self.check_patched(hook)
-            finder.watch(hook.provider.package, self._package_loaded(hook))
+                self.check_patched(one)
+            finder.watch(one.provider.package, self._package_loaded(one))
         registry.watch(deduplication.MIDDLEWARE, deduplication.mark_middleware)
         if self.recorder.active:
             self._instrument_libraries()
@@ -117,16 +119,16 @@ class Agent:
         if self.spool_writer is not None:  # a file that a fork waits for
             self.process.watch_forks()
 
-    def _package_loaded(self, hook: patcher.Patcher) -> Callable[[str], None]:
-        return lambda name: self.check_patched(hook)
+    def _package_loaded(self, one: patcher.Patcher) -> Callable[[str], None]:
+        return lambda name: self.check_patched(one)
 
-    def check_patched(self, hook: patcher.Patcher) -> None:
+    def check_patched(self, one: patcher.Patcher) -> None:
         """Warn where an SDK has loaded and nothing in it could be patched: silence would look like no calls."""
-        wired = [point for point in hook.points if point.module == hook.provider.transport.base_module]
+        wired = [point for point in one.points if point.module == one.provider.transport.base_module]
         if not any(point.state == "matched" for point in wired):
             diagnostics.warn_once(
                 "unpatched",
-                f"nothing of {hook.provider.package} {_version_of(hook.provider.package)} could be patched: "
+                f"nothing of {one.provider.package} {_version_of(one.provider.package)} could be patched: "
                 "no call is captured (posthog-instrument doctor shows more)",
             )
 
@@ -138,8 +140,8 @@ class Agent:
     def set_active(self, active: bool) -> None:
         """Switch capture on or off; `posthog_*` arguments are taken out of calls either way."""
         self.recorder.active = active
-        for made in self.calls:
-            made.active = active
+        for recorder in self.call_recorders:
+            recorder.active = active
         if active:
             self._instrument_libraries()
 
@@ -147,8 +149,8 @@ class Agent:
         """Capture nothing until there is a destination; each call looks again."""
         self.set_active(False)
         self.recorder.awaken = self._project_is_known
-        for made in self.calls:
-            made.awaken = self._project_is_known
+        for recorder in self.call_recorders:
+            recorder.awaken = self._project_is_known
 
     @guard.guarded("look for a token", False)
     def _project_is_known(self) -> bool:
@@ -240,8 +242,8 @@ class Agent:
         for line in loader.reread(self.config):
             diagnostics.warn_once(line, line)
         self.recorder.defaults = defaults = self._defaults()
-        for made in self.calls:
-            made.defaults = defaults
+        for recorder in self.call_recorders:
+            recorder.defaults = defaults
         scope.private = scope.private or self.config.privacy_mode
         if self.config.disabled:
             self.drops = True
@@ -268,13 +270,15 @@ class Agent:
 
     def deliver_last(self) -> None:
         """The process ends: end what is open, deliver what waits, write the summary."""
-        for made in self.calls:
-            guard.attempt("end open streams", made.finish_streams)
+        for recorder in self.call_recorders:
+            guard.attempt("end open streams", recorder.finish_streams)
         guard.attempt("deliver events at exit", self.flusher.close)
         guard.attempt("look for a late token", self._check_project)
         if self._pipeline is not None:
             guard.attempt("ask about before_send", self._pipeline.before_send.warn_if_all_dropped)
-        asked = set(self.config.stream_usage_hosts).union(*(made.provider.usage_hosts for made in self.calls))
+        asked = set(self.config.stream_usage_hosts).union(
+            *(recorder.provider.usage_hosts for recorder in self.call_recorders)
+        )
         guard.attempt("sum up", self._summary.write, self.delivery, self._project.current, asked)
 
     def deliver_now(self) -> None:
@@ -299,8 +303,8 @@ class Agent:
 
     def after_fork_in_child(self) -> None:
         """A forked child starts with an empty queue and no thread; the parent keeps what it captured."""
-        for made in self.calls:
-            made.streams.clear()
+        for recorder in self.call_recorders:
+            recorder.streams.clear()
         if self._pipeline is not None:
             self._pipeline.clear()
         self._summary.clear()

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     report.add("", values.check_functions(settings, folders))
     report.add("Versions", python.versions())
     report.add("Start-up", python.start_up(os.environ))
-    hooks = api.start(explicit=True).hooks
+    hooks = api.start(explicit=True).patchers
     for hook in hooks:
         report.add(sdks.heading(hook), sdks.check(hook))
     report.add("Web servers, frameworks and libraries", integrations.check(settings))
