@@ -37,7 +37,7 @@ demo: .venv/.demo ## run the demo: an example program, a fake OpenAI, a table of
 	@.venv/bin/posthog-instrument demo
 
 test: .venv-test/.wheel ## run the everyday tests on the installed wheel (those of make web are apart)
-	@$(call TESTS,.venv-test,-n 2 -m "not packages and not memory and not browser and not web")
+	@$(call TESTS,.venv-test,-n 3 -m "not packages and not memory and not browser and not web")
 
 lint: .venv-test/.installed ## ruff (lint and format) and mypy
 	@.venv-test/bin/python -m ruff check .

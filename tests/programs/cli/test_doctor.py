@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import socketserver
@@ -13,6 +14,7 @@ import sys
 import threading
 import venv
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,24 +31,40 @@ TOKEN = "phc_doctor_token_of_the_test_suite"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def doctor(folder: Path, host: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Doctor with a token, of this Python, which is also the one on PATH."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("POSTHOG_", "OPENAI_"))}
+    environ |= {
+        "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}",
+        "POSTHOG_AUTOINSTRUMENT_DB": str(folder / "state" / "events.db"),
+        "POSTHOG_PROJECT_TOKEN": TOKEN,
+        "POSTHOG_HOST": host,
+        **environment,
+    }
+    command = [sys.executable, "-m", "posthog_autoinstrument", *(options or ("doctor",))]
+    return subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, timeout=110, check=False)
+
+
 @pytest.fixture
 def run(tmp_path: Path, posthog_server: PostHogServer) -> Run:
-    """`run(*options, **environment)`: doctor with a token and a host that answers; "" takes a variable away."""
+    """`run(*options, **environment)`: doctor with a host that answers; "" takes a variable away."""
+    return functools.partial(doctor, tmp_path, posthog_server.url)
 
-    def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("POSTHOG_", "OPENAI_"))}
-        environ |= {
-            "POSTHOG_AUTOINSTRUMENT_DB": str(tmp_path / "state" / "events.db"),
-            "POSTHOG_PROJECT_TOKEN": TOKEN,
-            "POSTHOG_HOST": posthog_server.url,
-            **environment,
-        }
-        command = [sys.executable, "-m", "posthog_autoinstrument", *(options or ("doctor",))]
-        return subprocess.run(
-            command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-        )
 
-    return run
+@dataclass
+class Well:
+    """Doctor where nothing is wrong: what it printed, where it ran, and the PostHog that it asked."""
+
+    done: subprocess.CompletedProcess[str]
+    folder: Path
+    posthog: PostHogServer
+
+
+@pytest.fixture(scope="module")
+def well(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Well]:
+    folder = tmp_path_factory.mktemp("well")
+    with PostHogServer() as posthog:
+        yield Well(doctor(folder, posthog.url), folder, posthog)
 
 
 def line_of(output: str, words: str) -> str:
@@ -59,8 +77,8 @@ def unused_url() -> str:
     return f"http://127.0.0.1:{free_port()}"
 
 
-def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) -> None:
-    done = run()
+def test_all_is_well(well: Well) -> None:
+    done = well.done
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     for setting in SETTINGS:
@@ -71,7 +89,7 @@ def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) ->
     assert "Completions: create" in done.stdout
     assert "not matched" not in done.stdout
     assert "not loaded" not in done.stdout
-    assert line_of(done.stdout, posthog_server.url).endswith("responds")
+    assert line_of(done.stdout, well.posthog.url).endswith("responds")
     token = line_of(done.stdout, "token")
     assert (
         token.split(maxsplit=1)[1]
@@ -79,11 +97,11 @@ def test_all_is_well(run: Run, tmp_path: Path, posthog_server: PostHogServer) ->
     )
     assert "3.10, 3.11, 3.12, 3.13, 3.14" in line_of(done.stdout, "tested Pythons")
     assert done.stdout.splitlines()[0] == "All is well: events go to PostHog."
-    assert line_of(done.stdout, str(tmp_path / "state" / "events.db"))
+    assert line_of(done.stdout, str(well.folder / "state" / "events.db"))
     assert "the agent starts" in done.stdout
     assert done.stdout.splitlines()[-1] == "All is well: events go to PostHog."
-    assert posthog_server.events == []
-    assert list(tmp_path.iterdir()) == [], "asking makes no store"
+    assert well.posthog.events == []
+    assert list(well.folder.iterdir()) == [], "asking makes no store"
 
 
 def test_other_integrations_are_named(run: Run, tmp_path: Path) -> None:
@@ -141,8 +159,8 @@ PATHS = [
 ]
 
 
-def test_what_the_sdk_lacks_is_one_line(run: Run) -> None:
-    done = run()
+def test_what_the_sdk_lacks_is_one_line(well: Well) -> None:
+    done = well.done
     assert done.returncode == 0, done.stdout + done.stderr
     # In some versions these two are kept elsewhere, and patched there.
     kept = {f"chat.completions.{name}" for name in ("parse", "stream") if has(f"beta.chat.completions.{name}")}
@@ -154,8 +172,8 @@ def test_what_the_sdk_lacks_is_one_line(run: Run) -> None:
     assert not [path for path in said if has(path)]
 
 
-def test_the_token_is_never_shown_whole(run: Run) -> None:
-    done = run()
+def test_the_token_is_never_shown_whole(well: Well) -> None:
+    done = well.done
     assert TOKEN not in done.stdout + done.stderr
     assert line_of(done.stdout, "POSTHOG_PROJECT_TOKEN").split()[1:] == ["phc_doct...uite", "(environment)"]
 
@@ -549,8 +567,8 @@ def test_a_misspelt_setting_is_named(run: Run) -> None:
     assert "POSTHOG_AUTOINSTRUMENT_DISABLE is not a setting" in done.stdout
 
 
-def test_the_spool(run: Run, tmp_path: Path) -> None:
-    assert "Spool" not in run().stdout
+def test_the_spool(run: Run, tmp_path: Path, well: Well) -> None:
+    assert "Spool" not in well.done.stdout
     folder = tmp_path / "spool"
     assert line_of(run(POSTHOG_SPOOL=str(folder)).stdout, str(folder)).endswith("created with the first call")
     folder.mkdir()
