@@ -1,4 +1,4 @@
-"""The command line: `posthog-instrument`, its own words first, everything else a program to start."""
+"""The command line `posthog-instrument`: its own commands; anything else is a program to start."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ usage: posthog-instrument [OPTION ...] [run | --] COMMAND [ARG ...]
 """
 
 HELP = f"""{USAGE}
-Start a Python program so that every OpenAI call in it, by whatever library,
-becomes an event in PostHog. The program's code is not changed.
+Start a Python program so that every OpenAI call in it, from any library, is
+captured as an event in PostHog. The program's code is not changed.
 
   posthog-instrument python app.py            a program and its arguments
   posthog-instrument app.py                   a Python file, run by this Python
   posthog-instrument -m package.module        a module, run by this Python
   posthog-instrument gunicorn app:app         anything on PATH
-  posthog-instrument run demo                 a program that is named like one
-                                              of our own words (also: -- demo)
+  posthog-instrument run demo                 a program that has the name of a
+                                              command below (also: -- demo)
 
-options (before the command; what stands after it is the program's own):
+options (before COMMAND; the options after it belong to the program):
   --local        keep events in the local store, even with a PostHog token
-  --summary      say on standard error, when the program has ended, how many
-                 calls it made, their tokens, cost and the slowest
-  --debug        say on standard error what the agent does
+  --summary      print a summary on standard error when the program ends:
+                 its calls, their tokens and cost, and the slowest one
+  --debug        log what the agent does on standard error
   -h, --help     this text
   -V, --version  the version
 
-our own words:
+commands:
   demo           run an example program against a bundled server
   view           show the local store as a page in the browser
-  events         print what is in the local store; --follow: as it comes
-  stats          calls, errors, tokens, costs and times of the local store
-  send           ship a spool or the local store to PostHog
+  events         print the events of the local store; --follow: new ones
+  stats          calls, errors, tokens, costs and latencies of the local store
+  send           send a spool or the local store to PostHog
   doctor         check settings, versions, patch points, host and token;
-                 doctor COMMAND ...: and the Python that COMMAND would run
-                 (each has a --help of its own)
+                 doctor COMMAND ...: also the Python that COMMAND runs
+                 (each command has its own --help)
 
 environment:
   POSTHOG_PROJECT_TOKEN   your project token (phc_...); without it events stay
                           in the local store
-  POSTHOG_HOST            where PostHog takes events (default: US cloud)
-  POSTHOG_PRIVACY_MODE    1: no prompts, answers and error texts in events
+  POSTHOG_HOST            PostHog's address (default: US cloud)
+  POSTHOG_PRIVACY_MODE    1: no prompts, answers or error texts in events
   POSTHOG_AUTOINSTRUMENT_DISABLED
                           1: capture nothing
   all others              posthog-instrument doctor, docs/settings.md
 
 exit code: the program's own; 127 program not found, 126 not executable,
-2 for a wrong use of this command.
+2 wrong usage of this command.
 """
 
 
@@ -71,15 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif option == "--summary":
             summary = True
         elif option in ("-h", "--help"):
-            return _with_output(lambda: _tell(HELP))
+            return _with_output(lambda: _print(HELP))
         elif option in ("-V", "--version"):
-            return _with_output(lambda: _tell(f"posthog-autoinstrument {__version__}\n"))
+            return _with_output(lambda: _print(f"posthog-autoinstrument {__version__}\n"))
         else:
-            diagnostics.write(f"unknown option {option} (options of the program stand after it)")
+            diagnostics.write(f"unknown option {option} (options of the program go after it)")
             _usage()
             return 2
     if arguments and arguments[0] in ("demo", "view", "events", "stats", "send", "doctor"):
-        return _with_output(lambda: _own_word(arguments[0], arguments[1:], local, debug))
+        return _with_output(lambda: _run_command(arguments[0], arguments[1:], local, debug))
     if arguments and arguments[0] in ("run", "--"):
         del arguments[0]
     if not arguments or (arguments[0] == "-m" and len(arguments) == 1):
@@ -95,13 +95,13 @@ def _usage() -> None:
         sys.stderr.write(USAGE)
 
 
-def _tell(text: str) -> int:
+def _print(text: str) -> int:
     sys.stdout.write(text)
     return 0
 
 
 def _with_output(command: Callable[[], int]) -> int:
-    """Run a command of ours. Where its standard output takes nothing, one line says so, and the exit code is 1."""
+    """Run one of our commands. If standard output cannot be written, print one line and return exit code 1."""
     from .terminal import detach
 
     if sys.stdout is None:  # closed, as `>&-` and some services do
@@ -121,7 +121,7 @@ def _with_output(command: Callable[[], int]) -> int:
         return 1
 
 
-def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
+def _run_command(word: str, arguments: list[str], local: bool, debug: bool) -> int:
     from ..settings import loader
     from ..store import columns
 
@@ -131,7 +131,9 @@ def _own_word(word: str, arguments: list[str], local: bool, debug: bool) -> int:
     if debug:
         environ["POSTHOG_AUTOINSTRUMENT_DEBUG"] = "1"
     settings = loader.load(environ)
-    diagnostics.main_pid = diagnostics.tree = None  # a command of ours speaks, also where it was itself launched
+    diagnostics.main_pid = diagnostics.tree = (
+        None  # our commands write to standard error even when they were launched themselves
+    )
     if word == "events":
         from . import events
 

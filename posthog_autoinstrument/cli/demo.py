@@ -1,4 +1,4 @@
-"""`posthog-instrument demo`: the whole way of a call, on this machine, without a key or a project.
+"""`posthog-instrument demo`: an example program from call to event, on this machine, without a key or a project.
 
 A fake OpenAI runs in this process; the example program runs in a process of its own, under the real launcher.
 """
@@ -32,11 +32,11 @@ from ..testing import OpenAIServer
 from .events import print_table
 
 MARK = "demo_run"
-"""The property on every event of one run: how its events are told from others in the same store or project."""
+"""The property on every event of one run: distinguishes its events from others in the same store or project."""
 
 _DESCRIPTION = "Run an example program against a bundled fake OpenAI and show its events."
 _EPILOG = """\
-The events stay in a store of the demo's own, beside your local store. With
+The events stay in the demo's own store, beside your local store. With
 --send they go to your PostHog project instead (POSTHOG_PROJECT_TOKEN).
 """
 
@@ -78,13 +78,13 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     command = ["posthog-instrument", "-m", "posthog_autoinstrument.cli.demo_app"]
     with ExitStack() as stack:
         if options.live:
-            _say("The example program calls OpenAI itself.")
+            _print("The example program calls OpenAI itself.")
             command.append("--live")
         else:
             server = stack.enter_context(OpenAIServer())
             environ.update(_of_fake_server(environ, server.base_url))
-            _say(f"A fake OpenAI answers at {server.base_url}; the answers are made up.")
-        _say("", f"$ {' '.join(command)}")
+            _print(f"A fake OpenAI is running at {server.base_url}; its answers are made up.")
+        _print("", f"$ {' '.join(command)}")
         code, lost = _run_program([*command[1:], "--model", options.model], environ, settings)
     if code != 0:
         diagnostics.write(f"the example program ended with exit code {code}")
@@ -94,20 +94,20 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     return _after_storing(path, run, started_at)
 
 
-def _say(*lines: str) -> None:
+def _print(*lines: str) -> None:
     for line in lines:
         print(line)
     sys.stdout.flush()  # the program that runs next writes to the same place
 
 
 def _of_fake_server(environ: Mapping[str, str], base_url: str) -> dict[str, str]:
-    """What makes the openai package find the fake server: also past a proxy that the environment names."""
+    """Variables that point the openai package to the fake server, also if a proxy is set."""
     direct = ",".join(filter(None, (environ.get("NO_PROXY") or environ.get("no_proxy"), "127.0.0.1")))
     return {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "sk-demo", "NO_PROXY": direct, "no_proxy": direct}
 
 
 def _run_program(arguments: Sequence[str], environ: dict[str, str], settings: Config) -> tuple[int, bool]:
-    """Run the launcher with `arguments`; its exit code, and whether the agent said that it lost events."""
+    """Run the launcher with `arguments`; its exit code, and whether the agent reported lost events."""
     options = ["--debug"] * settings.debug
     command = [sys.executable, "-m", "posthog_autoinstrument", *options, *arguments]
     lost = False
@@ -121,31 +121,33 @@ def _run_program(arguments: Sequence[str], environ: dict[str, str], settings: Co
 
 
 def _after_storing(path: str, run: str, started_at: float) -> int:
-    """Show what the run left in the local store."""
+    """Show the run's events in the local store."""
     try:
         shown = _stored(path, run, started_at)
     except StoreError as error:
         diagnostics.write(clean(str(error)))
         return 1
     if not shown:
-        diagnostics.write(f"the example program left no events in {path}; posthog-instrument doctor may tell why")
+        diagnostics.write(
+            f"the example program left no events in {path}; run posthog-instrument doctor to find out why"
+        )
         return 1
-    _say("", f"{len(shown)} events, one for each call and one for the tool that was used:", "")
+    _print("", f"{len(shown)} events, one for each call and one for the tool that was used:", "")
     print_table(shown, shutil.get_terminal_size((80, 24)).columns, sys.stdout)
     name, program = _names()
-    _say(
+    _print(
         "",
-        "What next:",
-        "  these calls as a page in the browser:",
+        "Next steps:",
+        "  see these calls as a page in the browser:",
         f"    {name} view --db {shlex.quote(path)}",
-        "  one event with all its properties:",
+        "  print one event with all its properties:",
         f"    {name} events --db {shlex.quote(path)} --json --last 1",
-        "  your own program, its events stay in your local store:",
+        "  run your own program and keep its events in your local store:",
         f"    {name} {program}",
-        "  your own program, its events go to PostHog:",
+        "  run your own program and send its events to PostHog:",
         f"    POSTHOG_PROJECT_TOKEN=phc_... {name} {program}",
-        f"    and POSTHOG_HOST=..., where your project is not in the US cloud (EU: {EU_HOST})",
-        "  install posthog-autoinstrument where your program's own packages are",
+        f"    and POSTHOG_HOST=..., if your project is not in the US cloud (EU: {EU_HOST})",
+        "  install posthog-autoinstrument in the environment of your program",
     )
     return 0
 
@@ -170,14 +172,16 @@ def _stored(path: str, run: str, started_at: float) -> list[EventSummary]:
 
 
 def _after_sending(host: str, run: str, lost: bool) -> int:
-    """Say where the run's events are in PostHog; nothing of them is on this machine."""
+    """Print where the run's events are in PostHog; none of them are on this machine."""
     if lost:
-        diagnostics.write(f"not all events reached {urlsplit(host).hostname}; posthog-instrument doctor may tell why")
+        diagnostics.write(
+            f"not all events reached {urlsplit(host).hostname}; run posthog-instrument doctor to find out why"
+        )
         return 1
-    _say(
+    _print(
         "",
         f"The events of these calls were sent to {host}; nothing was written to disk.",
         f"Look for them in {traces_url(host) or 'your PostHog'}; their property {MARK} is {run}.",
-        f"What next: your own program, {' '.join(_names())}",
+        f"Next: your own program, {' '.join(_names())}",
     )
     return 0

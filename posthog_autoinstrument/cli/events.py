@@ -1,4 +1,4 @@
-"""`posthog-instrument events`: what the local store holds, as a table or as JSON lines."""
+"""`posthog-instrument events`: the events of the local store, as a table or as JSON lines."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .terminal import cut, detach, pad, width, write
 
 DEFAULT_LAST = 20
 WIDE = 150
-"""From this many columns on there are more columns, and input and output stand in the event's own line."""
+"""From this width on there are more columns, and input and output are in the same line."""
 
 _KINDS = {"generation": "gen", "embedding": "emb", "feedback": "fback"}
 _GAP = "  "
 _MIN_TEXT = 20
 _STATUS = re.compile(r"^\w+: Error code: \d+ - ")
-"""What the SDK's exceptions begin with: class and status."""
+"""How messages of the SDK's exceptions begin: class and status."""
 
 
 def main(
@@ -53,7 +53,7 @@ def main(
         print(clean(str(error)), file=stderr)
         return 1
     except BrokenPipeError:
-        # The reader (`head`) has what it wanted. What is still buffered must not fail again when Python exits.
+        # The reader (`head`) has closed the pipe. What is still buffered must not fail again when Python exits.
         detach(stdout)
         return 0
 
@@ -116,7 +116,7 @@ def _columns() -> int:
 
 
 def print_table(summaries: Iterable[EventSummary], width: int, stdout: TextIO) -> None:
-    """Print one row an event for `width` columns; below `WIDE` the first words follow in a second line."""
+    """Print one row for each event, `width` columns wide; below `WIDE` the first words are in a second line."""
     Table(width, stdout).add(summaries)
 
 
@@ -185,9 +185,9 @@ class _Row:
         self.input = clean("(private)" if self.private else summary.input_text or "")
         private_output = self.private and summary.kind == "generation"
         self.output = clean(summary.output_text or ("(private)" if private_output and not summary.is_error else ""))
-        # Class and status say the same, and the status has a column: there is room for what the server said.
-        said = _STATUS.sub("", summary.error or "no message", count=1)
-        self.error = clean(f"error: {said}") if summary.is_error else ""
+        # Class and status repeat the status column: this leaves room for the server's message.
+        message = _STATUS.sub("", summary.error or "no message", count=1)
+        self.error = clean(f"error: {message}") if summary.is_error else ""
 
     def lines(self, room: int) -> list[str]:
         """The indented lines below the row: first words of input and output, then the error."""
@@ -239,7 +239,7 @@ _COLUMNS = (
     _Column("COST", lambda row: row.cost, right=True, usual=9, wide_only=True),
     _Column("STATUS", lambda row: row.status),
     _Column("USER", lambda row: row.user, least=6, usual=12),
-    # The end of an id tells traces apart: UUIDs of version 7 begin with the time.
+    # The end of an id distinguishes traces: UUIDs of version 7 begin with the time.
     _Column("TRACE", lambda row: row.trace, least=8, usual=13, keep_end=True),
     _Column("SESSION", lambda row: row.session, least=8, wide_only=True, keep_end=True),
 )
@@ -314,10 +314,12 @@ def _parser() -> argparse.ArgumentParser:
         "--last",
         type=_positive,
         metavar="N",
-        help=f"only the newest N (default: {DEFAULT_LAST}; with --trace or --json all, unless it follows)",
+        help=f"only the newest N (default: {DEFAULT_LAST}; with --trace or --json all, except with --follow)",
     )
-    parser.add_argument("--trace", metavar="ID", help="only this trace (the end of its id, as shown, will do)")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on and print events as they come, until Ctrl-C")
+    parser.add_argument("--trace", metavar="ID", help="only this trace (the end of its id, as shown, is enough)")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="keep printing new events as they are stored, until Ctrl-C"
+    )
     parser.add_argument("--json", action="store_true", help="whole events, one JSON object a line")
     parser.add_argument("--db", metavar="PATH", help="another store file")
     return parser

@@ -1,4 +1,4 @@
-"""New rows of the local store, as they come."""
+"""New events of the local store, as they are stored."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..core.formatting import clean
 from ..store.database import Store, StoreError, is_there
 
 POLL_S = 0.25
-"""How often to look. A look takes 1 ms."""
+"""Polling interval. One poll takes 1 ms."""
 
 
 def batches(path: Path, last: int, stderr: TextIO) -> Iterator[list[dict[str, Any]]]:
-    """The newest `last` events, then, without end, what has come since. The file may come later, or begin anew.
+    """The newest `last` events, then new events forever. The file may be created or replaced meanwhile.
 
-    Raises StoreError for a file that is none of ours.
+    Raises StoreError if the file is not a store.
     """
     place = _Place()
-    said = False
+    announced = False
     while True:
         if is_there(path):
             try:
-                # Not for long, as this process does not fork: programs write, and somebody may delete meanwhile.
+                # Opened for a moment only: programs write, and the file may be deleted. This process does not fork.
                 with Store(path, forks_wait=False) as store, store.snapshot():
                     events = place.move(store, last)
             except StoreError as error:
@@ -36,26 +36,26 @@ def batches(path: Path, last: int, stderr: TextIO) -> Iterator[list[dict[str, An
                 yield events
         else:
             place = _Place(number=0)
-            if not said:
+            if not announced:
                 stderr.write(f"waiting for {clean(str(path))}\n")
                 stderr.flush()
-                said = True
+                announced = True
         time.sleep(POLL_S)
 
 
 class _Place:
-    """Up to where events were given."""
+    """The position up to which events were returned."""
 
     def __init__(self, number: int | None = None) -> None:
         self._number = number
-        """Of the last one; None: nothing was looked at."""
+        """Number of the last event; None before the first poll."""
         self._old = 0
-        """Rows of the events up to this one are older than the table of facts: that somebody adds them to it, while we
-        look, does not make them new."""
+        """Events up to this row number are older than the table `facts`; a reader may add them to it at any time, which
+        does not make them new."""
         self._deletions: str | None = None
 
     def move(self, store: Store, last: int) -> list[dict[str, Any]]:
-        """What is new."""
+        """The new events."""
         deletions = store.meta("deletions")
         found = store.rows("SELECT seq FROM sqlite_sequence WHERE name = 'facts'")
         newest = int(found[0][0]) if found else 0

@@ -1,6 +1,7 @@
-"""`posthog-instrument send`: ship a spool or a local store to PostHog, with the original ids and times.
+"""`posthog-instrument send`: send a spool or the local store to PostHog, with the original ids and times.
 
-What was delivered is taken out of the spool, and marked in the local store, batch by batch: started again, it goes on.
+Delivered events are removed from the spool, and marked in the local store, batch by batch: an interrupted run can be
+continued.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 def main(
     arguments: Sequence[str], settings: Config, stdout: IO[str] | None = None, stderr: IO[str] | None = None
 ) -> int:
-    """Ship what the arguments name. Exit code: 0 all was sent, 1 something stays, 2 wrong use."""
+    """Run the command. Exit code: 0 everything was sent, 1 something was not, 2 wrong usage."""
     stdout, stderr = stdout or sys.stdout, stderr or sys.stderr
     parser = argparse.ArgumentParser(
         prog="posthog-instrument send",
-        description="Ship a spool or a local store to PostHog. Takes up again where it was interrupted.",
+        description="Send a spool or the local store to PostHog. Continues where it was interrupted.",
     )
     parser.add_argument(
         "path",
@@ -46,16 +47,16 @@ def main(
         metavar="PATH",
         help="a local store (without PATH: the one that events go to), also where POSTHOG_SPOOL is set",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what there is to send")
+    parser.add_argument("--dry-run", action="store_true", help="only print how many events there are to send")
     options = parser.parse_args(arguments)
     if options.path and options.db:
-        parser.error("name one place to send from: PATH or --db")
+        parser.error("give only one of PATH and --db")
     path = Path(options.db or options.path or settings.spool or settings.db_path)
     if settings.token is None and not options.dry_run:
-        stderr.write("send: set POSTHOG_PROJECT_TOKEN, the project that the events are for\n")
+        stderr.write("send: set POSTHOG_PROJECT_TOKEN, the token of the project to send to\n")
         return 2
     if not is_there(path):
-        stderr.write(f"send: {path} is not there\n")
+        stderr.write(f"send: {path} does not exist\n")
         return 2
     shown = _Progress(stderr)
     try:
@@ -69,7 +70,7 @@ def main(
         return 1
     except KeyboardInterrupt:
         shown.end()
-        stderr.write(f"send: interrupted; {shown.n_sent} sent, the rest is where it was\n")
+        stderr.write(f"send: interrupted; {shown.n_sent} sent, the rest is kept\n")
         return 130
     shown.end()
     if options.dry_run:
@@ -80,7 +81,7 @@ def main(
 
 
 class _Progress:
-    """A line on a terminal that is written again and again; elsewhere nothing."""
+    """A progress line on a terminal; nothing elsewhere."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -103,7 +104,7 @@ class _Progress:
             self._stream.flush()
 
     def wait(self, why: str) -> None:
-        """Say why nothing moves, once for each reason."""
+        """Print why nothing is being sent, once for each reason."""
         if why not in self._said:
             self._said.add(why)
             self.end()
@@ -140,7 +141,7 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
     for one, count in counts.items():
         try:
             abandoned = AbandonedOutbox(one, settings.spool_max_bytes) if count else None
-        except (OSError, StoreError):  # said by now; or somebody else has taken it over meanwhile
+        except (OSError, StoreError):  # `_count` printed the reason; or another process has taken it over
             abandoned = None
         if abandoned is None:
             left += count if one.exists() else 0
@@ -169,7 +170,7 @@ def _count(path: Path, settings: Config, stderr: IO[str]) -> int:
     try:
         abandoned = AbandonedOutbox(path, settings.spool_max_bytes)
     except BlockingIOError:
-        stderr.write(f"send: {path.name} belongs to a process that runs: it sends it itself\n")
+        stderr.write(f"send: {path.name} belongs to a running process, which sends it itself\n")
         return 0
     except FileNotFoundError:
         return 0  # delivered meanwhile
@@ -186,7 +187,7 @@ def _count(path: Path, settings: Config, stderr: IO[str]) -> int:
 
 
 def _send_store(path: Path, settings: Config, dry_run: bool, shown: _Progress, stderr: IO[str]) -> int:
-    if settings.token is None:  # only to be counted: for whom does not matter
+    if settings.token is None:  # only to count: the project does not matter
         settings = replace(settings, token="phc_nobody")
     upload = Upload(path, settings, shown.take)
     if dry_run:

@@ -1,6 +1,6 @@
-"""`posthog-instrument stats`: what the calls of the local store cost and how long they took, in numbers and small bars.
+"""`posthog-instrument stats`: costs, tokens and latencies of the calls in the local store, as numbers and small bars.
 
-With `rich` (extra `cli`) in colours on a terminal; without it, and elsewhere, the same as plain text.
+In colours on a terminal if `rich` (extra `cli`) is installed; otherwise the same as plain text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .terminal import cut, detach, pad, width, write
 
 _BAR = 12
 _SPARKS = " ▁▂▃▄▅▆▇█"
-_NAMELESS = {"user": "(nobody named)"}
+_NAMELESS = {"user": "(anonymous)"}
 
 
 def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: TextIO | None = None) -> int:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
         detach(stdout)
         return 0
     if totals.unpriced and not prices.names and stderr.isatty():
-        print('costs need prices: pip install "posthog-autoinstrument[viewer]"', file=stderr)
+        print('no prices for costs: pip install "posthog-autoinstrument[viewer]"', file=stderr)
     if not totals.calls:
         since = f" since {options.since}" if options.since else ""
         print(f"no calls{since} in {clean(str(path))}", file=stderr)
@@ -69,22 +69,22 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO, stderr: Tex
 
 
 def _catch_up(queries: Queries, stderr: TextIO) -> None:
-    """Make the costs that nobody has made yet: 20,000 a second."""
-    begin, said = time.monotonic(), False
+    """Calculate the costs that are missing: 20,000 per second."""
+    begin, shown = time.monotonic(), False
     while left := _left(queries, stderr):
         if stderr.isatty() and time.monotonic() - begin > 1:
             stderr.write(f"\rreading {left:,} events ... ")
             stderr.flush()
-            said = True
-    if said:
+            shown = True
+    if shown:
         stderr.write("\r" + " " * 40 + "\r")
 
 
 def _left(queries: Queries, stderr: TextIO) -> int:
     try:
         return queries.refresh(0.5, search=False)
-    except StoreError as error:  # it may be only readable: what is known can be shown all the same
-        print(f"what is new is not counted whole: {clean(str(error))}", file=stderr)
+    except StoreError as error:  # the file may be read-only: what is known can be shown
+        print(f"the newest events may be missing: {clean(str(error))}", file=stderr)
         return 0
 
 
@@ -106,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _time(text: str) -> str:
     if parse_time(text, 0.0) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: 15m, 24h, 7d, 4w, 2026-01-31 or 2026-01-31T12:00:00Z")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time: 15m, 24h, 7d, 4w, 2026-01-31 or 2026-01-31T12:00:00Z"
+        )
     return text
 
 
@@ -162,7 +164,7 @@ def _print(options: argparse.Namespace, totals: Totals, groups: list[Group], ser
         painted.write(parts)
     rest = totals.calls - sum(group.totals.calls for group in groups)
     if rest:
-        painted.write([(f"and {count(rest)} calls more (--limit)", "dim")])
+        painted.write([(f"and {count(rest)} more calls (--limit)", "dim")])
 
 
 def _head(totals: Totals, series: Series, room: int) -> list[str]:
@@ -189,7 +191,7 @@ def _head(totals: Totals, series: Series, room: int) -> list[str]:
 
 def _cells(group: Group, by: str) -> tuple[str, ...]:
     totals = group.totals
-    name = _NAMELESS.get(by, "(none)") if group.key is None else clean(group.key) or "(unseen)"
+    name = _NAMELESS.get(by, "(none)") if group.key is None else clean(group.key) or "(invisible)"
     cost = money(totals.cost_usd) + ("+?" if totals.cost_usd is not None and totals.unpriced else "")
     return (
         name,
@@ -207,7 +209,7 @@ def _tokens(totals: Totals) -> str:
 
 
 def _bar(value: int, most: int, columns: int) -> str:
-    """A bar in eighths of a column; something where there is something."""
+    """A bar in eighths of a column; at least one eighth if the value is not 0."""
     eighths = max(1, round(8 * columns * value / most)) if value else 0
     return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
 

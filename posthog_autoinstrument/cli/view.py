@@ -15,10 +15,10 @@ from ..settings.config import Config
 NEEDED = ("starlette", "uvicorn", "jinja2")
 """Packages of the extra `viewer` without which there is no page. Prices are left out where theirs is missing."""
 
-_DESCRIPTION = "Show what is in the local store as a page in the browser: calls, traces, costs, live."
+_DESCRIPTION = "Show the local store as a page in the browser: calls, traces, costs, live."
 _EPILOG = """\
-The page is for this machine only; its address holds a secret. On a machine
-that you reach by ssh, forward the port first, as the same number:
+Only this machine can open the page; its address contains a secret. On a
+machine that you reach by ssh, forward the port first, to the same number:
 ssh -L 8742:127.0.0.1:8742 HOST, and open the printed address.
 """
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
     parser.add_argument("--port", type=_port, metavar="N", help="the port (default: 8742, or the next free one)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, but do not open it")
     parser.add_argument(
-        "--receive", action="store_true", help="also take events that PostHog's own SDKs send, in any language"
+        "--receive", action="store_true", help="also receive events from PostHog's own SDKs, in any language"
     )
     options = parser.parse_args(list(arguments))
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str], settings: Config, stdout: TextIO) -> int:
 def _port(text: str) -> int:
     if text.isdecimal() and int(text) <= 65535:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 65535")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 65535")
 
 
 def _has_browser() -> bool:

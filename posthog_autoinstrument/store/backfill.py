@@ -1,6 +1,6 @@
-"""Bringing what the reader keeps up to date: columns of old rows, costs, the index of words; the newest first.
+"""Brings derived data up to date: columns of rows of earlier versions, costs, the full-text index; the newest first.
 
-In transactions of some 50 ms: programs that write events wait for them.
+In transactions of about 50 ms: programs that write events wait for them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Any
 
 from ..core import fastjson
 from ..core.records import EncodedEvent
-from . import search as words
+from . import search as full_text
 from .columns import CALLS, make_row, summary
 from .database import Row, Store, StoreError
 from .results import Pricing
 
 _CHUNK = 200
-"""Rows that one transaction writes."""
+"""Rows in one transaction."""
 _IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
 
 
@@ -27,11 +27,11 @@ def catch_up(store: Store, prices: Pricing | None, budget_s: float, search: bool
         left = _make_columns(store, until)
         if prices is not None:
             left += _make_costs(store, prices, until)
-        return left + (words.refresh(store, until) if search else 0)
+        return left + (full_text.refresh(store, until) if search else 0)
     except StoreError as error:
         if not error.transient:
             raise
-        return 1  # somebody else writes for long: next time
+        return 1  # another process holds the lock: next time
 
 
 def _make_columns(store: Store, until: float) -> int:
@@ -46,8 +46,8 @@ def _make_columns(store: Store, until: float) -> int:
         )
         rows = [row for _, *event in old if (row := _row_of(*event)) is not None]
         with store.change():
-            if int(store.meta("without facts") or 0) == last:  # nobody was quicker
-                # Only those that are still there.
+            if int(store.meta("without facts") or 0) == last:  # no other reader was faster
+                # Only events that were not deleted meanwhile.
                 known = {uuid for (uuid,) in _uuids(store, old)}
                 store.add_columns([row for row in reversed(rows) if row.uuid in known])
                 store.set_meta("without facts", old[-1][0] - 1 if old else 0)
@@ -59,7 +59,7 @@ def _uuids(store: Store, old: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _make_costs(store: Store, prices: Pricing, until: float) -> int:
-    """Costs of the calls that have none yet, the newest first; of all calls when the prices are others."""
+    """Costs of the calls that have none yet, the newest first; of all calls if the prices have changed."""
     if store.meta("prices") != prices.version:
         with store.change():
             store.run(f"UPDATE facts SET priced = 0 WHERE {_IS_CALL} AND priced != 0")
@@ -84,7 +84,7 @@ def _make_costs(store: Store, prices: Pricing, until: float) -> int:
 
 
 def parsed(body: str) -> dict[str, Any] | None:
-    """The event that a body is, if it is one."""
+    """The event in `body`; None if it is not a JSON object."""
     try:
         event = fastjson.loads(body)
     except (ValueError, RecursionError):

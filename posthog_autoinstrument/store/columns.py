@@ -1,7 +1,7 @@
-"""What PostHog's events say, read back: the facts that lists show, the words that people search, what is paid for.
+"""PostHog's events read back: the columns that lists show, the text that is searched, the usage that is billed.
 
-Beside `event` the only module that spells the `$ai_` names. Pure; the events may be anybody's, so any value may be of
-any type: what is not as documented counts as not there.
+Beside `event` the only module that spells the `$ai_` names. Pure. Events may come from other
+SDKs, so any value may have any type: a value that is not as documented counts as missing.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ CALLS = ("generation", "embedding")
 """The kinds that are calls of a model."""
 
 MAX_TEXT_CHARS = 65_536
-"""How much of an input, and of an output, is searched: the end of the input, which is new, the rest is history."""
+"""Characters of an input and of an output that are searched: the end of the input, as its beginning is history."""
 MAX_AMOUNT = 2**43
-"""What a count or an amount stays below: a million of them can be added in SQLite's eight bytes, and shown."""
+"""Upper bound of counts and amounts: SQLite's 8-byte integers can add a million of them."""
 
 
 def host_of_chat_stream(event: dict[str, Any]) -> str | None:
-    """The host, with its port if that is said, of an event that is of a streamed chat completion."""
+    """The host (with its port, if the URL has one) of a streamed chat completion; None for other events."""
     properties = _properties(event)
     if properties.get("$ai_stream") is not True or not str(_endpoint(properties)).endswith("/completions"):
         return None
@@ -49,7 +49,7 @@ def host_of_chat_stream(event: dict[str, Any]) -> str | None:
 
 
 def summary(event: dict[str, Any]) -> EventSummary:
-    """The facts of an event that the local store indexes and the `events` command shows."""
+    """The fields of an event that the local store indexes and the `events` command shows."""
     properties = _properties(event)
     return EventSummary(
         time=str(event.get("timestamp", "")),
@@ -106,9 +106,9 @@ def token_use(event: dict[str, Any]) -> TokenUse:
 
 
 def words_to_search(event: dict[str, Any]) -> str:
-    """What people may search an event by, a line each: input, output, error, user, model, names.
+    """The text of an event that a search looks at, one line each: input, output, error, user, model, names.
 
-    Nothing but what the event holds: in privacy mode contents are not among it.
+    In privacy mode the event has no contents, so these are not searchable.
     """
     properties = _properties(event)
     given = [_flat(properties.get(name)) for name in ("$ai_instructions", "$ai_input", "$ai_input_state")]
@@ -125,21 +125,21 @@ def words_to_search(event: dict[str, Any]) -> str:
 
 
 def ai_properties(event: dict[str, Any]) -> dict[str, Any]:
-    """The properties that PostHog has names for, by these names without their mark: `input`, `model_parameters`."""
+    """The `$ai_` properties, without that prefix: `input`, `model_parameters`."""
     return {name[4:]: value for name, value in _properties(event).items() if name.startswith("$ai_")}
 
 
 def custom_properties(event: dict[str, Any]) -> dict[str, Any]:
-    """The properties that the program gave, its groups among them."""
+    """The program's own properties, including its groups."""
     return {name: value for name, value in _properties(event).items() if name[:1] != "$" or name == "$groups"}
 
 
 def _output_tokens(properties: dict[str, Any]) -> int | None:
     """All output tokens, reasoning among them."""
-    said, thought = _count(properties.get("$ai_output_tokens")), _count(properties.get("$ai_reasoning_tokens"))
-    if thought and reasoning_tokens.are_beside_output(properties.get("$ai_model")):
-        return (said or 0) + thought
-    return said
+    output, reasoning = _count(properties.get("$ai_output_tokens")), _count(properties.get("$ai_reasoning_tokens"))
+    if reasoning and reasoning_tokens.are_beside_output(properties.get("$ai_model")):
+        return (output or 0) + reasoning
+    return output
 
 
 def _properties(event: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _text(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    """A whole number from 0 on."""
+    """A whole number that is not negative; None for anything else."""
     amount = _amount(value)
     return int(amount) if amount is not None and amount == int(amount) else None
 
@@ -228,9 +228,9 @@ def _amount(value: object) -> float | None:
 
 
 _ID = re.compile(r"[a-z]+(?:_[a-z]+)*[_-][A-Za-z0-9]{8,}|[0-9a-fA-F-]{16,}")
-"""A part of a path that names one thing: `resp_68af4030592c81938ec0a5fbab4a3e9f`, a UUID."""
+"""A path segment that is an id: `resp_68af4030592c81938ec0a5fbab4a3e9f`, a UUID."""
 _DEPLOYMENT = re.compile(r"^/deployments/[^/]+(?=/)")
-"""Azure has the model in the path."""
+"""Azure has the deployment in the path."""
 
 
 def _endpoint(properties: dict[str, Any]) -> str | None:
@@ -244,7 +244,7 @@ def _endpoint(properties: dict[str, Any]) -> str | None:
 def _path_below(whole: str, base: str) -> str | None:
     """The path of the request below the base URL, ids replaced: `/chat/completions`, `/responses/:id`.
 
-    Remembered: a program calls few addresses, many times.
+    Cached: a program calls few URLs many times.
     """
     try:
         path, below = urlsplit(whole).path, urlsplit(base).path.rstrip("/")
@@ -260,7 +260,7 @@ def _path_below(whole: str, base: str) -> str | None:
 
 
 def _input_words(properties: dict[str, Any]) -> str | None:
-    """The first words of what went in: of a span after its name, of feedback and metrics what they say."""
+    """First words of the input: for a span after its name, for feedback its text, for a metric its name and value."""
     if "$ai_metric_name" in properties:
         return f"{properties['$ai_metric_name']} = {properties.get('$ai_metric_value')}"
     if "$ai_feedback_text" in properties:
@@ -272,7 +272,7 @@ def _input_words(properties: dict[str, Any]) -> str | None:
 
 
 def _words(content: Any, last: bool) -> str | None:
-    """The first words of an input (of its last message: the rest is history) or of an output. None: held back."""
+    """The first words of an input (of its last message: the rest is history) or of an output. None: not captured."""
     if content is None or isinstance(content, str):
         return content
     if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
@@ -295,7 +295,7 @@ def _part_words(part: Any) -> str | None:
 
 
 def _flat(content: Any) -> str:
-    """Every text in a content, a line each, without its keys and without what only marks its shape."""
+    """Every text in `content`, one line each, without keys and without values such as roles and ids."""
     return "\n".join(_texts(content, 0))
 
 

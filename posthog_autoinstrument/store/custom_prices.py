@@ -1,14 +1,14 @@
-"""The user's own prices: one TOML file, for models that no public list has, and for prices that were agreed on.
+"""The user's own prices: one TOML file, for models that are in no public list and for negotiated prices.
 
     [[price]]
-    model = "llama-3*"          # as events name it; * and ? stand for anything
+    model = "llama-3*"          # as in events; * and ? are wildcards
     provider = "ollama"         # optional, the same way
-    since = 2026-01-01          # optional: the price from that day on (UTC)
+    since = 2026-01-01          # optional: valid from that day on (UTC)
     input = 0.10                # USD per million tokens, as all that follow
     output = 0.20
-    cached_input = 0.05         # optional: else as input
+    cached_input = 0.05         # optional: default as input
 
-Of several that are of a call the last one counts. Sound has no price unless one is named; pictures are input.
+If several match a call, the last one applies. Audio has no price unless one is given; images cost as input.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_BYTES = 1_000_000
 
 
 class PricesError(Exception):
-    """The file of prices is not as it should be; the message names file, line and what is wrong."""
+    """The file of prices is invalid; the message has the file, the line and the reason."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class OwnPrice:
     rates: dict[str, float]
 
     def is_of(self, model: str, provider: str | None, when: datetime) -> bool:
-        """Whether this is the price of a call."""
+        """Whether this price applies to a call."""
         return (
             fnmatchcase(model.lower(), self.model.lower())
             and fnmatchcase((provider or "").lower(), self.provider.lower())
@@ -59,7 +59,7 @@ class OwnPrice:
 
 
 def read_file(path: str) -> tuple[tuple[OwnPrice, ...], bytes] | None:
-    """The prices of a file and its text; None where there is no file. Raises PricesError."""
+    """The prices in a file, and its bytes; None if it does not exist. Raises PricesError."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def read_file(path: str) -> tuple[tuple[OwnPrice, ...], bytes] | None:
     except OSError as error:
         raise PricesError(f"cannot read {path}: {error.strerror or error}") from None
     if len(data) > _MAX_BYTES:
-        raise PricesError(f"{path} has {len(data):,} bytes: that is no list of prices")
+        raise PricesError(f"{path} has {len(data):,} bytes: too large for a list of prices")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

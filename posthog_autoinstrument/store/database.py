@@ -42,9 +42,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StoreError(Exception):
-    """The store cannot be used; the message names the file and says why. `transient`: it may work
-    later. `damaged`: what is in the file is not (only) ours any more. `lost`: the program has closed it. `full`: there
-    is no room; less may still fit."""
+    """The store cannot be used; the message has the file and the reason. `transient`: it may work later. `damaged`: the
+    file is not a sound database. `lost`: the program has closed it. `full`: there is no room; less may still fit."""
 
     def __init__(
         self, message: str, transient: bool = False, damaged: bool = False, lost: bool = False, full: bool = False
@@ -60,9 +59,9 @@ class StoreError(Exception):
 
 
 class Store:
-    """One open store file. A context manager; every method and the constructor raise `StoreError` and nothing else.
+    """One open store file. A context manager; all methods and the constructor raise only `StoreError`.
 
-    The file and its directory are made when they are missing. `timeout_s` is how long to wait for other processes.
+    Creates the file and its directory if they are missing. `timeout_s` is how long to wait for other processes.
     Used by the thread that opened it. Forks of the process wait until it is closed, and other threads that open a store
     do too, unless `forks_wait` is false: for processes of ours that do not fork.
     """
@@ -88,7 +87,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let the file go. Never raises; closing twice is fine."""
+        """Close the file. Never raises; may be called again."""
         if not self._open:
             return
         self._open = False
@@ -107,7 +106,7 @@ class Store:
             gate.__exit__(None, None, None)
 
     def add(self, rows: Sequence[Row]) -> int:
-        """Store the rows in one transaction and return how many were new; a uuid that is known already stays as is."""
+        """Store the rows in one transaction and return how many were new; rows with a known uuid are ignored."""
         try:
             with _Immediate(self._db):
                 before = self._db.total_changes
@@ -123,14 +122,14 @@ class Store:
         self.run_many(ADD_COLUMNS, [row.columns for row in rows])
 
     def rows(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """What a SELECT (or PRAGMA) gives, all at once."""
+        """All rows of a SELECT or PRAGMA."""
         try:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
 
     def each(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
-        """What a SELECT gives, row by row. Others may write meanwhile."""
+        """The rows of a SELECT, one by one. Other processes may write meanwhile."""
         try:
             yield from self._db.execute(query, values)
         except sqlite3.Error as error:
@@ -152,7 +151,7 @@ class Store:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """A transaction of `run` and `run_many`: all of it or nothing, and nobody else writes meanwhile."""
+        """A transaction of `run` and `run_many` that locks the file for other writers."""
         try:
             with _Immediate(self._db):
                 yield
@@ -161,7 +160,7 @@ class Store:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Several reads of the file as it is at the first of them, whatever others do."""
+        """Make several reads see the file as it is at the first of them."""
         try:
             self._db.execute("BEGIN")
             try:
@@ -172,7 +171,7 @@ class Store:
             raise explain(self.path, error) from None
 
     def free_pages(self, budget_s: float = 1.0) -> None:
-        """Give pages that hold nothing back to the disk, for about `budget_s` seconds, and empty the write-ahead log.
+        """Return free pages to the disk, for about `budget_s` seconds, and empty the write-ahead log.
 
         SQLite looks for each page in the list of all free ones: 20,000 of 20,000 take 1 s, of 140,000 they take 17 s.
         """
@@ -188,7 +187,7 @@ class Store:
             raise explain(self.path, error) from None
 
     def rewrite(self) -> None:
-        """Write what is left anew, to a file as small as that, and empty the write-ahead log."""
+        """Rewrite the file at its smallest size, and empty the write-ahead log."""
         try:
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -196,16 +195,16 @@ class Store:
             raise explain(self.path, error) from None
 
     def free_bytes(self) -> int:
-        """Bytes of the file that hold nothing. A read of the file's header."""
+        """Free bytes in the file. Reads only its header."""
         return self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size")
 
     def meta(self, name: str) -> str | None:
-        """What `set_mark` said last."""
+        """The value that `set_meta` stored for `name`; None if there is none."""
         found = self.rows("SELECT value FROM marks WHERE name = ?", (name,))
         return str(found[0][0]) if found else None
 
     def set_meta(self, name: str, value: object) -> None:
-        """Remember something about the file. In a `change`."""
+        """Store a value about the file itself. In a `change`."""
         self.run("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, str(value)))
 
     def read(
@@ -237,7 +236,7 @@ class Store:
         return [text] if text in found else found
 
     def unsent(self, project: str, after: int, limit: int) -> list[tuple[int, str, str, str]]:
-        """Number, uuid, name and body of the oldest events that `mark_sent` was not told of."""
+        """Number, uuid, name and body of the oldest events that are not marked as sent to the project."""
         query = f"SELECT rowid, uuid, event, body FROM events WHERE {_UNSENT} AND rowid > ? ORDER BY rowid LIMIT ?"
         try:
             return self._db.execute(query, (project, after, limit)).fetchall()
@@ -245,16 +244,16 @@ class Store:
             raise explain(self.path, error) from None
 
     def count_unsent(self, project: str) -> int:
-        """How many events have not gone to a project."""
+        """How many events are not marked as sent to the project."""
         try:
             return int(self._db.execute(f"SELECT count(*) FROM events WHERE {_UNSENT}", (project,)).fetchone()[0])
         except sqlite3.Error as error:
             raise explain(self.path, error) from None
 
     def mark_sent(self, project: str, uuids: Iterable[str]) -> None:
-        """Remember that these events have gone to a project. Those that are here no longer are forgotten.
+        """Mark these events as sent to the project; ignores events that were deleted.
 
-        By uuid: numbers of rows that were deleted are given to new ones.
+        By uuid: the numbers of deleted rows are used again.
         """
         statement = "INSERT OR IGNORE INTO sent SELECT ?, uuid FROM events WHERE uuid = ?"
         try:
@@ -268,7 +267,7 @@ class Store:
         return self._number("SELECT count(*) FROM events")
 
     def used_bytes(self) -> int:
-        """Bytes of the file that hold something. A read of the file's header."""
+        """Used bytes in the file. Reads only its header."""
         pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
         return pages * self._number("PRAGMA page_size")
 
@@ -328,7 +327,7 @@ class Store:
 
 
 def explain(path: Path, error: Exception) -> StoreError:
-    """What sqlite3 or the system raised about the file, as our own error."""
+    """An exception of sqlite3 or the system as a StoreError."""
     if isinstance(error, StoreError):
         return error
     if isinstance(error, OSError):
@@ -362,7 +361,7 @@ class _Immediate:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is something at a path; also where nobody may look: opening it then tells why. Never raises."""
+    """Whether `path` exists; also true if that cannot be found out: opening it then gives the reason. Never raises."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -373,13 +372,13 @@ def is_there(path: Path) -> bool:
 
 
 def prepare(path: Path) -> None:
-    """Make the directory (0700) and the file (0600) where they are missing; refuse what may be somebody else's."""
+    """Create the directory (0700) and the file (0600) if missing; raises StoreError if another user owns them."""
     try:
         path.lstat()
     except FileNotFoundError:
         path.parent.parent.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        problem = ownership.file_problem(path)  # of the folder, before there is anything of ours in it
+        problem = ownership.file_problem(path)  # of the folder, before we write to it
         if problem is None:
             try:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

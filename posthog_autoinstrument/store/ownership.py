@@ -1,5 +1,5 @@
-"""Whose a file or folder is. The store and the spool hold prompts and answers: they use no file that another user owns,
-or could write, or could exchange for one of their own. Never changes anything; asked before each file is opened.
+"""Who owns a file or folder. The store and the spool hold prompts and answers: they use no file that another user owns,
+can write, or can replace. Only checks, before each file is opened; changes nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from pathlib import Path
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _BESIDE = ("-wal", "-shm", "-journal")
-"""What SQLite puts beside a file, and takes for its own when it is there."""
+"""Files that SQLite creates beside a database, and uses if they exist."""
 
 
 def file_problem(path: Path) -> str | None:
-    """Why the database at `path` must not be used; None where it may be, or is not there. Raises OSError."""
+    """Why the database at `path` must not be used; None if it may be, or does not exist. Raises OSError."""
     for suffix in ("", *_BESIDE):
         one = Path(f"{path}{suffix}")
         try:
@@ -32,7 +32,7 @@ def file_problem(path: Path) -> str | None:
 
 
 def folder_problem(path: Path) -> str | None:
-    """Why the spool at `path` must not be used; None where it may be, or is not there. Raises OSError."""
+    """Why the spool at `path` must not be used; None if it may be, or does not exist. Raises OSError."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -57,9 +57,9 @@ def _problem(found: os.stat_result) -> str | None:
 
 
 def _problem_of_place(folder: Path) -> str | None:
-    """A folder in which everybody may exchange our files. In one with the sticky bit (`/tmp`) nobody may.
+    """A problem if every user can replace files in the folder, which the sticky bit (`/tmp`) prevents.
 
-    Groups may write: many systems give each user a group of their own, and folders to it.
+    Groups may write: many systems give each user a group of their own.
     """
     if os.name != "posix":
         return None

@@ -1,8 +1,8 @@
-"""What a call cost: as the provider says itself, else by the user's own prices, else by the list of `genai-prices`.
+"""The cost of a call: as the provider reports it, else by the user's own prices, else by the list of `genai-prices`.
 
-Pure but for reading the user's file once. Nothing is asked of the network: the list is that of the installed package
-(extra `viewer`; without it only the first two are known). A cost that would be a guess is not known: a model or a
-service tier that no list has, sound where only a price of text is known, a call whose tokens nobody counted.
+Reads the user's file once and never uses the network: the list is that of the installed package (extra `viewer`;
+without it only the first two are known). A cost that would be a guess is None: a model or a service tier that is not in
+the list, audio if only text has a price, a call without token counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .results import Cost, Part
 from .summary import TokenUse
 
 _RULES = "2"
-"""Of the arithmetic below; another one makes costs anew."""
+"""Version of the arithmetic below; a change makes all costs be calculated again."""
 _STANDARD_TIERS = frozenset((None, "", "auto", "default", "standard", "standard_only", "on_demand"))
 
 Rate = Callable[[str], float | None]
@@ -28,7 +28,7 @@ Rate = Callable[[str], float | None]
 
 
 class Prices:
-    """All prices that are known here. `version` is another one when any of them, or the arithmetic, is another."""
+    """All known prices. `version` changes with any of them and with the arithmetic."""
 
     def __init__(self, own: tuple[OwnPrice, ...] = (), digest: str = "", path: str = "") -> None:
         self._own = own
@@ -36,13 +36,13 @@ class Prices:
         listed = package_version()
         self._source = f"genai-prices {listed}"
         self.names = [f"{len(own)} of your own ({path})"] if own else []
-        """Where prices come from, the first ones first."""
+        """Sources of prices, in order of precedence."""
         self.names += [self._source] if listed else []
         self.version = f"rules {_RULES}, genai-prices {listed or 'none'}, own {digest or 'none'}"
 
     @classmethod
     def load(cls, path: str | None = None) -> Prices:
-        """Prices with those of the user's file, where there is one. Raises PricesError: one line with file and line."""
+        """Prices, with those of the user's file if it exists. Raises PricesError: one line with file and line."""
         found = read_file(path) if path is not None else None
         if path is None or found is None:
             return cls()
@@ -50,11 +50,11 @@ class Prices:
         return cls(own, hashlib.sha256(text).hexdigest()[:12], path)
 
     def cost(self, event: dict[str, Any]) -> Cost | None:
-        """What the call of an event cost; None where that is not known. Never raises."""
+        """The cost of an event's call; None if it is not known. Never raises."""
         return self.cost_of(token_use(event))
 
     def cost_of(self, use: TokenUse) -> Cost | None:
-        """The same of what a call used."""
+        """The cost of what a call used."""
         if use.reported_usd is not None:
             return Cost(use.reported_usd, (), "reported by the provider", use.model)
         if use.model is None or (use.input_tokens is None and use.output_tokens is None):
@@ -76,14 +76,14 @@ def _sum(parts: list[Part], source: str, model: str) -> Cost:
 
 
 def _parts(use: TokenUse, rate: Rate) -> list[Part] | None:
-    """The bill, a line for each kind of token there is; None where a kind has no price.
+    """The cost of each kind of token that was used; None if one of them has no price.
 
-    Cached, written, sound and pictures are parts of the input; reasoning, sound and pictures are parts of the output.
+    Cached, written, audio and images are parts of the input; reasoning, audio and images are parts of the output.
     """
     read, written = use.cache_read_tokens or 0, use.cache_write_tokens or 0
     given, made = use.input_tokens or 0, use.output_tokens or 0
     if use.output_tokens is None and not use.is_embedding:
-        return None  # it was cut short before anybody counted
+        return None  # it ended before tokens were counted
     if use.cache_beside_input or read + written > given:
         given += read + written
     sound, pictures = use.input_audio_tokens or 0, use.input_image_tokens or 0
@@ -92,7 +92,7 @@ def _parts(use: TokenUse, rate: Rate) -> list[Part] | None:
     made_sound, made_pictures = use.output_audio_tokens or 0, use.output_image_tokens or 0
     thought = min(use.reasoning_tokens or 0, max(0, made - made_sound - made_pictures))
     if text < 0 or made - made_sound - made_pictures < 0:
-        return None  # counts that contradict each other
+        return None  # inconsistent counts
     lines = (
         ("input", text, ("input_text_mtok", "input_mtok")),
         ("cached input", read - read_sound, ("cache_text_read_mtok", "cache_read_mtok", "input_mtok")),
@@ -133,7 +133,7 @@ class _Listed(NamedTuple):
 
 
 def _listed(use: TokenUse, when: datetime) -> _Listed | None:
-    """The price of a model at a time, as the list has it."""
+    """The price of a model at a time in the list; None if the list has none."""
     found = _find(use.model or "", use.provider, use.base_url)
     if found is None:
         return None
@@ -168,10 +168,10 @@ def _listed(use: TokenUse, when: datetime) -> _Listed | None:
 
 @functools.lru_cache(maxsize=2048)
 def _find(model: str, provider: str | None, base_url: str | None) -> tuple[Any, bool] | None:
-    """The model in the list, and whether it stands among the provider's own; None where it is not there.
+    """The model in the list, and whether it is among the provider's own; None if it is not in the list.
 
-    Asked by what the event calls the provider, then by the address; never by the model's name alone: an open model has
-    another price with everybody, and none on one's own machine.
+    Looked up by the event's provider, then by the URL; never by the model's name alone: an open model has a different
+    price with each provider, and none on one's own machine.
     """
     try:
         from genai_prices import Usage, calc_price
@@ -201,7 +201,7 @@ def package_version() -> str | None:
 
 
 def _time(text: str) -> datetime:
-    """The time of an event; now where it is none."""
+    """The time of an event; now if it is invalid."""
     try:
         when = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not read "Z"
     except ValueError:

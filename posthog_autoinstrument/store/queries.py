@@ -1,6 +1,6 @@
-"""The local store read for people: sums, plots, groups, traces, single events, all of a selection.
+"""Queries of the local store: sums, groups, traces, sessions, single events, exports.
 
-Everything is asked of the narrow table of facts; bodies are read of single events only. Measured with 100,000 events:
+They read the narrow table `facts`; bodies are read for single events and exports only. Measured with 100,000 events:
 a page of traces or events 1 ms, sums over all of them 50 to 150 ms.
 """
 
@@ -13,7 +13,7 @@ from functools import wraps
 from os import PathLike
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from . import search as words
+from . import search
 from .backfill import catch_up, parsed
 from .columns import CALLS
 from .database import Store
@@ -34,7 +34,7 @@ P = ParamSpec("P")
 
 
 def _at_once(read: Callable[Concatenate[Queries, P], R]) -> Callable[Concatenate[Queries, P], R]:
-    """A method whose queries all see the file as it is at one moment: an index may be dropped between two of them."""
+    """Run the method in one snapshot of the file: a full-text index may be dropped between two queries."""
 
     @wraps(read)
     def reading(queries: Queries, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -65,13 +65,12 @@ class Queries:
         """Let the file go. Never raises."""
         self._store.close()
 
-    # --- keeping up ---
+    # --- derived data ---
 
     def refresh(self, budget_s: float = 0.2, search: bool = True) -> int:
-        """Bring columns, costs and (`search`) the index of words up to date with what was written, for about `budget_s`
-        seconds.
+        """Bring columns, costs and (`search`) the full-text index up to date, for about `budget_s` seconds.
 
-        Returns how many rows are left to do. What the columns of earlier versions lack is made here, too.
+        Returns how many rows are left.
         """
         return catch_up(self._store, self._prices, budget_s, search)
 
@@ -94,7 +93,7 @@ class Queries:
         return self.calls(selection).totals
 
     def choices(self, by: By, limit: int = 200) -> list[str]:
-        """The values that a filter can have, the last used first."""
+        """The values that a filter can have, the most recently used first."""
         column = COLUMN_OF[by]
         query = f"SELECT {column} FROM facts WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY max(epoch) DESC LIMIT ?"
         return [value for (value,) in self._store.rows(query, (limit,))]
@@ -103,7 +102,7 @@ class Queries:
 
     @_at_once
     def traces(self, selection: Selection, before: str = "", limit: int = 50) -> TracePage:
-        """Traces that have an event in the selection, by the newest of those."""
+        """Traces with an event in the selection, newest first by that event."""
         where, values = self._where(selection)
         newer, _ = self._where(selection, "n")
         query = (
@@ -119,7 +118,7 @@ class Queries:
 
     @_at_once
     def sessions(self, selection: Selection, before: str = "", limit: int = 50) -> GroupPage:
-        """Conversations that have a call in the selection, with the sums over those, by the newest of them."""
+        """Sessions with a call in the selection, and the sums over these calls; newest first by the last of them."""
         where, values = self._where(selection)
         found = self._store.rows(
             # "+": in the order of the table. In that of an index on the users each row is looked up on its own.
@@ -136,7 +135,7 @@ class Queries:
         return GroupPage(tuple(by_name[name] for name in names.values()), following)
 
     def trace(self, trace_id: str, limit: int = 5000) -> list[Entry]:
-        """The events of one trace, by the time they began. Of longer ones the first `limit` that ended."""
+        """The events of one trace by start time; of longer traces the `limit` events that ended first."""
         rows = self._entries("f.trace_id = :trace ORDER BY f.epoch, f.number LIMIT :limit",
                              {"trace": _sendable(trace_id), "limit": limit})  # fmt: skip
         return sorted(rows, key=lambda entry: (entry.started, entry.number))
@@ -152,7 +151,7 @@ class Queries:
 
     @_at_once
     def event(self, uuid: str) -> Full | None:
-        """One event; None where it is not, or no longer, there."""
+        """One event; None if it does not exist."""
         found = self._entries("f.uuid = :uuid", {"uuid": _sendable(uuid)})
         bodies = self._store.rows("SELECT body FROM events WHERE uuid = ?", (_sendable(uuid),))
         event = parsed(bodies[0][0]) if bodies else None
@@ -161,7 +160,7 @@ class Queries:
         return Full(found[0], event, self._prices.cost(event) if self._prices and found[0].is_call else None)
 
     def export(self, selection: Selection) -> Iterator[dict[str, Any]]:
-        """All events of the selection, oldest first, whole. Read in parts, so what is deleted meanwhile is missing."""
+        """All events of the selection, whole, oldest first. Read in parts: events deleted meanwhile are missing."""
         epoch, number = -math.inf, 0
         while page := self._exported(selection, epoch, number):
             for epoch, number, body in page:  # noqa: B007 - the last ones begin the next page
@@ -187,7 +186,7 @@ class Queries:
     def _where(self, selection: Selection, alias: str = "f") -> tuple[str, dict[str, Any]]:
         where, values = condition(selection, time.time(), alias)
         if selection.text.strip():
-            matching, more = words.condition(self._store, selection.text, alias)
+            matching, more = search.condition(self._store, selection.text, alias)
             return f"{where} AND {matching}", {**values, **more}
         return where, values
 
@@ -202,7 +201,7 @@ class Queries:
         ]
 
     def _trace_row(self, trace: str) -> TraceRow | None:
-        """A few small queries: one trace is a handful of rows of an index. None where it has gone just now."""
+        """A few small queries on the index of traces. None if the trace was deleted meanwhile."""
         ask = {"trace": trace}
         of_trace = "FROM facts WHERE trace_id = :trace"
         (row,) = self._store.rows(
@@ -236,7 +235,7 @@ def _key(epoch: float, number: int) -> str:
 
 
 def _before(key: str, values: dict[str, Any], epoch: str = "f.epoch", number: str = "f.number") -> str:
-    """The rows that come after the page whose `next` this is; all of them where it is none."""
+    """The condition for the rows after the page whose `next` is `key`; true for all rows if `key` is invalid."""
     key_epoch, _, key_number = key.partition("_")
     try:
         values.update({"key_epoch": float(key_epoch), "key_number": min(int(key_number), 2**62)})
@@ -246,5 +245,5 @@ def _before(key: str, values: dict[str, Any], epoch: str = "f.epoch", number: st
 
 
 def _sendable(text: str) -> str:
-    """SQLite takes no lone surrogates."""
+    """Replace lone surrogates, which SQLite does not accept."""
     return text.encode("utf-8", "replace").decode("utf-8")

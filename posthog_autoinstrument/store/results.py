@@ -24,13 +24,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call cost."""
+    """The cost of a call."""
 
     total_usd: float
     parts: tuple[Part, ...]
-    """Empty where the provider only says what it was in all."""
+    """Empty if the provider reports only the total."""
     source: str
-    """Where the price is from: "reported by the provider", "your prices (FILE)", "genai-prices 0.2.3"."""
+    """Source of the price: "reported by the provider", "your prices (FILE)", "genai-prices 0.2.3"."""
     model: str | None = None
     """The model as the price list names it."""
 
@@ -39,16 +39,16 @@ class Pricing(Protocol):
     """What `Queries` needs of prices (`prices.Prices`)."""
 
     version: str
-    """Other prices have another version."""
+    """Changes whenever a price changes."""
 
     def cost(self, event: dict[str, Any]) -> Cost | None:
-        """What the call of an event cost; None where that is not known. Never raises."""
+        """The cost of an event's call; None if it is not known. Never raises."""
         ...
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over calls: generations and embeddings. None: of no call it is known."""
+    """Sums over calls: generations and embeddings. None: not known for any of them."""
 
     calls: int = 0
     errors: int = 0
@@ -59,7 +59,7 @@ class Totals:
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
     unpriced: int = 0
-    """Calls that went well and whose cost is not known, and not in the sum."""
+    """Calls that succeeded and whose cost is not known; the sum does not include them."""
     first: float | None = None
     """When the first call ended, in epoch seconds."""
     last: float | None = None
@@ -72,7 +72,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Point:
-    """One bar of a plot, from `start` (epoch seconds) on."""
+    """One step of a chart, from `start` (epoch seconds) on."""
 
     start: float
     totals: Totals
@@ -89,7 +89,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Group:
-    """Sums over the calls that have one value in common; None: those that have none."""
+    """Sums over the calls with the same value; key None: the calls without a value."""
 
     key: str | None
     totals: Totals
@@ -97,7 +97,7 @@ class Group:
 
 @dataclass(frozen=True)
 class GroupPage:
-    """Some groups, newest first, and what to ask for the ones after them; "": there are none."""
+    """One page of groups, newest first; `next` is the key of the page after it, "" if there is none."""
 
     rows: tuple[Group, ...]
     next: str
@@ -126,7 +126,7 @@ class Entry(EventFields):
 
 @dataclass(frozen=True)
 class EventPage:
-    """Some events, newest first, and what to ask for the ones after them; "": there are none."""
+    """One page of events, newest first; `next` is the key of the page after it, "" if there is none."""
 
     entries: tuple[Entry, ...]
     next: str
@@ -134,7 +134,7 @@ class EventPage:
 
 @dataclass(frozen=True)
 class TraceRow:
-    """One trace in a list: all of it, whatever the selection."""
+    """One trace in a list: the whole trace, also its events that are not in the selection."""
 
     trace: str
     started: float
@@ -151,7 +151,7 @@ class TraceRow:
     user: str | None
     session: str | None
     name: str | None
-    """What the program calls the trace, or its outermost step."""
+    """The name of the trace or of its outermost span."""
     models: tuple[str, ...]
     input_text: str | None
     """First words of its first call's input."""
@@ -164,7 +164,7 @@ class TraceRow:
 
 @dataclass(frozen=True)
 class TracePage:
-    """Some traces, newest first, and what to ask for the ones after them; "": there are none."""
+    """One page of traces, newest first; `next` is the key of the page after it, "" if there is none."""
 
     rows: tuple[TraceRow, ...]
     next: str
@@ -177,4 +177,4 @@ class Full:
     entry: Entry
     event: dict[str, Any]
     cost: Cost | None
-    """How the cost comes about. None: not known, or `Queries` was opened without prices."""
+    """The parts of the cost. None: not known, or `Queries` was opened without prices."""

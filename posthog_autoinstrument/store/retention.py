@@ -1,6 +1,6 @@
-"""What the local store does not keep: what is too old, the oldest days when it grows too large, all of it on demand.
+"""Deletes from the local store: by age, by size (oldest days first), or everything.
 
-What is deleted is overwritten in the file, too (`PRAGMA secure_delete`).
+Deleted data is overwritten in the file (`PRAGMA secure_delete`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ _DAY_S = 86_400
 
 
 def prune(store: Store, max_bytes: int = DEFAULT_MAX_BYTES, max_age_days: float = DEFAULT_MAX_AGE_DAYS) -> int:
-    """Delete what is too old, then the oldest days (UTC) until a tenth of `max_bytes` is free; return how many went.
+    """Delete events that are too old, then the oldest days (UTC) until a tenth of `max_bytes` is free; return how many.
 
-    Of the last day, when it alone is too much, the oldest part goes. The file itself becomes smaller too. Raises
-    StoreError.
+    If a single day is too large, its oldest part is deleted. The file shrinks too. Raises StoreError.
     """
     store.run("PRAGMA secure_delete = ON")
     with store.change():
@@ -40,11 +39,11 @@ def prune(store: Store, max_bytes: int = DEFAULT_MAX_BYTES, max_age_days: float 
 
 
 def delete_all(store: Store) -> int:
-    """Delete every event for good and return how many there were. Raises StoreError."""
+    """Delete every event permanently and return how many there were. Raises StoreError."""
     store.run("PRAGMA secure_delete = ON")
     with store.change():
         deleted = store.count()
-        _forget_words(store, [block for (block,) in store.rows("SELECT block FROM worded")])
+        _drop_indexes(store, [block for (block,) in store.rows("SELECT block FROM worded")])
         for table in ("events", "facts", "sent"):
             store.run(f"DELETE FROM {table}")
         store.set_meta("without facts", 0)
@@ -54,7 +53,7 @@ def delete_all(store: Store) -> int:
 
 
 def _attempt(shrink: Callable[[], None]) -> None:
-    """Make the file smaller, as far as other processes let it be: what went is overwritten in any case."""
+    """Shrink the file, unless another process uses it now: deleted data is overwritten in any case."""
     try:
         shrink()
     except StoreError as error:
@@ -63,7 +62,7 @@ def _attempt(shrink: Callable[[], None]) -> None:
 
 
 def _delete_oldest(store: Store, max_bytes: int) -> int:
-    """Delete the oldest day; of the only one as much as has to go, by an estimate: bodies differ in size."""
+    """Delete the oldest day; if there is only one, an estimated part of it: bodies differ in size."""
     ((first, last),) = store.rows("SELECT (SELECT min(epoch) FROM events), (SELECT max(epoch) FROM events)")
     if first is None:
         return 0
@@ -75,32 +74,32 @@ def _delete_oldest(store: Store, max_bytes: int) -> int:
 
 
 def _delete(store: Store, condition: str, value: float) -> int:
-    """Delete the events of a condition on `epoch` or `uuid`, and what is known of them."""
+    """Delete the events that meet a condition on `epoch` or `uuid`, with their columns and indexes."""
     touched = store.rows(
         f"SELECT block FROM worded WHERE block IN (SELECT number / {WORDS_BLOCK} FROM facts WHERE {condition})",
         (value,),
     )
-    _forget_words(store, [block for (block,) in touched])
+    _drop_indexes(store, [block for (block,) in touched])
     store.run(f"DELETE FROM facts WHERE {condition}", (value,))
     return store.run(f"DELETE FROM events WHERE {condition}", (value,))
 
 
-def _forget_words(store: Store, blocks: list[int]) -> None:
-    """Drop the word indexes of these blocks. The reader makes those again that still have events."""
+def _drop_indexes(store: Store, blocks: list[int]) -> None:
+    """Drop the full-text indexes of these blocks. The reader rebuilds those that still have events."""
     for block in blocks:
         try:
             store.run(f"DROP TABLE IF EXISTS words_{int(block)}")
         except StoreError:
-            # The SQLite of this Python cannot read what another one's wrote (it has no FTS5, or an older one). The
-            # tables behind the index are plain ones: what they say goes, their names stay until a reader comes.
+            # The SQLite of this Python has no FTS5, or an older one than the reader's. The tables behind an index are
+            # plain ones: their contents are deleted, the tables stay until a reader drops them.
             for part in ("data", "idx"):
                 store.run(f"DELETE FROM words_{int(block)}_{part}")
-            # What FTS5 writes when it makes an index (SQLite 3.40), for the reader that then drops this one.
+            # An empty index as FTS5 creates it (SQLite 3.40), so that a reader can drop it.
             store.run(f"INSERT INTO words_{int(block)}_data VALUES (1, X''), (10, X'00000000000000')")
             store.run(f"UPDATE words_{int(block)}_config SET v = 4 WHERE k = 'version'")
         store.run("DELETE FROM worded WHERE block = ?", (block,))
 
 
 def _count_deletion(store: Store) -> None:
-    """Have those who watch the file see that something went."""
+    """Record the deletion, for processes that watch the file."""
     store.set_meta("deletions", int(store.meta("deletions") or 0) + 1)

@@ -1,11 +1,11 @@
-"""Searching words: SQLite FTS5, kept by the process that reads, not by those that write events.
+"""Full-text search: SQLite FTS5, indexed by the process that reads, not by those that write events.
 
-One index for each `WORDS_BLOCK` numbers of facts (the table `words_N`), which goes as a whole when one of its events
-goes: dropping tables needs no FTS5, costs the writer nothing for each word and leaves nothing behind, while a deleted
-entry stays in the pages of its index (FTS5's secure-delete came with SQLite 3.42, and splits each text once more).
-The indexes are contentless: the texts stand in the events and nowhere else.
+One index (the table `words_N`) for each block of `WORDS_BLOCK` event numbers. It is dropped as a whole when one of its
+events is deleted: dropping tables needs no FTS5, costs the writer nothing for each word and leaves nothing behind. A
+deleted entry would stay in the pages of its index (FTS5's secure-delete came with SQLite 3.42, and tokenizes each text
+again). The indexes are contentless: the texts are in the events only.
 
-Without FTS5, and for scripts that write no spaces between words, the events themselves are looked through.
+Without FTS5, and for scripts that write no spaces between words, the events themselves are scanned.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from .columns import words_to_search
 from .database import WORDS_BLOCK, Store
 
 _CHUNK = 100
-"""Events that one transaction indexes: others wait that long for the file, at most some 0.1 s."""
+"""Events that one transaction indexes: other processes wait that long for the file, about 0.1 s at most."""
 _MAX_WORDS = 32
 _MAX_BLOCKS = 400
 """SQLite takes 500 SELECTs in one query. That many blocks are 1.6 million events."""
 
 
 def has_fts5(store: Store) -> bool:
-    """Whether this Python's SQLite can search."""
+    """Whether this Python's SQLite has full-text search."""
     return ("fts5",) in store.rows("PRAGMA module_list")
 
 
 def refresh(store: Store, until: float) -> int:
-    """Index what is new, the newest block first, until a time of `time.monotonic`; return how many are left."""
+    """Index new events, the newest block first, until `until` (`time.monotonic`); return how many are left."""
     if not has_fts5(store):
         return 0
     last_of = dict(store.rows("SELECT block, last FROM worded"))
@@ -47,7 +47,7 @@ def refresh(store: Store, until: float) -> int:
 
 
 def condition(store: Store, text: str, alias: str = "f") -> tuple[str, dict[str, Any]]:
-    """What people typed into a search box as SQL on the table of facts, and what stands for its names.
+    """The text of the search box as an SQL condition on the table `facts`, and its parameters.
 
     Every word must be in the event, as a word or as the beginning of one.
     """
@@ -62,20 +62,20 @@ def condition(store: Store, text: str, alias: str = "f") -> tuple[str, dict[str,
             return "0", {}
         found = " UNION ALL ".join(f"SELECT rowid FROM words_{b} WHERE words_{b} MATCH :words" for b in blocks)
         return f"{alias}.number IN ({found})", {"words": " ".join(map(_quoted, searchable))}
-    return _looked_through(words, alias)
+    return _scan(words, alias)
 
 
 def _quoted(word: str) -> str:
-    """The word as a string of FTS5's query language, where only a quotation mark means something; `*`: beginnings."""
+    """The word as a string of FTS5's query language, in which only quotation marks are special; `*`: prefixes too."""
     return '"' + word.replace('"', '""') + '"*'
 
 
 def _has_spaces(words: Iterable[str]) -> bool:
-    """Whether the words are of scripts whose words FTS5 finds: not Chinese, Japanese, Thai and others (class Lo)."""
+    """Whether FTS5 can split the words' scripts: not Chinese, Japanese, Thai and others (category Lo)."""
     return not any(unicodedata.category(char) == "Lo" for word in words for char in word)
 
 
-def _looked_through(words: list[str], alias: str) -> tuple[str, dict[str, Any]]:
+def _scan(words: list[str], alias: str) -> tuple[str, dict[str, Any]]:
     parts, values = [], {}
     for number, word in enumerate(words):
         raw, escaped = (json.dumps(word, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
@@ -92,7 +92,7 @@ def _literal(text: str) -> str:
 
 
 def _blocks(store: Store) -> list[tuple[int, int]]:
-    """Every block that has events and the last number in it, the newest block first."""
+    """Each block with events, and the last number in it; the newest block first."""
     found: list[tuple[int, int]] = []
     end = 1 << 62
     while True:
@@ -104,7 +104,7 @@ def _blocks(store: Store) -> list[tuple[int, int]]:
 
 
 def _index_some(store: Store, block: int, newest: int) -> int:
-    """Index the next events of a block and return the last number that is done."""
+    """Index the next events of a block and return the last number that is indexed."""
     first, deletions = _done(store, block) + 1, store.meta("deletions")
     rows = store.rows(
         "SELECT f.number, e.body FROM facts f JOIN events e ON e.uuid = f.uuid"
@@ -115,10 +115,12 @@ def _index_some(store: Store, block: int, newest: int) -> int:
     last = texts[-1][0] if len(texts) == _CHUNK else newest
     with store.change():
         done = _done(store, block)
-        if done != first - 1 or store.meta("deletions") != deletions:  # another reader was here, or some events went
+        if (
+            done != first - 1 or store.meta("deletions") != deletions
+        ):  # another reader indexed them, or events were deleted
             return max(done, first - 1)
         if done < block * WORDS_BLOCK:
-            # What a writer without FTS5 could not drop is empty, and of no use.
+            # An index that a writer without FTS5 could only empty, not drop.
             store.run(f"DROP TABLE IF EXISTS words_{block}")
             store.run(
                 f"CREATE VIRTUAL TABLE words_{block} USING fts5"

@@ -1,4 +1,4 @@
-"""Which events people want to see: a time range and filters, as URL parameters and as a condition on the facts."""
+"""A selection of events: a time range and filters, as URL parameters and as an SQL condition on the table `facts`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Selection:
     kind: str | None = None
     """As `EventSummary.kind`."""
     errors: bool = False
-    """Only what failed."""
+    """Only events that failed."""
     text: str = ""
     """Words that must all be in the event, in any order; the parameter's name is `q`."""
 
     @classmethod
     def from_query(cls, query: str | Mapping[str, str]) -> Selection:
-        """The selection of a URL's query. What is no parameter, or no time, is left out; never raises."""
+        """The selection in a URL's query. Unknown parameters and invalid times are ignored; never raises."""
         if isinstance(query, str):
             query = dict(parse_qsl(query.lstrip("?"), keep_blank_values=True))
         found: dict[str, Any] = {}
@@ -71,9 +71,9 @@ class Selection:
 
 
 def parse_time(text: str, now: float) -> float | None:
-    """What people write as a time, in epoch seconds: `24h` (ago), ISO 8601 (UTC unless it says so), epoch seconds.
+    """A time in epoch seconds: from `24h` (ago), ISO 8601 (UTC if it has no offset) or epoch seconds.
 
-    None where it is none of them.
+    None for anything else.
     """
     text = text.strip()
     ago = _AGO.fullmatch(text)
@@ -89,7 +89,7 @@ def parse_time(text: str, now: float) -> float | None:
 
 
 def condition(selection: Selection, now: float, alias: str = "f") -> tuple[str, dict[str, Any]]:
-    """The selection, but for its text, as SQL on the table of facts, and what stands for its names."""
+    """The selection without its text as an SQL condition on the table `facts`, and its parameters."""
     since, until = selection.span(now)
     parts = ["1"]
     values: dict[str, Any] = {}
@@ -115,5 +115,5 @@ def condition(selection: Selection, now: float, alias: str = "f") -> tuple[str, 
 
 
 def _sendable(value: Any) -> Any:
-    """SQLite takes no lone surrogates."""
+    """Replace lone surrogates, which SQLite does not accept."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value

@@ -81,4 +81,4 @@ class TokenUse:
     cache_beside_input: bool = False
     """The input tokens are counted without what the cache held (Anthropic's own way of counting)."""
     reported_usd: float | None = None
-    """What the provider itself says that it cost."""
+    """The cost that the provider itself reports."""

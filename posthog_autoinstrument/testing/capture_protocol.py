@@ -1,4 +1,4 @@
-"""What PostHog's capture service takes, and with which words and statuses it refuses the rest.
+"""What PostHog's capture service accepts, and with which messages and statuses it refuses the rest.
 
 The rules are those of capture's v0 and v1 endpoints (PostHog/posthog rust/capture, read 2026-11). On v0 one bad event
 fails its whole request. Where a rule depends on the deployment, the production value is the default. Used by what
@@ -195,7 +195,7 @@ def _check_event(event: dict[str, Any], ai_only: bool, limits: Limits) -> None:
         raise Refused(400, "event submitted without a distinct_id")
     if event.get("uuid") and not is_uuid(event["uuid"]):
         raise Refused(400, "failed to parse request: malformed uuid")
-    size = size_of(event)  # before any of its texts is said: it may be none that can be
+    size = size_of(event)  # first: raises for texts that are not UTF-8, before one is put into a message
     if ai_only and not is_ai(name):
         raise Refused(400, f"event {name} is not an AI event")
     limit = limits.max_event_bytes if ai_only else limits.max_analytics_event_bytes

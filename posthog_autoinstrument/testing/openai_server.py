@@ -229,7 +229,7 @@ class _Call:
     texts: list[str]
     """All texts of the input: messages, inputs or prompts."""
     prompt: str
-    """What the user said last."""
+    """The last text of the user."""
     after_tool: bool
     """The input ends with the result of a tool."""
     fault: str
@@ -237,7 +237,7 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Reply:
-    """What the made-up model says: a text, or the call of a tool."""
+    """The made-up answer: a text, or a call of a tool."""
 
     text: str
     tool: str | None = None
@@ -345,7 +345,7 @@ def _chat_head(call: _Call, kind: str) -> Json:
 
 
 def _choice_stream(call: _Call, head: Json, choices: Sequence[Json], n: int, usage: Json) -> Answer:
-    """`choices` are what one choice says in turn; the usage comes with the chunks only where the request asked."""
+    """`choices` are the chunks of one choice; the usage is only sent if the request asked for it."""
     asked = (call.body.get("stream_options") or {}).get("include_usage")
     more = {"usage": None} if asked else {}
     chunks = [{**head, "choices": [{"index": index, **choice}], **more} for choice in choices for index in range(n)]
@@ -390,8 +390,8 @@ def _response(call: _Call) -> Json:
         output.append({"id": f"fc_{call.ident}", "type": "function_call", "status": "completed", **named})
     else:
         content = [{"type": "output_text", "text": reply.text, "annotations": [], "logprobs": []}]
-        said = {"status": status, "role": "assistant", "content": content}
-        output.append({"id": f"msg_{call.ident}", "type": "message", **said})
+        message = {"status": status, "role": "assistant", "content": content}
+        output.append({"id": f"msg_{call.ident}", "type": "message", **message})
     input_tokens = sum(map(count_tokens, call.texts)) + count_tokens(str(body.get("instructions") or ""))
     output_tokens = count_tokens(reply.text)
     return {
@@ -596,7 +596,7 @@ def _error(status: int, message: str, *, param: str | None = None, code: str | N
     """An error in OpenAI's shape; without `code` the one that is usual for the status."""
     kind, usual_code = _ERRORS.get(status, ("server_error" if status >= 500 else "invalid_request_error", None))
     body = {"message": message, "type": kind, "param": param, "code": usual_code if code == "" else code}
-    # The SDK waits 0.5 s and more before it tries again, unless it is told how long.
+    # The SDK waits 0.5 s and more before it tries again, unless a header sets the time.
     again = {"retry-after-ms": "1"} if status in (408, 409, 429) or status >= 500 else {}
     return Answer(status, again, {"error": body})
 
@@ -612,8 +612,8 @@ def _texts(source: Any) -> list[str]:
 
 def _last_user_text(source: Any) -> str:
     items = source if isinstance(source, list) else [source]
-    said = [item for item in items if not isinstance(item, dict) or item.get("role") == "user"]
-    return "".join(_parts(said[-1] if said else items[-1] if items else ""))
+    message = [item for item in items if not isinstance(item, dict) or item.get("role") == "user"]
+    return "".join(_parts(message[-1] if message else items[-1] if items else ""))
 
 
 def _parts(item: Any) -> Iterator[str]:

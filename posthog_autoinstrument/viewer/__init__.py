@@ -1,4 +1,4 @@
-"""What the local store holds, for people: sums, lists, search, costs. The page and the terminal commands read it here.
+"""The page of the local store: sums, lists, search, costs, live in the browser.
 
 selection (which events, from a URL) ──> queries (sums, lists, one event) ──> page, `stats`, `events`
                                            ├── words  (the index for searching)

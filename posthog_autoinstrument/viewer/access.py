@@ -1,15 +1,15 @@
-"""Who may talk to the page: the browser of this machine's user, and no web site that this browser has open.
+"""Access control of the page: only the browser of this machine's user, and no web site that is open in it.
 
-The server listens on loopback, but any program of this machine and any web site in the browser can reach that. So:
+The server listens on loopback, which any program on this machine and any web site in the browser can reach. So:
 
-- The `Host` must be one of our own names. A site whose name was pointed at 127.0.0.1 (DNS rebinding) sends its own.
-- Each request carries a random secret: once in the address that the terminal shows, from then on in a cookie that
-  scripts cannot read and that no request from another site carries (`HttpOnly`, `SameSite=Strict`).
-- What changes something is a POST of our own page: its `Origin` is ours, and its form holds a second secret.
-- What a page may load and run is its own files: strings of prompts that slip through as HTML could still do nothing.
+- The `Host` must be one of our names. A site whose name resolves to 127.0.0.1 (DNS rebinding) sends its own name.
+- Each request carries a random secret: first in the URL that the terminal shows, then in a cookie that scripts cannot
+  read and that requests from other sites do not carry (`HttpOnly`, `SameSite=Strict`).
+- Changes need a POST from our own page: its `Origin` is ours, and its form holds a second secret.
+- A page may load and run only its own files: a prompt that got through as HTML could still do nothing.
 
-Cookies know no ports: the cookie's name holds it, so that two viewers do not log each other out. That also means that
-another server on this machine's 127.0.0.1 gets the cookie if the browser visits it: who runs there is trusted.
+Cookies do not depend on the port, so the cookie's name contains it: two viewers do not log each other out. Another
+server on 127.0.0.1 gets the cookie if the browser visits it: programs on this machine are trusted.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _HEADERS = {
 }
 
 _CLOSED = """\
-This page needs the address that `posthog-instrument view` has printed, with its token:
-open that one, or start `posthog-instrument view` again.
+This page needs the address with the token that `posthog-instrument view` printed: open that
+one, or run `posthog-instrument view` again.
 """
 
 
 class AccessControl:
-    """The ASGI app around the pages. `token` is what the printed address holds; `port` is the one we listen on."""
+    """The ASGI application around the pages. `token` is in the printed URL; `port` is the one we listen on."""
 
     def __init__(self, app: ASGIApp, port: int, token: str) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class AccessControl:
         """Requests that are being answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer it here."""
+        """Pass the request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -74,21 +74,21 @@ class AccessControl:
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if host not in self._names:
-            return PlainTextResponse("This host name is not one of the page's own.\n", 421)
+            return PlainTextResponse("This host name is not accepted.\n", 421)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = next((value for name, value in query if name == "token"), None)
         if given is not None and scope["method"] == "GET":
             if not _same(given, self._token):
                 return PlainTextResponse(_CLOSED, 403)
-            return self._welcome(scope["path"], [pair for pair in query if pair[0] != "token"])
+            return self._redirect_with_cookie(scope["path"], [pair for pair in query if pair[0] != "token"])
         if not _same(cookie_parser(headers.get("cookie", "")).get(self._cookie, ""), self._session):
             return PlainTextResponse(_CLOSED, 403)
         if scope["method"] not in ("GET", "HEAD"):
             return self._refused_change(headers, host)
         return None
 
-    def _welcome(self, path: str, query: list[tuple[str, str]]) -> Response:
-        """The cookie, and the same address without the token: it must not stay in the address bar."""
+    def _redirect_with_cookie(self, path: str, query: list[tuple[str, str]]) -> Response:
+        """Set the cookie and redirect to the URL without the token, which must not stay in the address bar."""
         # One slash: an address that begins with two is another host's.
         answer = RedirectResponse("/" + path.lstrip("/\\") + (f"?{urlencode(query)}" if query else ""), 303)
         answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict")
@@ -99,18 +99,18 @@ class AccessControl:
             return PlainTextResponse("This request did not come from the page itself.\n", 403)
         length = headers.get("content-length", "")
         if not length.isdecimal():
-            return PlainTextResponse("This request does not say how long it is.\n", 411)
+            return PlainTextResponse("This request has no Content-Length.\n", 411)
         if len(length) > 9 or int(length) > MAX_FORM_BYTES:
             return PlainTextResponse("This request is too large.\n", 413)
         return None
 
     def is_own_form(self, form: dict[str, str]) -> bool:
-        """Whether a form was made by our page: it holds the secret that no other site can read."""
+        """Whether a form is from our page: it holds the secret that no other site can read."""
         return _same(form.get("secret", ""), self.form_secret)
 
 
 def _derived(token: str, purpose: str) -> str:
-    """A secret of its own for each purpose: who learns one has not the others."""
+    """A separate secret for each purpose: one does not reveal the others."""
     return hmac.new(token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 

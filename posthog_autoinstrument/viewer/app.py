@@ -1,4 +1,4 @@
-"""The web application: addresses, the answers to them, and the loop that keeps the columns up to date.
+"""The web application: its URLs, their responses, and the loop that keeps the store's columns up to date.
 
 Handlers are plain functions, which Starlette runs in threads: each opens the store, reads and closes it. Pages ask
 `/pulse` every two seconds whether anything has changed, and fetch themselves again when it has. That is cheaper to keep
@@ -36,14 +36,14 @@ from .upload import UploadJob
 
 REFRESH_EVERY_S = 1.0
 _REFRESH_S = 0.1
-"""For as long it reads events in at a stretch: a page may have to wait for that."""
+"""How long it processes events at a time: a page may have to wait for that."""
 _YIELDS = 20
 _FAREWELL_S = 2.0
 """How long the end of the page waits for an upload to stop."""
 
 Values = dict[str, Any]
-_PAUSE = rendering.Markup("<!-- the figures follow -->")
-"""Where a page that is sent in pieces is parted."""
+_PAUSE = rendering.Markup("<!-- the sums follow -->")
+"""Where the overview is split: what is above is sent first."""
 
 
 class Pages:
@@ -55,7 +55,7 @@ class Pages:
         self._upload = UploadJob(path, settings)
         self._templates = rendering.environment()
         self._left = 1
-        """Rows whose columns are not up to date yet, as of the last look; before the first one nobody can say none."""
+        """Rows whose columns, costs or index are not up to date, at the last check; not 0 before the first one."""
         routes = [
             Route("/", self._overview),
             Route("/traces", self._show("traces.html", views.traces)),
@@ -102,9 +102,9 @@ class Pages:
                 if self._left:
                     pause = 0.05
             except StoreError:
-                pass  # each page says so itself
+                pass  # each page shows the error
             await asyncio.sleep(pause)
-            for _ in range(_YIELDS):  # who looks at the page comes first; a long export does not hold it up for good
+            for _ in range(_YIELDS):  # requests come first, but a long export must not delay it forever
                 if not self._access.open:
                     break
                 await asyncio.sleep(0.05)
@@ -121,14 +121,14 @@ class Pages:
         def endpoint(request: Request) -> Response:
             selection = _selection(request)
             with self._queries() as queries:
-                version = self._version(queries)  # before what is read: a change in between is shown once more
+                version = self._version(queries)  # read first: a change in between makes the page load again
                 values = view(queries, selection, request)
             return HTMLResponse(self._html(request, template, values, selection, version))
 
         return endpoint
 
     def _overview(self, request: Request) -> Response:
-        """The overview in two pieces: with 100,000 calls there is something to see before all of them are read."""
+        """The overview in two pieces: with 100,000 calls, its top is visible before all of them are read."""
         selection = _selection(request)
         with self._queries() as queries:
             version = self._version(queries)  # and whether the store can be read at all
@@ -154,7 +154,7 @@ class Pages:
         return self._templates.get_template(template).render(**self._values(request, values, selection, version))
 
     def _values(self, request: Request, values: Values, selection: Selection, version: str) -> Values:
-        """What a template needs: the view's values, and what every page shows."""
+        """The variables of a template: the view's values, and those of every page."""
         return {
             "path": request.url.path,
             "selection": selection,
@@ -174,14 +174,14 @@ class Pages:
 
     def _refused(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        words = {404: "There is no such page, or what it showed was deleted."}.get(error.status_code, error.detail)
+        words = {404: "This page does not exist, or its data was deleted."}.get(error.status_code, error.detail)
         values = {"title": error.detail, "words": words}
         return HTMLResponse(self._html(request, "message.html", values, Selection(), ""), error.status_code)
 
     # --- data ---
 
     def _pulse(self, request: Request) -> Response:
-        """A text that changes with what pages show."""
+        """A text that changes whenever the pages' data changes."""
         with self._queries() as queries:
             return PlainTextResponse(self._version(queries))
 
@@ -225,7 +225,7 @@ class Pages:
         body = await request.body()
         form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
         if not self._access.is_own_form(form):
-            raise HTTPException(403, "This form is not one of the page's own: load the page again")
+            raise HTTPException(403, "This form is out of date: load the page again")
         return form
 
     async def _delete(self, request: Request) -> Response:
@@ -253,24 +253,24 @@ class Pages:
     async def _send(self, request: Request) -> Response:
         form = await self._form(request)
         if self._upload.project is None:
-            raise HTTPException(409, "No project is known")
+            raise HTTPException(409, "No project is set")
         await run_in_threadpool(self._upload.cancel if form.get("do") == "cancel" else self._upload.start)
         return RedirectResponse("/send", 303)
 
 
 def _selection(request: Request) -> Selection:
-    """What the address selects. A form of ours sends every field: there, an empty one is one that was not chosen."""
+    """The selection in the URL. Our forms send every field: an empty one there means that nothing was chosen."""
     pairs = parse_qsl(request.url.query, keep_blank_values="form" not in request.query_params)
     return Selection.from_query(dict(pairs))
 
 
 async def _in_one_thread(make: Callable[[], Iterator[str]]) -> AsyncIterator[str]:
-    """What an iterator yields, all of it made on one thread: a connection of SQLite's belongs to one."""
+    """What an iterator yields, computed on one thread: an SQLite connection belongs to one."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:
         iterator = await loop.run_in_executor(thread, make)
         try:
             while (chunk := await loop.run_in_executor(thread, next, iterator, None)) is not None:
                 yield chunk
-        finally:  # also where the browser has gone
+        finally:  # also if the browser has disconnected
             thread.submit(iterator.close)  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""Plots as geometry: what the templates draw as SVG. Places are percent of width and height, from the top left.
+"""Charts as geometry, which the templates draw as SVG. Positions are percent of width and height, from the top left.
 
-Made on the server: a plot is then in the first answer, needs no script, and is the same in every browser.
+Computed on the server: a chart is part of the first response, needs no script, and is the same in every browser.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Reading = Callable[[Totals], float | None]
 
 @dataclass(frozen=True)
 class Layer:
-    """One quantity of a plot: its name, its CSS class, and how to read it."""
+    """One series of a chart: its name, its CSS class, and how to read its value."""
 
     name: str
     look: str
@@ -38,7 +38,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Line:
-    """Points of a line without a gap, `x,y` pairs. One that stands alone is a dot."""
+    """Points of a line without gaps, `x,y` pairs. A single point is a dot."""
 
     layer: str
     points: tuple[tuple[float, float], ...]
@@ -50,14 +50,14 @@ class Line:
 
     @property
     def path(self) -> str:
-        """As the `points` of a polyline; of a dot twice the same, which round ends make visible."""
+        """The `points` of a polyline; a dot is two equal points, which round line caps make visible."""
         points = self.points if len(self.points) > 1 else self.points * 2
         return " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One step of the time axis: where it is, what it says when pointed at, and the time that it covers."""
+    """One step of the time axis: its position, its tooltip, and the time that it covers."""
 
     left: float
     width: float
@@ -65,12 +65,12 @@ class Slot:
     end: float
     words: str
     figures: tuple[str, ...]
-    """One a layer, as text."""
+    """One value for each layer, as text."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One plot, ready to be drawn."""
+    """One chart, ready to be drawn."""
 
     title: str
     layers: tuple[Layer, ...]
@@ -78,14 +78,14 @@ class Plot:
     lines: tuple[Line, ...]
     slots: tuple[Slot, ...]
     marks: tuple[tuple[float, str], ...]
-    """Horizontal lines: percent from the top, and what they stand for."""
+    """Horizontal lines: percent from the top, and their value as text."""
     times: tuple[str, ...]
-    """Words below the axis: at its begin, its middle and its end."""
+    """Labels below the axis: at its start, middle and end."""
     is_empty: bool
 
 
-def stacked(title: str, series: Series, layers: Sequence[Layer], say: Callable[[float], str] = short) -> Plot:
-    """A bar a step, the layers on top of each other."""
+def stacked(title: str, series: Series, layers: Sequence[Layer], format_value: Callable[[float], str] = short) -> Plot:
+    """One bar for each step, the layers stacked."""
     values = [[layer.read(point.totals) or 0.0 for layer in layers] for point in series.points]
     top = nice_top(max((sum(one) for one in values), default=0.0))
     width = 100 / max(1, len(values))
@@ -97,11 +97,11 @@ def stacked(title: str, series: Series, layers: Sequence[Layer], say: Callable[[
             if value > 0:
                 bars.append(Bar(layer.look, place * width + width * 0.1, 100 - used - height, width * 0.8, height))
             used += height
-    return _plot(title, series, layers, say, top, tuple(bars), ())
+    return _plot(title, series, layers, format_value, top, tuple(bars), ())
 
 
-def lines(title: str, series: Series, layers: Sequence[Layer], say: Callable[[float], str] = seconds) -> Plot:
-    """A line a layer, with gaps where nothing is known."""
+def lines(title: str, series: Series, layers: Sequence[Layer], format_value: Callable[[float], str] = seconds) -> Plot:
+    """One line for each layer, with gaps where there is no value."""
     read = [[layer.read(point.totals) for point in series.points] for layer in layers]
     top = nice_top(max((value for one in read for value in one if value is not None), default=0.0))
     width = 100 / max(1, len(series.points))
@@ -114,32 +114,40 @@ def lines(title: str, series: Series, layers: Sequence[Layer], say: Callable[[fl
             elif points:
                 found.append(Line(layer.look, tuple(points)))
                 points = []
-    return _plot(title, series, layers, say, top, (), tuple(found))
+    return _plot(title, series, layers, format_value, top, (), tuple(found))
 
 
 def _plot(
     title: str,
     series: Series,
     layers: Sequence[Layer],
-    say: Callable[[float], str],
+    format_value: Callable[[float], str],
     top: float,
     bars: tuple[Bar, ...],
     drawn: tuple[Line, ...],
 ) -> Plot:
     width = 100 / max(1, len(series.points))
     slots = tuple(
-        _slot(point, place * width, width, series.step_s, layers, say) for place, point in enumerate(series.points)
+        _slot(point, place * width, width, series.step_s, layers, format_value)
+        for place, point in enumerate(series.points)
     )
-    marks = tuple((100 - 100 * part, say(top * part)) for part in (1.0, 0.5))
+    marks = tuple((100 - 100 * part, format_value(top * part)) for part in (1.0, 0.5))
     end = series.start + series.step_s * len(series.points)
     times = tuple(_axis_time(when, end - series.start) for when in (series.start, (series.start + end) / 2, end))
     return Plot(title, tuple(layers), bars, drawn, slots, marks, times if slots else (), not (bars or drawn))
 
 
 def _slot(
-    point: Point, left: float, width: float, step_s: float, layers: Sequence[Layer], say: Callable[[float], str]
+    point: Point,
+    left: float,
+    width: float,
+    step_s: float,
+    layers: Sequence[Layer],
+    format_value: Callable[[float], str],
 ) -> Slot:
-    figures = tuple("—" if value is None else say(value) for value in (layer.read(point.totals) for layer in layers))
+    figures = tuple(
+        "—" if value is None else format_value(value) for value in (layer.read(point.totals) for layer in layers)
+    )
     words = ", ".join(f"{figure} {layer.name}" for layer, figure in zip(layers, figures, strict=True))
     when = f"{_axis_time(point.start, step_s)} to {_axis_time(point.start + step_s, step_s)}"
     return Slot(left, width, point.start, point.start + step_s, f"{when}: {words}", figures)
@@ -163,18 +171,18 @@ def nice_step(least: float) -> float:
 
 
 def nice_top(highest: float) -> float:
-    """Where the value axis ends: not below the highest value, at a round number; 1 where there is nothing."""
+    """The end of the value axis: a round number not below the highest value; 1 if there are no values."""
     return nice_step(highest / 4) * math.ceil(highest / nice_step(highest / 4) - 1e-9) if highest > 0 else 1.0
 
 
 def overview(series: Series) -> tuple[Plot, ...]:
-    """The plots of the overview."""
+    """The charts of the overview."""
     return (
         stacked(
             "Calls",
             series,
             (
-                Layer("answered", "ok", lambda totals: totals.calls - totals.errors),
+                Layer("succeeded", "ok", lambda totals: totals.calls - totals.errors),
                 Layer("failed", "bad", lambda totals: totals.errors),
             ),
         ),
@@ -186,7 +194,7 @@ def overview(series: Series) -> tuple[Plot, ...]:
                 Layer("output", "two", lambda totals: totals.output_tokens),
             ),
         ),
-        stacked("Cost", series, (Layer("spent", "one", lambda totals: totals.cost_usd),), money),
+        stacked("Cost", series, (Layer("cost", "one", lambda totals: totals.cost_usd),), money),
         lines(
             "Latency",
             series,

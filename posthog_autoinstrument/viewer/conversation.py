@@ -74,7 +74,7 @@ class Part:
 
 @dataclass
 class Message:
-    """Who says what. `role` is the SDK's word, or "input" where there are no roles."""
+    """One message. `role` is the SDK's word, or "input" if there are no roles."""
 
     role: str
     parts: list[Part] = field(default_factory=list)
@@ -175,14 +175,18 @@ def _is_result(part: dict[str, Any]) -> bool:
 
 def _call(part: dict[str, Any]) -> Part:
     kind = str(part.get("type", ""))
-    said = next((part[key] for key in ("function", "custom") if isinstance(part.get(key), dict)), part)
-    name = said.get("name") or part.get("toolName") or kind.removesuffix("_call") or "tool"
+    function = next((part[key] for key in ("function", "custom") if isinstance(part.get(key), dict)), part)
+    name = function.get("name") or part.get("toolName") or kind.removesuffix("_call") or "tool"
     arguments = next(
-        (said[key] for key in ("arguments", "input", "args", "action", "code", "queries", "operation") if key in said),
+        (
+            function[key]
+            for key in ("arguments", "input", "args", "action", "code", "queries", "operation")
+            if key in function
+        ),
         None,
     )
     if arguments is None:
-        left = {key: value for key, value in said.items() if key not in ("type", "id", "call_id", "name", "status")}
+        left = {key: value for key, value in function.items() if key not in ("type", "id", "call_id", "name", "status")}
         arguments = left or ""
     ident = part.get("call_id") or part.get("id") or part.get("toolCallId") or ""
     shown = Part("call", _flat(arguments), str(name), str(ident))

@@ -1,4 +1,4 @@
-"""The selection as a file: whole events as JSON lines, or a table for spreadsheets."""
+"""Downloads of the selection: whole events as JSON lines, or a table for spreadsheets."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ COLUMNS = (
 )  # fmt: skip
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Spreadsheets compute a cell that begins so. (OWASP, "CSV Injection".)"""
+"""A spreadsheet evaluates a cell that begins with one of these. (OWASP, "CSV Injection".)"""
 
 
 def json_lines(queries: Queries, selection: Selection, prices: Pricing | None) -> Iterator[str]:
-    """Each event as it is stored, one a line, oldest first."""
+    """Each event as it is stored, one line each, oldest first."""
     return _chunked(json.dumps(event, ensure_ascii=True) + "\n" for event in queries.export(selection))
 
 
 def csv_lines(queries: Queries, selection: Selection, prices: Pricing | None) -> Iterator[str]:
-    """A row an event, oldest first: its facts, its cost, the first words of input and output."""
+    """One row for each event, oldest first: its columns, its cost, the first words of input and output."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
 
@@ -43,7 +43,7 @@ def csv_lines(queries: Queries, selection: Selection, prices: Pricing | None) ->
             yield buffer.getvalue()
             buffer.seek(0)
             buffer.truncate()
-        yield buffer.getvalue()  # the heading, where there is no event
+        yield buffer.getvalue()  # the header row, if there are no events
 
     return _chunked(rows())
 
@@ -64,7 +64,7 @@ def _row(event: dict[str, Any], prices: Pricing | None) -> list[object]:
 
 
 def cell(value: object) -> object:
-    """A value as no spreadsheet computes it and nothing in it stays unseen. Numbers are numbers."""
+    """A value that no spreadsheet evaluates, with invisible characters shown. Numbers stay numbers."""
     if not isinstance(value, str):
         return value
     text = shown(value)

@@ -1,11 +1,11 @@
 """PostHog's capture endpoints on this machine, so that programs with PostHog's own SDKs, in any language,
 are seen in the local store, too.
 
-It answers as PostHog does (`capture`). Events of models' calls are kept; others are accepted and counted, since an SDK
-sends both and would send again what is refused. An event keeps its uuid, so one that is sent twice is there once.
+It responds as PostHog does (`testing/capture_protocol.py`). AI events are stored; others are accepted and counted: an
+SDK sends both, and retries what is refused. An event keeps its uuid, so one that is sent twice is stored once.
 
-Programs know no cookie, so there is none; a browser must not reach it from other sites: the `Host` must be one of our
-own names, and an `Origin`, which browsers send with every POST, our own.
+Programs have no cookie, so none is needed; web sites must not reach it through a browser: the `Host` must be one of our
+names, and an `Origin`, which browsers send with every POST, must be ours.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Answer = tuple[list[Properties], Callable[[], Response]]
 
 
 class Ingest:
-    """Takes events into the store at `path`. `kept` and `others` count what came."""
+    """Stores events in the store at `path`. `kept` and `others` count what was received."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Ingest:
         if made:
             outcome = self._sink.send(made, STORE_TIMEOUT_S)
             if outcome.kind != "delivered":
-                raise Refused(503, f"the local store does not take it: {outcome.detail}")
+                raise Refused(503, f"the local store cannot be written: {outcome.detail}")
         self.kept += len(made)
         self.others += len(events) - len(made)
 
@@ -193,7 +193,7 @@ class Ingest:
             return capture_protocol.inflated(
                 body, zlib.MAX_WBITS, capture_protocol.INFLATES * self._limits.max_body_bytes
             )
-        raise Refused(415, f"content-encoding {encoding} is not known here: gzip and deflate are")
+        raise Refused(415, f"content-encoding {encoding} is not supported: use gzip or deflate")
 
 
 class Gate:
@@ -250,7 +250,7 @@ async def _body_of(request: Request, limits: capture_protocol.Limits, timeout_s:
         except ClientDisconnect:
             raise Refused(400, "the body ends in the middle") from None
         except asyncio.TimeoutError:
-            raise Refused(408, "the body did not come") from None
+            raise Refused(408, "timeout while reading the body") from None
         size += len(piece)
         capture_protocol.check_size(size, limits)
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""Templates to HTML. Everything that is written into one passes `shown` and is escaped; there is no way around it."""
+"""Templates to HTML. Every value in a template passes `shown` and is escaped, without exception."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ STATIC = {
     for path in sorted((_HERE / "static").iterdir())
     if path.suffix in STATIC_TYPES
 }
-"""The page's own files, all of them: name to content and media type."""
+"""The page's own files: name -> content and media type."""
 STATIC_VERSION = hashlib.sha256(b"".join(content for content, _ in STATIC.values())).hexdigest()[:12]
-"""Stands in their address, so that a browser may keep them for good."""
+"""Part of their URL, so that a browser may cache them forever."""
 
 
 def _finalize(value: Any) -> Any:
@@ -35,27 +35,27 @@ def _finalize(value: Any) -> Any:
 
 
 def _exact(value: str | None) -> Markup:
-    """A value that goes back to the server in a form: as it is, what is not seen as a number of HTML's."""
-    # What UTF-8 does not have cannot be sent back either.
+    """A value that a form sends back to the server: unchanged, invisible characters as HTML entities."""
+    # Lone surrogates cannot be sent back: they are not UTF-8.
     escaped = Markup.escape((value or "").encode("utf-8", "replace").decode())
     return Markup(formatting.UNSEEN.sub(lambda match: f"&#{ord(match[0])};", escaped))
 
 
 def note(words: str) -> str:
-    """A remark as HTML, for a page that cannot be finished as it was begun."""
+    """A notice as HTML, for a page that fails after its first part was sent."""
     return str(Markup('<p class="notice" role="alert">{}</p>').format(formatting.shown(words)))
 
 
 def link(path: str, query: str | Mapping[str, str | None] = "") -> str:
-    """An address of ours: `link("/trace", {"id": "x"})`; what is None is left out."""
+    """A URL of the page: `link("/trace", {"id": "x"})`; values that are None are omitted."""
     if not isinstance(query, str):
         query = urlencode({key: value for key, value in query.items() if value is not None}, errors="replace")
     return f"{path}?{query}" if query else path
 
 
 def to_hits(formatting: str) -> str:
-    """The end of an address at which a browser marks the words that were searched for (text fragments, WICG), and goes
-    to the first of them. Browsers that do not know it open the page."""
+    """The fragment that makes a browser highlight the words of the search and scroll to the first of them (text
+    fragments, WICG). Other browsers just open the page."""
     words = (quote(word, safe="", errors="replace").replace("-", "%2D") for word in formatting.split()[:_MARKED_WORDS])
     found = "&".join(f"text={word}" for word in words)
     return f"#:~:{found}" if found else ""

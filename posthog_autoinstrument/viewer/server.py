@@ -1,4 +1,4 @@
-"""The server of the page: a port of this machine, an address with a secret, and an end by Ctrl-C."""
+"""The server of the page: a port on loopback, a URL with a secret, stopped by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .ingest import Gate, Ingest
 
 DEFAULT_PORT = 8742
 _TRIED = 20
-"""Ports after the default that are tried where nobody asked for one; then any that is free."""
+"""Ports from the default on that are tried if none was asked for; then any free one."""
 HOST = "127.0.0.1"
 
 
@@ -52,7 +52,7 @@ def listen(port: int | None) -> socket.socket:
 
 def _explain(port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} is taken by another program: choose another one with --port, or leave it out"
+        return f"port {port} is in use by another program: choose another one with --port, or omit --port"
     return f"port {port} cannot be used: {error.strerror or error}"
 
 
@@ -80,15 +80,15 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
-    stdout.write(f"The page is at {address}\nOnly this machine can open it. Ctrl-C ends it.\n")
+    stdout.write(f"The page is at {address}\nOnly this machine can open it. Press Ctrl-C to stop.\n")
     if ingest is not None:
         stdout.write(
-            f"Events are received at http://{HOST}:{port}: give that to an SDK of PostHog's as its host, "
-            "and any project token that begins with phc_.\n"
+            f"Events are received at http://{HOST}:{port}: use that as the host of a PostHog SDK, "
+            "with any project token that begins with phc_.\n"
         )
     stdout.flush()
     if open_browser:
-        # Not here: some browsers make whoever opens them wait until they are closed.
+        # On a thread: some browsers block the caller until they are closed.
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     try:
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
@@ -96,4 +96,4 @@ def serve(
         if stdout.isatty():
             stdout.write("\n")  # after the ^C
     if ingest is not None:
-        stdout.write(f"Events of models received: {ingest.kept}; other events, not kept: {ingest.others}.\n")
+        stdout.write(f"AI events received: {ingest.kept}; other events, not stored: {ingest.others}.\n")

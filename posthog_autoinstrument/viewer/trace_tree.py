@@ -1,4 +1,4 @@
-"""One trace as a tree with a time axis: each event a row, below the one that it names as its parent."""
+"""One trace as a tree with a time axis: one row for each event, below its parent."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class Row:
     left: float
     width: float
     first_token: float | None
-    """Of a stream: how much of the width went by before its first token."""
+    """Of a stream: the part of the width before its first token, 0 to 1."""
     cost_usd: float | None
-    """With everything below it. None: nothing of it has a known price."""
+    """Including everything below it. None: no price is known for any of it."""
     tokens: int | None
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The rows from top to bottom, and what there is beside them."""
+    """The rows from top to bottom, and the other events of the trace."""
 
     rows: tuple[Row, ...]
     remarks: tuple[Entry, ...]
     """Feedback and metrics: they take no time."""
     trace: Entry | None
-    """What was said of the trace as a whole, where somebody said it."""
+    """The event of the trace as a whole, if there is one."""
     started: float
     """Epoch seconds."""
     duration_s: float
@@ -48,7 +48,7 @@ class Tree:
 
 
 def build(entries: Sequence[Entry]) -> Tree:
-    """The tree of the events of one trace, whatever they say of each other: missing parents, circles, ids twice."""
+    """The tree of one trace's events, even with missing parents, cycles and duplicate ids."""
     trace = next((entry for entry in entries if entry.kind == "trace"), None)
     steps = sorted(
         (e for e in entries if e.kind != "trace" and e.kind not in _REMARKS), key=lambda e: (e.started, e.number)
@@ -105,7 +105,7 @@ def build(entries: Sequence[Entry]) -> Tree:
 
 
 def _step(least: float) -> float:
-    """A round time that is not below `least`: minutes and hours have sixty parts."""
+    """A round time not below `least`, in units of minutes and hours if it is long."""
     if least <= 20:
         return nice_step(least)
     day = 86_400.0
@@ -136,7 +136,7 @@ class _Family:
 
 
 def _circling(steps: Sequence[Entry], by_span: dict[str, Entry]) -> set[int]:
-    """The numbers of the steps that are above themselves: ids that a program made up may run in a circle."""
+    """The numbers of the events that are their own ancestors: a program's own ids may form a cycle."""
     found: set[int] = set()
     seen: set[int] = set()
     for entry in steps:

@@ -58,7 +58,7 @@ class Upload:
         progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         if settings.token is None:
-            raise NoProjectError("set POSTHOG_PROJECT_TOKEN, the project that the events are for")
+            raise NoProjectError("set POSTHOG_PROJECT_TOKEN, the token of the project to send to")
         self._path = path
         self._project = fingerprint(settings.host, settings.token)
         self._progress = progress

@@ -1,4 +1,4 @@
-"""What each page shows: from queries and the address to the values of its template. No HTML here."""
+"""What each page shows: turns queries and the URL into the variables of its template. No HTML here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = 50
 MAX_ROWS = 1_000
 """Steps of one trace that its page shows."""
 MAX_CHOICES = 200
-"""Values that a filter offers."""
+"""Values in the list of a filter."""
 LOOK_AHEAD = 8
 """Later calls of a trace in which the result of a tool is looked for."""
 
@@ -32,7 +32,7 @@ Values = dict[str, Any]
 
 
 class Choices:
-    """The values that filters offer. They are read from the whole table, so they may be some seconds old."""
+    """The values in the lists of the filters. Read from the whole table, so they may be some seconds old."""
 
     MAX_AGE_S = 5.0
 
@@ -42,7 +42,7 @@ class Choices:
         self._until = 0.0
 
     def of(self, queries: Queries) -> dict[str, list[str]]:
-        """Model, user, endpoint: their values, the last used first."""
+        """Values of model, user and endpoint, the most recently used first."""
         version = queries.version()
         if version != self._version and time.monotonic() >= self._until:
             self._found = {by: queries.choices(by, MAX_CHOICES) for by, _ in _GROUPED}
@@ -52,7 +52,7 @@ class Choices:
 
 
 def _filters(queries: Queries, selection: Selection, request: Request) -> Values:
-    """What the bar of filters offers. A value in force is offered, too, if nothing has it (any more)."""
+    """Variables of the filters. An active value is in the list even if no event has it."""
     offered = {}
     for by, values in request.app.state.choices.of(queries).items():
         wanted = getattr(selection, by)
@@ -61,9 +61,9 @@ def _filters(queries: Queries, selection: Selection, request: Request) -> Values
 
 
 def overview(queries: Queries, selection: Selection, request: Request) -> Values:
-    """Figures, plots, and who and what they come from."""
+    """Sums, charts, and sums by model, user and endpoint."""
 
-    def figures_of() -> Values:
+    def sums() -> Values:
         found = queries.calls(selection, *(by for by, _ in _GROUPED))
         series = found.series()
         return {
@@ -73,10 +73,10 @@ def overview(queries: Queries, selection: Selection, request: Request) -> Values
             "groups": [(by, title, found.groups(by, 12)) for by, title in _GROUPED],
         }
 
-    # Called by the template, once what stands above the figures has been sent.
+    # Called by the template, after the top of the page was sent.
     return {
         **_filters(queries, selection, request),
-        "figures": figures_of,
+        "figures": sums,
         "deleted": request.query_params.get("deleted"),
     }
 
@@ -95,14 +95,14 @@ def calls(queries: Queries, selection: Selection, request: Request) -> Values:
 
 
 def sessions(queries: Queries, selection: Selection, request: Request) -> Values:
-    """Conversations: the traces that name the same session. The list of them, newest first."""
+    """The list of sessions, newest first."""
     return _page(queries.sessions, queries, selection, request)
 
 
 def _page(
     read: Callable[[Selection, str, int], Any], queries: Queries, selection: Selection, request: Request
 ) -> Values:
-    """One page of a list: what `read` gives of the selection, from where the address says."""
+    """One page of a list: `read` gets the selection and the `before` of the URL."""
     before = request.query_params.get("before", "")
     return {**_filters(queries, selection, request), "page": read(selection, before, PAGE), "before": before}
 
@@ -141,8 +141,8 @@ def event(queries: Queries, selection: Selection, request: Request) -> Values:
     entry = full.entry
     around = [one for one in queries.trace(entry.trace) if one.kind not in ("trace",)] if entry.trace else []
     place = next((n for n, one in enumerate(around) if one.uuid == entry.uuid), None)
-    said = columns.ai_properties(full.event)
-    asked, answered = conversation.read(_first(said, "input", "input_state")), _answer(said)
+    properties = columns.ai_properties(full.event)
+    asked, answered = conversation.read(_first(properties, "input", "input_state")), _answer(properties)
     conversation.pair(asked or [])
     conversation.pair(answered or [], _later(queries, around[place + 1 :] if place is not None else []))
     return {
@@ -150,36 +150,40 @@ def event(queries: Queries, selection: Selection, request: Request) -> Values:
         "full": full,
         "before": around[place - 1] if place else None,
         "after": around[place + 1] if place is not None and place + 1 < len(around) else None,
-        "instructions": _instructions(said, asked),
+        "instructions": _instructions(properties, asked),
         "asked": _without_empty(asked),
         "answered": _without_empty(answered),
         "is_call": entry.kind in columns.CALLS,
-        "error": said.get("error"),
-        "parameters": said.get("model_parameters") if isinstance(said.get("model_parameters"), dict) else {},
-        "tools": [(_tool_name(tool), tool) for tool in said["tools"]] if isinstance(said.get("tools"), list) else [],
-        "tokens": list(_tokens({**said, "output_tokens": full.entry.output_tokens})),
-        "usage": said.get("usage"),
-        "details": list(_details(full, said)),
+        "error": properties.get("error"),
+        "parameters": properties.get("model_parameters")
+        if isinstance(properties.get("model_parameters"), dict)
+        else {},
+        "tools": [(_tool_name(tool), tool) for tool in properties["tools"]]
+        if isinstance(properties.get("tools"), list)
+        else [],
+        "tokens": list(_tokens({**properties, "output_tokens": full.entry.output_tokens})),
+        "usage": properties.get("usage"),
+        "details": list(_details(full, properties)),
         "own": columns.custom_properties(full.event),
     }
 
 
-def _first(said: Mapping[str, Any], *names: str) -> Any:
-    """The first of these properties that is there, null included: null was held back."""
-    return next((said[name] for name in names if name in said), "")
+def _first(properties: Mapping[str, Any], *names: str) -> Any:
+    """The first of these properties that exists, even if it is null: null was not captured (privacy mode)."""
+    return next((properties[name] for name in names if name in properties), "")
 
 
-def _answer(said: Mapping[str, Any]) -> list[conversation.Message] | None:
-    messages = conversation.read(_first(said, "output_choices", "output_state"))
+def _answer(properties: Mapping[str, Any]) -> list[conversation.Message] | None:
+    messages = conversation.read(_first(properties, "output_choices", "output_state"))
     choices = messages or []
-    if len(choices) > 1 and all(message.role == "assistant" for message in choices) and "output_choices" in said:
+    if len(choices) > 1 and all(message.role == "assistant" for message in choices) and "output_choices" in properties:
         for number, message in enumerate(choices, 1):
             message.name = message.name or f"choice {number} of {len(choices)}"
     return messages
 
 
 def _tool_name(tool: Any) -> str:
-    """The name of a tool that is offered, in the ways of chat and of Responses; else its type."""
+    """The name of a tool in the request, as chat and as Responses give it; else its type."""
     found = [tool.get("function"), tool] if isinstance(tool, dict) else []
     names = [one.get("name") for one in found if isinstance(one, dict)]
     names += [tool.get("type")] if isinstance(tool, dict) else []
@@ -187,7 +191,7 @@ def _tool_name(tool: Any) -> str:
 
 
 def _later(queries: Queries, entries: list[Entry]) -> Iterator[conversation.Message]:
-    """What the next calls of the trace were given: the results of tools are among it."""
+    """The inputs of the next calls of the trace: they contain the results of tools."""
     for entry in [one for one in entries if one.kind == "generation"][:LOOK_AHEAD]:
         full = queries.event(entry.uuid)
         if full is not None:
@@ -198,56 +202,58 @@ def _without_empty(messages: list[conversation.Message] | None) -> list[conversa
     return None if messages is None else [message for message in messages if message.parts]
 
 
-def _instructions(said: Mapping[str, Any], asked: list[conversation.Message] | None) -> list[conversation.Message]:
+def _instructions(
+    properties: Mapping[str, Any], asked: list[conversation.Message] | None
+) -> list[conversation.Message]:
     """The instructions, where the input does not begin with them anyway."""
-    if not said.get("instructions"):
+    if not properties.get("instructions"):
         return []
-    messages = conversation.read(said["instructions"]) or []
+    messages = conversation.read(properties["instructions"]) or []
     first = asked[0] if asked else None
     if first is not None and first.role in ("system", "developer") and messages and first.parts == messages[0].parts:
         return []
     return messages
 
 
-_INPUT = (("cache_read_input_tokens", "from the cache"), ("cache_creation_input_tokens", "into the cache"),
+_INPUT = (("cache_read_input_tokens", "read from cache"), ("cache_creation_input_tokens", "written to cache"),
           ("audio_input_tokens", "audio"), ("image_input_tokens", "images"))  # fmt: skip
 _OUTPUT = (("reasoning_tokens", "reasoning"), ("audio_output_tokens", "audio"), ("image_output_tokens", "images"),
            ("text_output_tokens", "text"))  # fmt: skip
 
 
-def _tokens(said: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
-    """Name, number, and whether it is a part of the one above."""
+def _tokens(properties: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """Name, number, and whether it is a part of the number above it."""
     for name, title, parts in (("input_tokens", "input", _INPUT), ("output_tokens", "output", _OUTPUT)):
-        if isinstance(said.get(name), (int, float)):
-            yield title, said[name], False
+        if isinstance(properties.get(name), (int, float)):
+            yield title, properties[name], False
         for key, word in parts:
-            if isinstance(said.get(key), (int, float)) and said[key]:
-                yield word, said[key], True
-    searches = said.get("web_search_count")
+            if isinstance(properties.get(key), (int, float)) and properties[key]:
+                yield word, properties[key], True
+    searches = properties.get("web_search_count")
     if isinstance(searches, (int, float)) and searches:
         yield "web searches", searches, False
 
 
-def _details(full: Full, said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Facts for which there is no place of their own."""
+def _details(full: Full, properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Properties that are shown nowhere else on the page."""
     for key, title in (
         ("provider", "Provider"),
         ("model", "Model"),
-        ("request_url", "Address"),
+        ("request_url", "URL"),
         ("http_status", "HTTP status"),
         ("stream", "Streamed"),
-        ("stop_reason", "Ended by"),
+        ("stop_reason", "Finish reason"),
         ("service_tier", "Service tier"),
         ("span_type", "Type"),
         ("span_name", "Name"),
-        ("tokens_source", "Tokens from"),
+        ("tokens_source", "Tokens counted by"),
         ("session_id", "Session"),
         ("trace_id", "Trace"),
         ("span_id", "Span"),
         ("parent_id", "Parent"),
-        ("lib", "Recorded by"),
+        ("lib", "Captured by"),
     ):
-        value = said.get(key)
+        value = properties.get(key)
         if value is not None and value != "":
             yield title, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
     if full.entry.user:

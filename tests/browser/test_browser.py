@@ -103,9 +103,9 @@ def test_the_command_that_the_demo_prints_shows_its_calls_with_costs(tmp_path: P
     viewer = started([*printed[1].split(), "--no-browser", "--port", "0"], environ, tmp_path)
     try:
         settled(viewer, 8)
-        wait_until(lambda: "all calls priced" in viewer.page("/").text, "no costs")
+        wait_until(lambda: "all calls have a price" in viewer.page("/").text, "no costs")
         page = window(viewer).go("/")
-        assert page.get_by_text("8 in all").count() == 1
+        assert page.get_by_text("8 in total").count() == 1
         assert page.locator(".tiles").get_by_text(re.compile(r"^\$0\.0000\d+")).count() == 1
     finally:
         end(viewer)
@@ -127,7 +127,7 @@ def test_filters_apply_at_once_and_stay_in_the_address(viewer: Viewer, window: O
     page.get_by_role("link", name="1 hour").click()
     page.wait_for_url("**since=1h*")
     assert "user=ada" in page.url
-    page.get_by_role("link", name="clear all").click()
+    page.get_by_role("link", name="clear filters").click()
     page.wait_for_url("**/calls")
     page.get_by_label("errors only").check()
     page.wait_for_url("**errors=1*")
@@ -243,10 +243,10 @@ def test_the_event_is_copied(viewer: Viewer, window: Open) -> None:
 def test_a_bar_of_a_plot_leads_to_its_time(viewer: Viewer, window: Open) -> None:
     page = window(viewer).page
     slot = page.locator(".plot").first.locator(".slot")
-    assert "answered" in slot.last.locator("title").inner_html()
+    assert "succeeded" in slot.last.locator("title").inner_html()
     slot.last.click()
     page.wait_for_url("**since=*until=*")
-    assert page.get_by_role("link", name="a part of the time").count() == 1
+    assert page.get_by_role("link", name="custom time range").count() == 1
 
 
 def test_deleting_asks_first(store: Path, view: Callable[..., Viewer], window: Open) -> None:
@@ -256,7 +256,7 @@ def test_deleting_asks_first(store: Path, view: Callable[..., Viewer], window: O
     page.get_by_role("link", name="Delete all").click()
     page.get_by_role("link", name="Keep them").click()
     page.wait_for_url(viewer.base + "/")
-    assert page.get_by_text("8 in all").count() == 1
+    assert page.get_by_text("8 in total").count() == 1
     page.get_by_role("link", name="Delete all").click()
     page.get_by_role("button", name="Delete all").click()
     page.get_by_text("9 events were deleted").wait_for()
@@ -311,11 +311,11 @@ def test_calls_appear_while_programs_run_and_nothing_is_disturbed(
     assert page.locator("select[name=kind]").input_value() == "generation"
 
     page.go_back()  # the overview
-    page.get_by_text("9 in all").wait_for()
+    page.get_by_text("9 in total").wait_for()
     page.locator("#figures-table summary").click()
     page.locator(".live[data-state=live]").wait_for()
     call_once(store, openai_server, "And the overview?")
-    page.get_by_text("10 in all").wait_for()
+    page.get_by_text("10 in total").wait_for()
     assert page.locator("#figures-table").get_attribute("open") is not None
 
 

@@ -191,7 +191,7 @@ def settled(viewer: Viewer, calls: int) -> None:
 
     def is_settled() -> bool:
         text = viewer.page("/").text
-        return f"{calls:,} in all" in text and "still being read in" not in text
+        return f"{calls:,} in total" in text and "still being processed" not in text
 
     wait_until(is_settled, f"the overview does not show {calls} calls, or says that it is not complete")
 

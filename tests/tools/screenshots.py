@@ -30,7 +30,7 @@ def main() -> None:
         spread(demo, store, RUNS, hours=24)
         viewer = start(store)
         settled(viewer, RUNS * CALLS_OF_A_RUN)
-        wait_until(lambda: "still being read in" not in viewer.page("/").text, "the events are not read in")
+        wait_until(lambda: "still being processed" not in viewer.page("/").text, "the events are not read in")
         trace = viewer.page("/traces?user=ada@example.com&q=umbrella").links("/trace?")[0]
         tool = viewer.page("/calls?q=umbrella").links("/event?")[1]
         with sync_api.sync_playwright() as driver:

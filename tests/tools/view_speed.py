@@ -54,7 +54,10 @@ def main() -> None:
         page.goto(viewer.address)
         paints = [first_paint(page, viewer.base) for _ in range(ROUNDS)]
         print(f"while everything is read in, the overview paints after {statistics.median(paints):.0f} ms")
-        while "still being read in" in viewer.page("/?since=15m").text or "unknown price" in viewer.page("/").text:
+        while (
+            "still being processed" in viewer.page("/?since=15m").text
+            or "without a known price" in viewer.page("/").text
+        ):
             time.sleep(0.5)
         print(f"all priced and searchable after {time.monotonic() - began:.0f} s")
         trace = viewer.page("/traces").links("/trace?")[0]

@@ -146,7 +146,7 @@ document.addEventListener("click", async (event) => {
       await navigator.clipboard.writeText(await answer.text());
       note.textContent = "Copied";
     } catch (error) {
-      note.textContent = "The browser did not allow it: use Open JSON";
+      note.textContent = "The browser does not allow copying: use Open JSON";
     }
   }
 });

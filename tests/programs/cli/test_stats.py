@@ -64,7 +64,7 @@ def test_stats_are_sums_and_bars(path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("by", "keys"),
     [
-        ("user", {"ann", "bob", "(nobody named)"}),
+        ("user", {"ann", "bob", "(anonymous)"}),
         ("trace", {"t1", "t2"}),
         ("endpoint", {"/chat/completions"}),
         ("session", {"s", "(none)"}),
@@ -97,12 +97,12 @@ def test_a_time_may_be_given(path: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as raised:
         run("--since", "yesterday", capsys=capsys)
     assert raised.value.code == 2
-    assert "'yesterday' is no time: 15m, 24h" in capsys.readouterr().err
+    assert "'yesterday' is not a time: 15m, 24h" in capsys.readouterr().err
 
 
 def test_what_is_left_out_is_said(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run("--db", str(path), "--by", "user", "--limit", "1", capsys=capsys)
-    assert out.splitlines()[-1] == "and 2 calls more (--limit)"
+    assert out.splitlines()[-1] == "and 2 more calls (--limit)"
 
 
 def test_the_users_prices_are_used_and_a_bad_file_is_one_line(
@@ -212,7 +212,7 @@ def test_a_file_that_may_not_be_looked_for_or_written(path: Path, words: list[st
     assert read.returncode == 0, read.stderr
     if words == ["stats"]:
         assert read.stdout.startswith("4 calls, 1 failed")
-        assert "not counted whole" in read.stderr
+        assert "may be missing" in read.stderr
         assert "readonly" in read.stderr
     path.parent.chmod(0o000)
     try:

@@ -210,12 +210,12 @@ def test_until_all_is_read_in_the_page_says_so(view, store) -> None:
         writer.execute("BEGIN IMMEDIATE")  # nothing can be read in meanwhile
         viewer = view(store)
         assert "costs and search are not complete yet" in viewer.page("/").text
-        assert "more may be found" in viewer.page("/calls?q=November").text
+        assert "more events may be found" in viewer.page("/calls?q=November").text
         writer.execute("ROLLBACK")
     settled(viewer, 8)
     page = viewer.page("/calls?q=November")
     assert len(page.links("/event?")) == 1
-    assert "more may be found" not in page.text
+    assert "more events may be found" not in page.text
 
 
 def test_costs_are_those_of_the_price_list(viewer) -> None:
@@ -238,7 +238,7 @@ def test_filters_and_time_ranges_stand_in_the_address(viewer) -> None:
     assert len(viewer.page("/calls?model=text-embedding-3-small").links("/event?")) == 1
     assert len(viewer.page("/calls?kind=span").links("/event?")) == 1
     assert len(viewer.page("/calls?since=1h").links("/event?")) == 9
-    assert "Nothing in this selection" in viewer.page("/calls?until=1h").text
+    assert "No calls match these filters" in viewer.page("/calls?until=1h").text
     # A form without the script sends every field; an empty one was not chosen.
     assert len(viewer.page("/calls?form=1&model=&user=grace@example.com&endpoint=&kind=").links("/event?")) == 4
     filtered = viewer.page("/calls?user=ada@example.com&since=1h")
@@ -305,7 +305,7 @@ def test_a_generation_is_shown_as_a_conversation(viewer) -> None:
         "feature chat",
         "plan pro",
         "service_tier default",
-        "Ended by stop",
+        "Finish reason stop",
         "HTTP status 200",
     ):
         assert fact in page.text, fact
@@ -382,7 +382,7 @@ def test_a_trace_of_thousands_of_steps_and_a_call_of_megabytes(view, tmp_path, r
     call = viewer.page("/calls?kind=generation").links("/event?")[0]
     answer = viewer.get(call)
     assert len(answer.content) < 300_000
-    assert "characters are not shown here; all of it is in the JSON below" in answer.text
+    assert "characters are not shown here; the JSON below has all of them" in answer.text
     (message,) = viewer.get(call.replace("/event?", "/event.json?")).json()["properties"]["$ai_input"]
     assert len(message["content"]) > 1_000_000
 
@@ -470,8 +470,8 @@ def test_what_privacy_mode_held_back_is_named_so(view, tmp_path, run_program: Ca
     )
     viewer = view(tmp_path / "state" / "events.db")
     settled(viewer, 1)
-    assert "(held back)" in viewer.page("/calls").text
-    assert event_page(viewer, "").text.count("Held back (privacy mode).") == 2
+    assert "(not captured)" in viewer.page("/calls").text
+    assert event_page(viewer, "").text.count("Not captured (privacy mode).") == 2
 
 
 # --- live ---

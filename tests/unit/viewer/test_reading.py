@@ -318,7 +318,7 @@ def test_bars_are_stacked_from_the_bottom() -> None:
         ("ok", 50, 50),
     ]
     assert [words for _, words in calls.marks] == ["10", "5"]
-    assert calls.slots[0].words.endswith(": 8 answered, 2 failed")
+    assert calls.slots[0].words.endswith(": 8 succeeded, 2 failed")
     assert calls.slots[1].figures == ("0", "0")
 
 
