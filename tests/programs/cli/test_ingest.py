@@ -122,7 +122,7 @@ def test_what_posthogs_own_wrapper_sends(run_program: Any, tmp_path: Path, setti
     viewer.process.send_signal(signal.SIGINT)
     out, err = viewer.process.communicate(timeout=20)
     assert (viewer.process.returncode, err) == (0, "")
-    assert "Events of models received: 2; other events, not kept: 1." in out
+    assert "AI events received: 2; other events, not stored: 1." in out
 
 
 @pytest.mark.parametrize(

@@ -534,7 +534,7 @@ def test_a_posthog_that_does_not_answer_is_waited_for_until_somebody_stops_it(
     viewer = view(store, POSTHOG_PROJECT_TOKEN="phc_of_the_page_test", POSTHOG_HOST=posthog_server.url)
     form = {"secret": viewer.page("/send").field("secret")}
     viewer.post("/send", {**form, "do": "start"})
-    wait_until(lambda: "Waiting, and trying again" in viewer.page("/send").text, "it does not say that it waits")
+    wait_until(lambda: "Waiting to try again" in viewer.page("/send").text, "it does not say that it waits")
     assert "0 of 9 events" in viewer.page("/send").text
     viewer.post("/send", {**form, "do": "cancel"})
     wait_until(lambda: "0 events were sent; stopped: cancelled" in viewer.page("/send").text, "it was not stopped")
@@ -594,7 +594,7 @@ def test_a_port_that_is_taken(view, store) -> None:
         done = run("--db", str(store), "--port", str(port))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert f"port {port} is taken" in line
+    assert f"port {port} is in use" in line
     assert done.stdout == ""
 
 
