@@ -1,4 +1,4 @@
-"""Context crosses borders: what is called in another thread, pool or process is of the user and trace of here."""
+"""A function that runs in another thread, pool or process runs in the context in which it was submitted."""
 
 from __future__ import annotations
 
