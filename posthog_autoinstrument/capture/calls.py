@@ -6,10 +6,8 @@ serialises nothing. `finalize` makes the plain record later, on the flusher's th
 
 from __future__ import annotations
 
-import io
 import os
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import perf_counter, time
@@ -21,30 +19,20 @@ from ..context import fields
 from ..context.active_call import ACTIVE_CALL, SUPPRESSED
 from ..context.identity import Intent, intent_of
 from ..core import guard
-from ..providers.provider import EDGE_BYTES, Endpoint, Provider, gap
+from ..providers.provider import Endpoint, Provider
+from . import exceptions
+from .multipart import Form
 from .owner import EVERY_END, INNER_CALL, US, Owner
+from .response import BODY_LIMIT, Events, RawBytes, ResponseBuffer, TwoEnds, WholeBody, shortened
 
 if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported here
     from ..core.records import End
     from ..settings.config import Config
 
-CANCELLATIONS = frozenset(("CancelledError", "Cancelled"))
-"""Names of the exceptions that cancel a task: asyncio's and trio's."""
 HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-request-id")
 """Headers of answers, in lower case, that tell of a call. A provider names more."""
-MAX_ERROR_CHARS = 100_000
-MAX_CAUSES = 8
-MAX_REASON_CHARS = 1_000
 MAX_PATHS = 1_000
 """Paths that are remembered with their endpoints, and addresses that are."""
-TEXT_LIMIT = 32 * 1024 * 1024
-"""Characters kept of a stream's events; beyond it only the last event is. PostHog takes events of 8 MiB."""
-RAW_LIMIT = 32 * 1024 * 1024
-"""Bytes kept of a body that the program reads raw; beyond it the event says what is known."""
-BODY_LIMIT = 32 * 1024 * 1024
-"""Bytes of a request or an answer that are held by reference. A larger one is shortened when the call ends: the program
-may be done with it, and as long as it waits here it would be in memory beside the next one."""
-
 CURRENT: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_current", default=None)
 """The call whose request is on the wire in this thread or task."""
 PENDING_CONTEXT: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried", default=None)
@@ -61,17 +49,14 @@ class OpenCall:
     outer: OpenCall | None = None
     """The call whose call site was still at work when this one was opened."""
     owner = US
-    ended: End | None = None
+    end: End | None = None
     client = ""
     base_url: Any = None
     url: str | None = None
-    sent: bytes | None = None
-    form: list[tuple[str, Any]] | None = None
-    """What was sent as a form: names, and texts or descriptions of files."""
-    asked_usage = False
-    """We asked for the token counts of this stream: the answer to that is not shown to the program."""
+    sent: bytes | Form | None = None
+    """What was sent; None where it was neither in memory nor a form."""
     usage_host = ""
-    """The host that was asked, as it is listed."""
+    """The host that was asked for the token counts of this stream: its answer to that is not shown to the program."""
     headers: Mapping[str, str] | None = None
     """Those of the answer's headers that something looks at, by their names in lower case."""
     status: int | None = None
@@ -81,18 +66,10 @@ class OpenCall:
     stream = False
     unread = False
     """The SDK gave the answer to the program before its body was read: the call ends when the reading does."""
-    texts: list[str] | None = None
-    """The SSE events' texts, once the SDK's own decoder is being read."""
-    offsets: list[float] | tuple[()] = ()
-    """When each of `texts` came, by `perf_counter`."""
-    raw: list[bytes] | None = None
-    """Undecoded pieces of a body that the program itself reads."""
-    raw_tail: deque[bytes] | None = None
-    """The last pieces of a body of which only the two ends are kept; `raw` is then the first ones."""
-    raw_size = 0
-    raw_ended = False
-    body: bytes | None = None
-    cut = 0
+    response: ResponseBuffer | None = None
+    """What is kept of the answer."""
+    is_read_to_end = False
+    """The program itself has read the body to its end."""
     ended_at = 0.0
     duration_s = 0.0
     size = 0
@@ -113,12 +90,22 @@ class OpenCall:
         self.client = type(client).__name__
         self.base_url = guard.quietly(_base_url_of, client)
 
-    def read(self) -> tuple[list[str], list[float]]:
-        """The SDK's decoder of events is about to be read: the lists that texts and times of the events go into."""
-        texts: list[str] = []
-        offsets: list[float] = []
-        self.texts, self.offsets = texts, offsets
-        return texts, offsets
+    @property
+    def events(self) -> Events | None:
+        """The events of the answer, once the SDK's own decoder is being read."""
+        return self.response if type(self.response) is Events else None
+
+    def begin_events(self) -> Events:
+        """The SDK's decoder of events is about to be read."""
+        self.response = events = Events(self.response, self.keeps_two_ends)
+        return events
+
+    def begin_body(self) -> ResponseBuffer:
+        """The program begins to read the body itself. Of a bulky one that is not compressed the two ends are kept."""
+        if self.response is None:
+            compressed = (self.headers or {}).get("content-encoding")
+            self.response = TwoEnds() if self.keeps_two_ends and not compressed else RawBytes()
+        return self.response
 
     def set_request(self, request: Any) -> None:
         """Take what was sent: the body as bytes (None for multipart and streamed uploads) and the address."""
@@ -127,11 +114,7 @@ class OpenCall:
         # As text, and one for all: the object of the transport is half of what a waiting call would hold.
         url = str(getattr(request, "url", ""))
         self.url = self.calls.urls.setdefault(url, url) if len(self.calls.urls) < MAX_PATHS else url
-        if type(sent) is bytes:
-            self.sent = sent
-        else:
-            self.sent = None  # of the attempt before this one
-            self.form = guard.quietly(_described, request)
+        self.sent = sent if type(sent) is bytes else guard.quietly(Form, request)
 
     def set_response(self, response: Any, stream: bool) -> bool:
         """The transport has an answer; say whether its body is in memory."""
@@ -143,24 +126,25 @@ class OpenCall:
         body = getattr(response, "_content", None)
         if type(body) is not bytes:
             return False
-        if self.endpoint.bulky and len(body) > 3 * EDGE_BYTES and self.drops_bulk:
-            self.cut = len(body) - 2 * EDGE_BYTES
-            body = body[:EDGE_BYTES] + gap(self.cut).encode() + body[-EDGE_BYTES:]
-        self.body = body
+        whole = WholeBody(body, self.keeps_two_ends)
+        if self.events is not None:
+            self.events.before = whole
+        else:
+            self.response = whole
         return True
 
     @property
-    def drops_bulk(self) -> bool:
-        """Only the two ends of its answer are kept."""
+    def keeps_two_ends(self) -> bool:
+        """Whether only the two ends of the answer are kept."""
         return self.endpoint.bulky and (self.endpoint.kind == "embedding" or not self.calls.keep_media)
 
     @guard.guarded("end a call", None)
     def finish(self, end: End) -> None:
         """End the call and hand it over. One that is abandoned ends in a finaliser, where nothing may be locked or
         started."""
-        if self.ended is not None:
+        if self.end is not None:
             return
-        self.ended = end
+        self.end = end
         handed = False
         try:
             self.duration_s = perf_counter() - self.started
@@ -180,31 +164,17 @@ class OpenCall:
 
     def _release(self) -> int:
         """Let go of what is not needed any longer. How much is kept: bytes and characters."""
-        if self.sent is not None and len(self.sent) > BODY_LIMIT:
-            self.sent = _bounded(self.sent)
-        if self.body is not None and len(self.body) > BODY_LIMIT:
-            self.body = _bounded(self.body)
+        if type(self.sent) is bytes and len(self.sent) > BODY_LIMIT:
+            self.sent = shortened(self.sent)
         size = len(self.sent) if self.sent is not None else 0
         if self.unread:
-            size += self.let_go()
-        elif self.body is not None:
-            size += len(self.body)
-        if self.form is not None:
-            size += sum(len(value) for _, value in self.form if type(value) is str)
-        return size
-
-    def let_go(self) -> int:
-        """Wait no longer for the rest of an answer that the program reads after the call returned. Its bytes so far."""
-        self.calls.streams.discard(self)
-        if not self.texts and self.body is None:
-            return sum(map(len, self.raw or ())) + sum(map(len, self.raw_tail or ()))
-        self.raw = self.raw_tail = None
-        return sum(map(len, self.texts)) if self.texts is not None else len(self.body or b"")
+            self.calls.streams.discard(self)
+        return size + self.response.release() if self.response is not None else size
 
     @guard.guarded("end a failed call", None)
     def fail(self, error: BaseException | None) -> None:
         """End the call by the exception that leaves the SDK. Its text is taken now: the object holds host frames."""
-        if self.ended is not None:
+        if self.end is not None:
             return
         if error is None:
             self.finish("closed")
@@ -213,11 +183,11 @@ class OpenCall:
             self.finish("abandoned")  # the garbage collector closes the generator
             return
         name = type(error).__name__
-        if name in CANCELLATIONS:
+        if name in exceptions.CANCELLATIONS:
             self.error = (name, "cancelled")
             self.finish("cancelled")
             return
-        self.error = guard.attempt("read an error", _error_of, error) or (name, "")
+        self.error = guard.attempt("read an error", exceptions.describe, error) or (name, "")
         response = getattr(error, "response", None)
         if hasattr(response, "status_code"):
             self.set_response(response, self.stream)
@@ -225,116 +195,12 @@ class OpenCall:
             self.set_request(guard.quietly(getattr, error, "request", None))  # httpx: a property that may raise
         self.finish("failed")
 
-    def keep(self, piece: bytes) -> None:
-        """Keep a piece of a body that the program reads itself."""
-        raw = self.raw
-        if raw is None:
-            return
-        before = self.raw_size
-        self.raw_size += len(piece)
-        tail = self.raw_tail
-        if tail is None:
-            if before < RAW_LIMIT:
-                raw.append(piece)
-        elif before < EDGE_BYTES:
-            raw.append(piece)
-        else:
-            tail.append(piece)
-            if self.raw_size <= 3 * EDGE_BYTES:
-                return
-            if len(tail) > 2 and len(piece) >= EDGE_BYTES:
-                tail.clear()
-                tail.append(piece)
-            elif len(tail) > 256:
-                last = b"".join(tail)[-EDGE_BYTES:]
-                tail.clear()
-                tail.append(last)
-
     def assemble(self) -> None:
         """On the flusher's thread, before the record is made."""
 
 
-def _error_of(error: BaseException) -> tuple[Any, ...]:
-    """An exception of the SDK as text. Attributes as openai 1.0 to 3.54 `APIError` and `APIStatusError` have them."""
-
-    # Not `getattr`: a property may do anything, and those of websockets' ConnectionClosed warn the program.
-    own = vars(error)
-
-    def text(name: str) -> str | None:
-        value = own.get(name)
-        return value if isinstance(value, str) else None
-
-    causes: list[str] = []
-    cause = error.__cause__ or error.__context__
-    while cause is not None and len(causes) < 3:
-        causes.append(type(cause).__name__)
-        cause = cause.__cause__ or cause.__context__
-    status = own.get("status_code")
-    return (
-        type(error).__name__,
-        (guard.quietly(str, error) or "")[:MAX_ERROR_CHARS],  # a `__str__` of the host's may raise
-        status if isinstance(status, int) else None,
-        text("code"),
-        text("type"),
-        text("param"),
-        text("request_id"),
-        tuple(causes),
-        tuple(_reasons_of(error)),
-    )
-
-
-def _reasons_of(error: BaseException) -> list[str]:
-    """What the exceptions say that this one was raised from, each thing once: "Connection error." alone says nothing.
-
-    By `__cause__` only: what merely was being handled may be the program's own affair.
-    """
-    found: list[str] = []
-    names: set[str] = set()
-    said = ""
-    cause = error.__cause__
-    for _ in range(MAX_CAUSES):
-        if cause is None:
-            break
-        name = type(cause).__name__
-        text = (guard.quietly(str, cause) or "")[:MAX_REASON_CHARS]
-        # httpx wraps httpcore's exceptions, which have the same names and texts.
-        if (text and text != said) or (not text and name not in names):
-            found.append(f"{name}: {text}" if text else name)
-        names.add(name)
-        said = text or said
-        cause = cause.__cause__
-    return found
-
-
 def _base_url_of(client: Any) -> Any:
     return client.base_url  # a property of the SDK's
-
-
-def _described(request: Any) -> list[tuple[str, Any]] | None:
-    """A form (multipart) as its fields: texts as they are, files by name, size and type. Nothing is read or copied."""
-    fields = request.stream.fields  # httpx 0.23 to 0.28, httpx2: `MultipartStream.fields`
-    found: list[tuple[str, Any]] = []
-    for field in fields:
-        if hasattr(field, "file"):
-            file: dict[str, Any] = {"type": "file", "filename": field.filename}
-            kind = {name.lower(): value for name, value in field.headers.items()}.get("content-type")
-            file["content_type"] = kind
-            file["bytes"] = guard.quietly(_size_of, field.file)
-            found.append((field.name, file))
-        else:
-            value = field.value
-            found.append((field.name, value if isinstance(value, str) else f"[{len(value)} bytes]"))
-    return found
-
-
-def _size_of(file: Any) -> int | None:
-    """Bytes of a file that is sent: bytes themselves, a buffer in memory, or a file on disk. None: nobody knows."""
-    if isinstance(file, (bytes, bytearray, str)):
-        return len(file)
-    if issubclass(type(file), io.BytesIO):
-        with io.BytesIO.getbuffer(file) as view:
-            return view.nbytes
-    return os.fstat(file.fileno()).st_size  # the transport has asked for it as well
 
 
 def _stays_off() -> bool:
@@ -482,10 +348,3 @@ class CallRecorder:
                     self._by_path[as_given, url] = found
                 return found
         return None
-
-
-@guard.guarded("shorten a large body", None)
-def _bounded(body: bytes) -> bytes | None:
-    from ..providers import bodies  # only for what is as large as this
-
-    return bodies.bounded(body)

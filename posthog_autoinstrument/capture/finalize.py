@@ -15,10 +15,11 @@ from ..core import guard, ids
 from ..core.finished import FinalRecord, Finished
 from ..core.records import Call, Error, Feedback, Record, Span
 from ..providers import event_stream
-from ..providers.provider import EDGE_BYTES, gap
 from .calls import OpenCall
 from .feedback import FinishedFeedback
+from .multipart import Form
 from .owner import is_gateway
+from .response import Content
 from .spans import FinishedSpan
 
 
@@ -85,19 +86,18 @@ def _(call: OpenCall) -> Call | None:
     if guard.quietly(posthog_sdk.is_disabled) or is_gateway(base_url):
         return None
     headers = call.headers
-    texts, body = call.texts, call.body
-    if not texts and body is None and call.raw:
-        texts = None  # the SDK found no event in it
+    content = call.response.content() if call.response is not None else Content()
+    body, texts = content.body, content.texts
+    if body is not None and content.is_raw:
         encoding = headers.get("content-encoding", "") if headers else ""
-        body = event_stream.decompressed(_read_raw(call), encoding)
-        if body is None and call.ended != "complete" and call.error is None and event_stream.is_known(encoding):
+        body = event_stream.decompressed(body, encoding)
+        if body is None and call.end != "complete" and call.error is None and event_stream.is_known(encoding):
             # The transport raised it above the bytes that we see (httpx, httpx2: `Response.iter_bytes`).
             call.error = ("DecodingError", f"the body is not {encoding}, as its content-encoding says")
     media = _media_type(headers) if call.endpoint.bulky else None
-    if texts is None and body is not None and media is not None:
-        size = call.raw_size or (2 * EDGE_BYTES + call.cut if call.cut else len(body))
-        body = _sound_or_picture(body, media, size, call.calls.keep_media)
-    elif texts is None and body is not None and (call.stream or event_stream.is_event_stream(headers)):
+    if body is not None and media is not None:
+        body = _sound_or_picture(body, media, content.n_bytes, call.calls.keep_media)
+    elif body is not None and (call.stream or event_stream.is_event_stream(headers)):
         found = event_stream.texts(body)
         if found or event_stream.looks_like_events(body):
             texts, body = found, None
@@ -113,7 +113,7 @@ def _(call: OpenCall) -> Call | None:
         request_url=call.url or "",
         ended_at=call.ended_at,
         duration_s=max(0.0, call.duration_s),  # a test of the host may turn even this clock back
-        end=call.ended or "abandoned",
+        end=call.end or "abandoned",
         stream=call.stream,
         identity=resolve(call.intent, call.calls.defaults),
         status=call.status,
@@ -126,38 +126,12 @@ def _(call: OpenCall) -> Call | None:
         error=Error(*call.error) if call.error is not None else None,
         model=call.model,
         cost_usd=guard.quietly(_reported_cost, headers) if headers is not None else None,
-        request=call.sent if call.form is None else _form_bytes(call.form),
+        request=call.sent.to_json() if isinstance(call.sent, Form) else call.sent,
         response=body,
         chunks=tuple(texts) if texts is not None else None,
-        chunk_offsets_s=tuple([offset - started for offset in call.offsets]),
-        cut=call.cut,
+        chunk_offsets_s=tuple([time - started for time in content.times]),
+        cut=content.cut,
     )
-
-
-def _read_raw(call: OpenCall) -> bytes:
-    """What was kept of a body that the program read itcall."""
-    head, tail = b"".join(call.raw or ()), b"".join(call.raw_tail or ())
-    if call.raw_size <= 3 * EDGE_BYTES or not tail:
-        return head + tail
-    if len(tail) < EDGE_BYTES:
-        tail = head[EDGE_BYTES:] + tail
-    call.cut = call.raw_size - 2 * EDGE_BYTES
-    return head[:EDGE_BYTES] + gap(call.cut).encode() + tail[-EDGE_BYTES:]
-
-
-def _form_bytes(form: list[tuple[str, Any]]) -> bytes:
-    """A described form as JSON; a field that came more than once, or is named `field[]`, is a list."""
-    fields: dict[str, Any] = {}
-    for name, value in form:
-        plain = name.removesuffix("[]")
-        if plain != name:
-            fields.setdefault(plain, []).append(value)
-        elif plain in fields:
-            before = fields[plain]
-            fields[plain] = [*before, value] if isinstance(before, list) else [before, value]
-        else:
-            fields[plain] = value
-    return json.dumps(fields).encode()
 
 
 def _media_type(headers: Mapping[str, str] | None) -> str | None:

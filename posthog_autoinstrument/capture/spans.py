@@ -18,7 +18,7 @@ from ..context import decorators, scope
 from ..context.fields import NO_FIELDS, Fields, check_mapping, merge, serialize
 from ..context.identity import Intent
 from ..core import guard, ids, safejson
-from .calls import CANCELLATIONS, MAX_ERROR_CHARS
+from .exceptions import CANCELLATIONS, MAX_ERROR_CHARS
 from .span_recorder import Recorder, recording
 
 F = TypeVar("F", bound=Callable[..., Any])

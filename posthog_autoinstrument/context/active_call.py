@@ -12,7 +12,7 @@ class _Suppressed:
     """Stands for a call that must not be captured. It is at its end already: whatever comes changes nothing."""
 
     claimed = True
-    ended = "complete"
+    end = "complete"
 
     def finish(self, end: str) -> None:
         """It is not captured."""

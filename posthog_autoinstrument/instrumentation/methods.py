@@ -111,7 +111,7 @@ def _end_unclaimed(call: OpenCall, returned: bool) -> None:
 
 def _end_interrupted(call: OpenCall) -> None:
     """An exception leaves the method. The wire has ended the call then, unless it came just when it was about to."""
-    if call.ended is None and not call.unread:
+    if call.end is None and not call.unread:
         call.fail(sys.exc_info()[1])
 
 

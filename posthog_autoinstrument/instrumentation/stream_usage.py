@@ -16,6 +16,7 @@ from typing import Any, AnyStr
 from urllib.parse import urlsplit
 
 from ..capture.calls import OpenCall
+from ..capture.response import Content
 from ..core import diagnostics, guard, patching
 
 _RAW_RESPONSE = "x-stainless-raw-response"
@@ -75,7 +76,6 @@ class StreamUsage:
             return None
         asking = copy.copy(options)  # the program may hold the options, and its body too
         asking.json_data = {**body, "stream_options": {**(wanted or {}), "include_usage": True}}
-        call.asked_usage = True
         call.usage_host = host
         return asking
 
@@ -102,7 +102,8 @@ class StreamUsage:
         host = call.usage_host
         if host in self._known:
             # It takes it; a 400 is about something else, unless it says so.
-            body = call.body or b""
+            content = call.response.content() if call.response is not None else Content()
+            body = content.body or b""
             if b"stream_options" not in body and b"include_usage" not in body:
                 return
         self._refused.add(host)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from ..capture.calls import CANCELLATIONS, TEXT_LIMIT, OpenCall
+from ..capture.calls import OpenCall
+from ..capture.exceptions import CANCELLATIONS
+from ..capture.response import Events, RawBytes, ResponseBuffer, TwoEnds
 from ..core import guard
-from ..providers.provider import EDGE_BYTES, gap
 from .stream_usage import UsageFilter, hidden
 
 SHORT = 32
@@ -37,19 +36,23 @@ class _Bytes:
 
     def __iter__(self) -> Iterator[bytes]:
         call = self.posthog_call
-        if call.texts is not None or call.ended is not None or call.raw is not None:
-            return _begun(self.posthog_inner, call) if _may_be_no_stream(call) else iter(self.posthog_inner)
-        pieces = _collected(self.posthog_inner, call)
-        return _unasked(pieces) if _hides_usage(call) else pieces
+        events = _events_to_come(call)
+        if events is not None:
+            return _before_events(self.posthog_inner, events)
+        if not _may_be_read_raw(call):
+            return iter(self.posthog_inner)
+        pieces = _raw_body(self.posthog_inner, call)
+        return _without_usage_raw(pieces) if _hides_usage(call) else pieces
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         call = self.posthog_call
-        if call.texts is not None or call.ended is not None or call.raw is not None:
-            if _may_be_no_stream(call):
-                return _AsyncBegun(self.posthog_inner, call)
+        events = _events_to_come(call)
+        if events is not None:
+            return _AsyncBeforeEvents(self.posthog_inner, events)
+        if not _may_be_read_raw(call):
             return self.posthog_inner.__aiter__()  # type: ignore[no-any-return]
-        pieces = _AsyncCollected(self.posthog_inner, call)
-        return _AsyncUnasked(pieces) if _hides_usage(call) else pieces
+        pieces = _AsyncRawBody(self.posthog_inner, call)
+        return _AsyncWithoutUsageRaw(pieces) if _hides_usage(call) else pieces
 
     def close(self) -> None:
         try:
@@ -65,7 +68,7 @@ class _Bytes:
 
     def __del__(self) -> None:
         call = self.__dict__.get("posthog_call")
-        if call is not None and call.ended is None:
+        if call is not None and call.end is None:
             call.finish("abandoned")
 
 
@@ -98,12 +101,12 @@ def watch(response: Any, call: OpenCall) -> None:
 
 @guard.guarded("end a stream", None)
 def _closed(call: OpenCall) -> None:
-    if call.texts is not None and _is_being_read(call):
-        return  # by the transport, at the end or on an error: the reader of events is told next
+    if call.events is not None and _is_being_read(call):
+        return  # by the transport, at the end or on an error: the reader of events sees it next
     error = sys.exc_info()[1]
     if isinstance(error, GeneratorExit) or type(error).__name__ in CANCELLATIONS:
         call.fail(error)
-    elif call.raw is not None and call.raw_ended:
+    elif call.is_read_to_end:
         call.finish("complete")
     else:
         call.finish("closed")
@@ -120,39 +123,38 @@ def _is_being_read(call: OpenCall) -> bool:
 
 
 @guard.guarded("keep a piece of a body", None)
-def _keep(call: OpenCall, piece: Any) -> None:
-    call.keep(piece)
+def _keep(buffer: ResponseBuffer, piece: Any) -> None:
+    buffer.keep(piece)
 
 
-def _begin(call: OpenCall) -> None:
-    """The program begins to read a body itself. Of one that is mostly bulk, and not compressed, two ends are kept."""
-    call.raw = []
-    if call.drops_bulk and not (call.headers or {}).get("content-encoding"):
-        call.raw_tail = deque()
+def _may_be_read_raw(call: OpenCall) -> bool:
+    """Whether the program is about to read the body itself, for the first time."""
+    return call.end is None and call.events is None and not isinstance(call.response, (RawBytes, TwoEnds))
 
 
-def _collected(inner: Any, call: OpenCall) -> Iterator[bytes]:
-    _begin(call)
+def _raw_body(inner: Any, call: OpenCall) -> Iterator[bytes]:
+    """The pieces of a body that the program reads itself, kept."""
+    buffer = call.begin_body()
     ended = False
     try:
         for piece in inner:
-            _keep(call, piece)
+            _keep(buffer, piece)
             yield piece
-        ended = call.raw_ended = True
+        ended = call.is_read_to_end = True
     finally:
         if not ended:
             call.fail(sys.exc_info()[1])
 
 
-class _AsyncCollected:
-    """The asynchronous twin of `_collected`. A class: one more async generator is one more for the loop to finalise."""
+class _AsyncRawBody:
+    """Asynchronous `_raw_body`. A class: one more async generator is one more for the loop to finalise."""
 
     def __init__(self, inner: Any, call: OpenCall) -> None:
-        _begin(call)
+        self._buffer = call.begin_body()
         self._call = call
         self._pieces = inner.__aiter__()
 
-    def __aiter__(self) -> _AsyncCollected:
+    def __aiter__(self) -> _AsyncRawBody:
         return self
 
     async def __anext__(self) -> bytes:
@@ -163,52 +165,44 @@ class _AsyncCollected:
         finally:
             if not came:
                 _broke_off(self._call, raw=True)
-        _keep(self._call, piece)
+        _keep(self._buffer, piece)
         return piece
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pieces, name)
 
 
-def _may_be_no_stream(call: OpenCall) -> bool:
-    """Whether the SDK is about to read the answer to a stream, of which no event has come yet.
-
-    It may be one JSON body or a page of a proxy: the SDK finds no event in it, yields nothing and raises nothing.
-    """
-    return call.texts is not None and not call.texts and call.ended is None and call.raw is None
-
-
-def _keep_begin(call: OpenCall, piece: Any) -> None:
-    if call.texts:
-        call.raw = None  # it is a stream
-    elif call.raw is not None:
-        _keep(call, piece)
+def _events_to_come(call: OpenCall) -> Events | None:
+    """The buffer of the events that the SDK is about to read, if nothing of the answer was kept yet."""
+    events = call.events
+    fresh = events is not None and call.end is None and not events.texts and events.before is None
+    return events if fresh else None
 
 
-def _begun(inner: Any, call: OpenCall) -> Iterator[bytes]:
+def _before_events(inner: Any, events: Events) -> Iterator[bytes]:
     """The pieces of a body that the SDK reads events from: kept until there is one."""
-    call.raw = []
+    events.before = RawBytes()
     for piece in inner:
-        if call.raw is not None:
-            _keep_begin(call, piece)
+        if events.before is not None:
+            _keep(events, piece)
         yield piece
 
 
-class _AsyncBegun:
-    """The asynchronous twin of `_begun`."""
+class _AsyncBeforeEvents:
+    """Asynchronous `_before_events`."""
 
-    def __init__(self, inner: Any, call: OpenCall) -> None:
-        call.raw = []
-        self._call = call
+    def __init__(self, inner: Any, events: Events) -> None:
+        events.before = RawBytes()
+        self._events = events
         self._pieces = inner.__aiter__()
 
-    def __aiter__(self) -> _AsyncBegun:
+    def __aiter__(self) -> _AsyncBeforeEvents:
         return self
 
     async def __anext__(self) -> bytes:
         piece: bytes = await self._pieces.__anext__()
-        if self._call.raw is not None:
-            _keep_begin(self._call, piece)
+        if self._events.before is not None:
+            _keep(self._events, piece)
         return piece
 
     def __getattr__(self, name: str) -> Any:
@@ -219,10 +213,10 @@ def _hides_usage(call: OpenCall) -> bool:
     """Whether the program, reading this body itself, would read the usage that we asked for."""
     headers = call.headers or {}
     kind = headers.get("content-type", "")
-    return call.asked_usage and "event-stream" in kind and not headers.get("content-encoding")
+    return bool(call.usage_host) and "event-stream" in kind and not headers.get("content-encoding")
 
 
-def _unasked(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _without_usage_raw(pieces: Iterator[bytes]) -> Iterator[bytes]:
     filtered = UsageFilter()
     for piece in pieces:
         shown = filtered.feed(piece)
@@ -233,14 +227,14 @@ def _unasked(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-class _AsyncUnasked:
-    """The asynchronous twin of `_unasked`."""
+class _AsyncWithoutUsageRaw:
+    """Asynchronous `_without_usage_raw`."""
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
         self._filtered = UsageFilter()
 
-    def __aiter__(self) -> _AsyncUnasked:
+    def __aiter__(self) -> _AsyncWithoutUsageRaw:
         return self
 
     async def __anext__(self) -> bytes:
@@ -264,7 +258,7 @@ def _broke_off(call: OpenCall, raw: bool = False) -> None:
     error = sys.exc_info()[1]
     if isinstance(error, StopAsyncIteration):
         if raw:
-            call.raw_ended = True
+            call.is_read_to_end = True
         else:
             call.finish("complete")
     else:
@@ -277,14 +271,6 @@ def _call_of(stream: Any) -> OpenCall | None:
     return tap.posthog_call if isinstance(tap, _Bytes) else None
 
 
-def _kept(text: str, call: OpenCall) -> str:
-    """The text of an event as it is kept: of one that is mostly bulk, the two ends."""
-    size = len(text)
-    if size <= 3 * EDGE_BYTES or not call.drops_bulk:
-        return text
-    return text[:EDGE_BYTES] + gap(size - 2 * EDGE_BYTES) + text[-EDGE_BYTES:]
-
-
 def tap_events(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     """Wrap `Stream._iter_events`: the decoded events of one answer, before the SDK parses them."""
 
@@ -294,9 +280,9 @@ def tap_events(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Itera
         if call is None:
             return wrapped(self)
         events = wrapped(self)
-        if call.ended is None and call.texts is None:
-            events = _events(events, call, *call.read())
-        return _without_usage(events) if call.asked_usage else events
+        if call.end is None and call.events is None:
+            events = _events(events, call, call.begin_events())
+        return _without_usage(events) if call.usage_host else events
 
     return _iter_events
 
@@ -308,29 +294,20 @@ def _without_usage(inner: Iterator[Any]) -> Iterator[Any]:
             yield shown
 
 
-def _events(inner: Iterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> Iterator[Any]:
+def _events(inner: Iterator[Any], call: OpenCall, kept: Events) -> Iterator[Any]:
     ended = False
-    room = TEXT_LIMIT
-    bulky = call.drops_bulk
+    add = kept.add
     try:
         for event in inner:
             text = event.data
-            if bulky:
-                text = _kept(text, call)
-            size = len(text)
-            room -= size
-            if room > 0:
-                offsets.append(perf_counter())
-                texts.append(text)
-            else:
-                texts[-1:] = [text]  # the last one says how it ended and what it used
+            add(text)
             # openai 1.0 never closes the response: the marker is the only end it gives.
-            if size < SHORT and text[:6] == "[DONE]":
+            if len(text) < SHORT and text[:6] == "[DONE]":
                 call.finish("complete")
             yield event
         ended = True
     finally:
-        if call.ended is None:
+        if call.end is None:
             if ended:
                 call.finish("complete")
             else:
@@ -376,7 +353,7 @@ def _failed(stream: Any) -> None:
     from openai 2.9 on."""
     call = _call_of(stream)
     error = sys.exc_info()[1]
-    if call is None or call.ended is not None or isinstance(error, GeneratorExit):
+    if call is None or call.end is not None or isinstance(error, GeneratorExit):
         return
     if type(error).__name__ in CANCELLATIONS:
         call.fail(error)
@@ -393,15 +370,15 @@ def tap_async_events(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[
         if call is None:
             return wrapped(self)
         events = wrapped(self)
-        if call.ended is None and call.texts is None:
-            events = _AsyncEvents(events, call, *call.read())
-        return _AsyncWithoutUsage(events) if call.asked_usage else events
+        if call.end is None and call.events is None:
+            events = _AsyncEvents(events, call, call.begin_events())
+        return _AsyncWithoutUsage(events) if call.usage_host else events
 
     return _iter_events
 
 
 class _AsyncWithoutUsage:
-    """The asynchronous twin of `_without_usage`."""
+    """Asynchronous `_without_usage`."""
 
     __slots__ = ("_inner",)
 
@@ -422,19 +399,15 @@ class _AsyncWithoutUsage:
 
 
 class _AsyncEvents:
-    """The asynchronous twin of `_events`."""
+    """Asynchronous `_events`."""
 
-    __slots__ = ("_bulky", "_call", "_came", "_inner", "_next", "_room", "_texts", "_took")
+    __slots__ = ("_add", "_call", "_inner", "_next")
 
-    def __init__(self, inner: AsyncIterator[Any], call: OpenCall, texts: list[str], offsets: list[float]) -> None:
+    def __init__(self, inner: AsyncIterator[Any], call: OpenCall, kept: Events) -> None:
         self._inner = inner
         self._next = inner.__anext__
         self._call = call
-        self._texts = texts
-        self._took = texts.append
-        self._came = offsets.append
-        self._room = TEXT_LIMIT
-        self._bulky = call.drops_bulk
+        self._add = kept.add
 
     def __aiter__(self) -> _AsyncEvents:
         return self
@@ -449,16 +422,8 @@ class _AsyncEvents:
             if not came:
                 _broke_off(call)
         text = event.data
-        if self._bulky:
-            text = _kept(text, call)
-        size = len(text)
-        self._room = room = self._room - size
-        if room > 0:
-            self._came(perf_counter())
-            self._took(text)
-        else:
-            self._texts[-1:] = [text]
-        if size < SHORT and text[:6] == "[DONE]":
+        self._add(text)
+        if len(text) < SHORT and text[:6] == "[DONE]":
             call.finish("complete")
         return event
 

@@ -169,7 +169,7 @@ def _asking(
 def _failed(call: OpenCall, usage: StreamUsage) -> None:
     """An exception is leaving the SDK's request."""
     call.fail(sys.exc_info()[1])
-    if call.asked_usage:
+    if call.usage_host:
         usage.refused(call)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import ReferenceType, ref
 
-from ..capture.calls import TEXT_LIMIT, CallRecorder, OpenCall
+from ..capture.calls import CallRecorder, OpenCall
+from ..capture.response import TEXT_LIMIT, Content
 from ..context import fields, scope
 from ..context.identity import Intent
 from ..core import guard
@@ -55,6 +56,38 @@ _HISTORY = frozenset(
 _TRANSCRIBED = b"conversation.item.input_audio_transcription.completed"
 
 
+class Messages:
+    """The events of one response, as they came. `size` is what its call holds, with the messages before it."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+        self._times: list[float] = []
+
+    def keep(self, message: bytes) -> None:
+        """Take an event of the answer."""
+        self.size += len(message)
+        if self.size < TEXT_LIMIT:
+            self._times.append(perf_counter())
+            self._pieces.append(message)
+        elif self._pieces:
+            self.size -= len(self._pieces[-1])
+            self._pieces[-1] = message  # the last one has the end and the usage
+
+    def clear(self) -> None:
+        """Forget the events."""
+        self._pieces.clear()
+        self._times.clear()
+
+    def release(self) -> int:
+        """What the call holds."""
+        return self.size
+
+    def content(self) -> Content:
+        """The events as texts."""
+        return Content(texts=[piece.decode("utf-8", "replace") for piece in self._pieces], times=self._times)
+
+
 class WebSocketCall(OpenCall):
     """One response of a connection, from the `response.create` that asks for it, or from its first event."""
 
@@ -64,35 +97,17 @@ class WebSocketCall(OpenCall):
     asked: bytes | None = None
     """The `response.create`; None where the server began by itself (voice detection)."""
 
-    offsets: list[float]
-
     def __init__(self, calls: CallRecorder, socket: WebSocket) -> None:
         super().__init__(calls, socket.endpoint, Intent(None))
         self.stream = self.unread = True
-        self.offsets = []
+        self.response: Messages = Messages()
         self.in_turn = socket.in_turn
         self.history: list[bytes] = []
-        self.pieces: list[bytes] = []
         self.with_bulk = False
-
-    def keep(self, message: bytes) -> None:
-        """Take an event of the answer. `raw_size` is what the call holds, its history included."""
-        self.raw_size += len(message)
-        if self.raw_size < TEXT_LIMIT:
-            self.offsets.append(perf_counter())
-            self.pieces.append(message)
-        elif self.pieces:
-            self.raw_size -= len(self.pieces[-1])
-            self.pieces[-1] = message  # the last one says how it ended and what it used
-
-    def let_go(self) -> int:
-        """As of any call. Its bytes are those of the messages."""
-        self.calls.streams.discard(self)
-        return self.raw_size
 
     def remember(self, history: list[bytes]) -> None:
         """Take what was said before."""
-        self.raw_size += sum(map(len, history)) - sum(map(len, self.history))
+        self.response.size += sum(map(len, history)) - sum(map(len, self.history))
         self.history = history
 
     def assemble(self) -> None:
@@ -102,7 +117,6 @@ class WebSocketCall(OpenCall):
         else:
             self.sent = b"[" + b",".join([*self.history, *([self.asked] if self.asked else [])]) + b"]"
             self.model = self.model or next(iter(parse_qs(urlsplit(self.url or "").query).get("model", ())), None)
-        self.texts = [piece.decode("utf-8", "replace") for piece in self.pieces]
 
 
 class WebSocketSession:
@@ -175,7 +189,7 @@ class WebSocketSession:
         if kind == b"response.create":
             call = self._open()
             call.asked = message if self.socket.in_turn else _silent(message)
-            call.raw_size = len(call.asked)
+            call.response.size = len(call.asked)
             if self.socket.in_turn:
                 call.lane = _lane(message)
                 self.laned = self.laned or call.lane is not None
@@ -211,10 +225,10 @@ class WebSocketSession:
         if call is None:
             return
         if kind not in _BULK:
-            call.keep(message)
+            call.response.keep(message)
         elif not call.with_bulk:
             call.with_bulk = True
-            call.keep(b'{"type":"%b"}' % kind)  # says when the output began
+            call.response.keep(b'{"type":"%b"}' % kind)  # says when the output began
         if kind == b"response.output_item.done" and not self.socket.in_turn:
             self._say(message)
         if kind in _LAST:
@@ -233,8 +247,7 @@ class WebSocketSession:
             call = self._open()
         else:
             self.pending.remove(call)
-            call.pieces.clear()  # errors that were about something else
-            call.offsets.clear()
+            call.response.clear()  # errors that were about something else
         call.lane = lane
         if not self.socket.in_turn:
             call.response_id = response_id
@@ -268,7 +281,7 @@ class WebSocketSession:
         if not found:
             return
         call = found[0]
-        call.keep(message)
+        call.response.keep(message)
         if about_it:
             (self.live if call in self.live else self.pending).remove(call)
             call.finish("complete")

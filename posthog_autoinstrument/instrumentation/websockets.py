@@ -17,7 +17,8 @@ from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..capture.calls import CANCELLATIONS, CallRecorder
+from ..capture.calls import CallRecorder
+from ..capture.exceptions import CANCELLATIONS
 from ..core import guard
 from ..providers.provider import WebSocket
 from . import transport
