@@ -11,7 +11,7 @@ from typing import Any
 class _Suppressed:
     """Stands for a call that must not be captured. It is at its end already: whatever comes changes nothing."""
 
-    claimed = True
+    taken = True
     end = "complete"
 
     def finish(self, end: str) -> None:
