@@ -324,9 +324,9 @@ def test_what_is_hidden(data: str, shown: str | None) -> None:
     ],
 )
 def test_what_is_hidden_of_a_body_in_any_pieces(body: bytes, shown: bytes) -> None:
-    from posthog_autoinstrument.instrumentation.stream_usage import Unasked
+    from posthog_autoinstrument.instrumentation.stream_usage import UsageFilter
 
     for size in (1, 2, 3, 7, 1000):
-        filtered = Unasked()
+        filtered = UsageFilter()
         pieces = [filtered.feed(body[start : start + size]) for start in range(0, len(body), size)]
         assert b"".join([*pieces, filtered.rest()]) == shown
