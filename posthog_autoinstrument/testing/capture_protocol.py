@@ -1,8 +1,8 @@
 """What PostHog's capture service accepts, and with which messages and statuses it refuses the rest.
 
 The rules are those of capture's v0 and v1 endpoints (PostHog/posthog rust/capture, read 2026-11). On v0 one bad event
-fails its whole request. Where a rule depends on the deployment, the production value is the default. Used by what
-stands in for PostHog on this machine: the receiver of `view`, and the server for tests.
+fails its whole request. Where a rule depends on the deployment, the production value is the default. Used by
+`view --receive` and by the fake PostHog of the tests.
 """
 
 from __future__ import annotations

@@ -325,8 +325,8 @@ def test_a_body_whose_length_nobody_says(receiving: Viewer) -> None:
 def test_a_body_that_does_not_come(tmp_path: Path) -> None:
     listener = server.listen(0)
     port = listener.getsockname()[1]
-    receiver = Ingest(tmp_path / "received.db", body_timeout_s=0.2)
-    config = uvicorn.Config(Gate(PlainTextResponse("the page"), receiver, port), log_level="error", lifespan="off")
+    ingest = Ingest(tmp_path / "received.db", body_timeout_s=0.2)
+    config = uvicorn.Config(Gate(PlainTextResponse("the page"), ingest, port), log_level="error", lifespan="off")
     serving = uvicorn.Server(config)
     thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})
     thread.start()
