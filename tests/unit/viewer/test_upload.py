@@ -128,7 +128,7 @@ def test_the_store_is_sent_where_there_is_a_spool_too(
         assert out.getvalue() == "250 to send\n"
         with pytest.raises(SystemExit):
             send.main([str(path), "--db", str(path)], settings, out, sys.stderr)
-        assert "PATH or --db" in capsys.readouterr().err
+        assert "PATH and --db" in capsys.readouterr().err
         out = io.StringIO()
         assert send.main(["--db"], settings, out, sys.stderr) == 0
         assert out.getvalue() == "250 sent, 0 left\n"
