@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
 
 from freezegun import freeze_time
+from support import calls
 
-CHAT: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
+CHAT = calls.CHAT.arguments
 
 
 def test_timestamp_and_uuid_are_those_of_the_end_of_the_call(client, captured):

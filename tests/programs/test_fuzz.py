@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from support.calls import SHAPES
 from support.own_process import POSTHOG
 
 import posthog_autoinstrument
@@ -37,7 +38,7 @@ def bare() -> Iterator[Bare]:
 
 def compare(case: Fuzzed, bare: Bare, server: OpenAIServer) -> list[str]:
     """Run a case in both processes; what the program saw, which must be the same."""
-    call = {"endpoint": case.endpoint, "mode": case.mode, "is_async": case.is_async}
+    call = SHAPES[case.endpoint].called(case.mode, case.is_async)
     server.script(case.answer)
     without = bare.outcome(base_url=server.base_url, **call)
     server.script(case.answer)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import calls
 
 from posthog_autoinstrument.testing import Answer, sse
 
@@ -219,7 +220,7 @@ def check(
     answer: Answer, mode: str, is_async: bool, facts: dict[str, Any], server: Any, captured: Any, bare: Any
 ) -> None:
     """The same outcome with the agent and without it; one event, which says these facts."""
-    call = {"endpoint": "chat", "mode": mode, "is_async": is_async}
+    call = calls.CHAT.called(mode, is_async)
     server.script(answer, answer)
     before = len(captured())
     without = bare(base_url=server.base_url, **call)

@@ -9,13 +9,13 @@ from typing import Any
 import openai
 import pytest
 from support import features
+from support.calls import HELLO
 from support.comparison import own_lines, run
 
 from posthog_autoinstrument.testing import PostHogServer
 
 pytestmark = pytest.mark.promise
 
-MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 RECORDED_BY_POSTHOG = {
     "chat": 'chats.create(**CHAT, posthog_distinct_id="theirs")',
     "chat stream": 'list(chats.create(**CHAT, stream=True, posthog_distinct_id="theirs"))',
@@ -141,13 +141,13 @@ def test_calls_to_the_gateway_of_posthog_are_left_alone(captured: Any, base_url:
 
     transport = httpx.MockTransport(answer)
     with openai.OpenAI(api_key="k", base_url=base_url, http_client=httpx.Client(transport=transport)) as client:
-        client.chat.completions.create(model="m", messages=MESSAGES)
-        list(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+        client.chat.completions.create(model="m", messages=HELLO)
+        list(client.chat.completions.create(model="m", messages=HELLO, stream=True))
         client.completions.create(model="m", prompt="x")
         if features.has("responses"):
             client.responses.create(model="m", input="x")
-        client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
-        client.post("/chat/completions", body={"model": "m", "messages": MESSAGES}, cast_to=object)
+        client.chat.completions.with_raw_response.create(model="m", messages=HELLO)
+        client.post("/chat/completions", body={"model": "m", "messages": HELLO}, cast_to=object)
     assert len(urls) == (6 if features.has("responses") else 5)
     captured(len(urls) * events)
 

@@ -23,24 +23,25 @@ import pytest
 
 from posthog_autoinstrument.testing import OpenAIServer, PostHogServer, Request
 
+from . import calls
 from .features import supported
 from .programs import environment
 
-PRELUDE = """
+PRELUDE = f"""
 import asyncio, gc, os, pickle, sys, threading, traceback, types
 import openai
 HTTPX = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
-MESSAGES = [{"role": "user", "content": "Hello"}]
-CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
-RESPONSE = {"model": "gpt-4o-mini", "input": "Hello"}
+MESSAGES = {calls.HELLO}
+CHAT = {calls.CHAT.arguments}
+RESPONSE = {calls.RESPONSES.arguments}
 BROKEN = (openai.APIError, HTTPX.TransportError)  # what a stream breaks with: the version decides
-EMBEDDING = {"model": "text-embedding-3-small", "input": ["one", "two"]}
+EMBEDDING = {calls.EMBEDDINGS.arguments | {"input": ["one", "two"]}}
 
 def tell(*things):
     print(*things, flush=True)
 
 def chat(model):
-    return {"model": model, "messages": MESSAGES}
+    return {{"model": model, "messages": MESSAGES}}
 """
 
 TIMEOUT_S = 60.0

@@ -7,10 +7,12 @@ from typing import Any
 
 from posthog_autoinstrument.testing import Answer, sse
 
+from ..calls import CHAT, EMBEDDINGS
+
 Json = dict[str, Any]
 
-MODEL = "gpt-4o-mini"
-EMBEDDING_MODEL = "text-embedding-3-small"
+MODEL: str = CHAT.arguments["model"]
+EMBEDDING_MODEL: str = EMBEDDINGS.arguments["model"]
 
 CHAT_USAGE: Json = {
     "prompt_tokens": 12,

@@ -23,10 +23,11 @@ from pydantic import BaseModel
 
 from posthog_autoinstrument.testing import Answer, sse
 
+from .. import calls
+from ..calls import HELLO
 from . import Case
 from .answers import (
     CHAT_USAGE,
-    EMBEDDING_MODEL,
     MODEL,
     RESPONSE_USAGE,
     Json,
@@ -57,7 +58,6 @@ TOOL: Json = {
     },
 }
 FLAT_TOOL: Json = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
-HELLO: list[Json] = [{"role": "user", "content": "Hello"}]
 FIRST = ("time to first token",)
 
 
@@ -67,7 +67,7 @@ class Book(BaseModel):
 
 def asking(**arguments: Any) -> Json:
     """The arguments of a chat call."""
-    return {"model": MODEL, "messages": HELLO, **arguments}
+    return {**calls.CHAT.arguments, **arguments}
 
 
 def streaming(**arguments: Any) -> Json:
@@ -77,12 +77,12 @@ def streaming(**arguments: Any) -> Json:
 
 def prompting(**arguments: Any) -> Json:
     """The arguments of a call of the Responses API."""
-    return {"model": MODEL, "input": "Hello", **arguments}
+    return {**calls.RESPONSES.arguments, **arguments}
 
 
 def embedding(**arguments: Any) -> Json:
     """The arguments of an embedding."""
-    return {"model": EMBEDDING_MODEL, "input": "Hello", **arguments}
+    return {**calls.EMBEDDINGS.arguments, **arguments}
 
 
 @contextlib.contextmanager
@@ -95,8 +95,8 @@ def in_posthog_context() -> Iterator[None]:
         yield
 
 
-CHAT, PARSE = "chat.completions.create", "chat.completions.parse"
-RESPONSES, EMBEDDINGS = "responses.create", "embeddings.create"
+CHAT, PARSE = calls.CHAT.method, f"{calls.CHAT.resource}.parse"
+RESPONSES, EMBEDDINGS = calls.RESPONSES.method, calls.EMBEDDINGS.method
 
 
 def spoken(name: str, arguments: Json, *answers: Answer, wanted: tuple[str, ...] = (), **members: Any) -> Case:

@@ -17,9 +17,9 @@ from typing import Any
 
 from posthog_autoinstrument.testing import Answer
 
+from ..calls import SHAPES
 from ..differential import cases as compared
 from ..exchanges.openai import EXCHANGES
-from .drive import MODES
 
 Json = dict[str, Any]
 
@@ -91,7 +91,7 @@ class Fuzzed:
 
 def corpus() -> dict[str, tuple[list[bytes], list[list[str]]]]:
     """endpoint -> the bodies, and the texts of the streams, that are damaged."""
-    found: dict[str, tuple[list[bytes], list[list[str]]]] = {endpoint: ([], []) for endpoint in MODES}
+    found: dict[str, tuple[list[bytes], list[list[str]]]] = {endpoint: ([], []) for endpoint in SHAPES}
     for exchange in EXCHANGES:
         if exchange.endpoint in found:
             found[exchange.endpoint][0].append(exchange.response)
@@ -116,7 +116,7 @@ def make(seed: int, number: int) -> Fuzzed:
     """The case of that number."""
     dice = random.Random(f"{seed}:{number}")
     endpoint = dice.choice(("chat", "chat", "responses", "responses", "completions", "embeddings"))
-    mode = dice.choice(MODES[endpoint])
+    mode = dice.choice(SHAPES[endpoint].ways)
     bodies, streams = CORPUS[endpoint]
     headers = {"x-request-id": f"req_{number}", "connection": "close"}
     # Now and then the other kind of answer than the one that was asked for.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import operator
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 import openai
 import pydantic
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 class Answer(pydantic.BaseModel):
@@ -26,46 +27,33 @@ class Answer(pydantic.BaseModel):
     city: str
 
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "chat": {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]},
-    "responses": {"model": "gpt-4o-mini", "input": "Hello"},
-    "completions": {"model": "gpt-3.5-turbo-instruct", "prompt": "Hello"},
-    "embeddings": {"model": "text-embedding-3-small", "input": "Hello"},
-}
-FORMATS = {"chat": "response_format", "responses": "text_format"}
-MODES = {
-    "chat": ("create", "stream", "raw", "raw stream", "streaming", "unread", "parse", "helper", "closed"),
-    "responses": ("create", "stream", "raw", "raw stream", "streaming", "unread", "parse", "helper", "closed"),
-    "completions": ("create", "stream", "raw", "raw stream", "streaming", "unread", "closed"),
-    "embeddings": ("create", "raw", "streaming", "unread"),
-}
-"""endpoint -> how it is called. unread: the body is never read. closed: the stream is closed after its first event."""
-
-
-def resource(client: Any, endpoint: str) -> Any:
-    return client.chat.completions if endpoint == "chat" else getattr(client, endpoint)
-
-
-def call(client: Any, endpoint: str, mode: str, say: Callable[[Any], None]) -> None:
+def call(
+    client: Any,
+    way: str,
+    say: Callable[[Any], None],
+    resource: str,
+    arguments: dict[str, Any],
+    format_argument: str | None,
+) -> None:
     """Make one call and say everything that comes of it."""
-    methods, arguments = resource(client, endpoint), ARGUMENTS[endpoint]
-    if mode == "create":
+    methods = operator.attrgetter(resource)(client)
+    if way == "create":
         say(methods.create(**arguments))
-    elif mode == "parse":
-        say(methods.parse(**arguments, **{FORMATS[endpoint]: Answer}))
-    elif mode == "raw":
+    elif way == "parse":
+        say(methods.parse(**arguments, **{str(format_argument): Answer}))
+    elif way == "raw":
         raw = methods.with_raw_response.create(**arguments)
         say((raw.http_response.status_code, raw.content))
         say(raw.parse())
-    elif mode in ("streaming", "unread"):
+    elif way in ("streaming", "unread"):
         with methods.with_streaming_response.create(**arguments) as response:
             say(response.status_code)
-            if mode == "streaming":
+            if way == "streaming":
                 say(b"".join(response.iter_bytes()))
-    elif mode == "raw stream":
+    elif way == "raw stream":
         with methods.with_streaming_response.create(**arguments, stream=True) as response:
             say(list(response.iter_lines()))
-    elif mode == "helper":
+    elif way == "helper":
         with methods.stream(**arguments) as stream:
             for event in stream:
                 say(event)
@@ -73,31 +61,38 @@ def call(client: Any, endpoint: str, mode: str, say: Callable[[Any], None]) -> N
         stream = methods.create(**arguments, stream=True)
         for event in stream:
             say(event)
-            if mode == "closed":
+            if way == "closed":
                 break
         stream.close()
 
 
-async def call_async(client: Any, endpoint: str, mode: str, say: Callable[[Any], None]) -> None:
+async def call_async(
+    client: Any,
+    way: str,
+    say: Callable[[Any], None],
+    resource: str,
+    arguments: dict[str, Any],
+    format_argument: str | None,
+) -> None:
     """The same with the asynchronous client."""
-    methods, arguments = resource(client, endpoint), ARGUMENTS[endpoint]
-    if mode == "create":
+    methods = operator.attrgetter(resource)(client)
+    if way == "create":
         say(await methods.create(**arguments))
-    elif mode == "parse":
-        say(await methods.parse(**arguments, **{FORMATS[endpoint]: Answer}))
-    elif mode == "raw":
+    elif way == "parse":
+        say(await methods.parse(**arguments, **{str(format_argument): Answer}))
+    elif way == "raw":
         raw = await methods.with_raw_response.create(**arguments)
         say((raw.http_response.status_code, raw.content))
         say(raw.parse())
-    elif mode in ("streaming", "unread"):
+    elif way in ("streaming", "unread"):
         async with methods.with_streaming_response.create(**arguments) as response:
             say(response.status_code)
-            if mode == "streaming":
+            if way == "streaming":
                 say(b"".join([piece async for piece in response.iter_bytes()]))
-    elif mode == "raw stream":
+    elif way == "raw stream":
         async with methods.with_streaming_response.create(**arguments, stream=True) as response:
             say([line async for line in response.iter_lines()])
-    elif mode == "helper":
+    elif way == "helper":
         async with methods.stream(**arguments) as stream:
             async for event in stream:
                 say(event)
@@ -105,13 +100,13 @@ async def call_async(client: Any, endpoint: str, mode: str, say: Callable[[Any],
         stream = await methods.create(**arguments, stream=True)
         async for event in stream:
             say(event)
-            if mode == "closed":
+            if way == "closed":
                 break
         await stream.close()
 
 
-def outcome(base_url: str, endpoint: str, mode: str, is_async: bool) -> list[str]:
-    """Everything that the program saw, as text."""
+def outcome(base_url: str, way: str, is_async: bool, **shape: Any) -> list[str]:
+    """Everything that the program saw, as text. The call is as `calls.CallShape.called` describes it."""
     seen: list[str] = []
 
     def say(value: Any) -> None:
@@ -122,9 +117,9 @@ def outcome(base_url: str, endpoint: str, mode: str, is_async: bool) -> list[str
             warnings.simplefilter("ignore")  # pydantic's, of values that are not what the SDK's models say
             client, async_client, loop = _clients(base_url)
             if is_async:
-                loop.run_until_complete(call_async(async_client, endpoint, mode, say))
+                loop.run_until_complete(call_async(async_client, way, say, **shape))
             else:
-                call(client, endpoint, mode, say)
+                call(client, way, say, **shape)
     except Exception as error:
         cause: BaseException | None = error
         for _ in range(5):

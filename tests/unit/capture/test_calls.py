@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import openai
 import pytest
 from pydantic import BaseModel
+from support import calls
+from support.calls import HELLO
 from support.features import httpx, needs
 
 from posthog_autoinstrument.instrumentation import transport as wire
 from posthog_autoinstrument.testing import Answer, sse
 
-MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 ANSWER = 'A made-up answer to "Hello".'
 OUTPUT = [{"role": "assistant", "content": [{"type": "text", "text": ANSWER}]}]
 
@@ -34,7 +35,7 @@ def assert_generation(event: dict[str, Any], stream: bool = False, tokens: bool 
     assert found["$ai_model"] == "gpt-4o-mini-2024-07-18"
     assert found["$ai_provider"] == "openai"
     assert found["$ai_http_status"] == 200
-    assert found["$ai_input"] == MESSAGES
+    assert found["$ai_input"] == HELLO
     assert found["$ai_output_choices"] == OUTPUT
     assert found["$ai_stream"] is stream
     assert found["$ai_latency"] > 0
@@ -56,7 +57,7 @@ def make_async(openai_server):
     return make
 
 
-CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": MESSAGES}
+CHAT = calls.CHAT.arguments
 
 
 class TestChat:
@@ -239,7 +240,7 @@ class TestChat:
 
     @pytest.mark.basics
     def test_legacy_completions(self, client, captured):
-        answer = client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Hello")
+        answer = client.completions.create(**calls.COMPLETIONS.arguments)
         found = facts(*captured(1))
         assert found["$ai_input"] == [{"role": "user", "content": "Hello"}]
         assert found["$ai_output_choices"][0]["content"] == [{"type": "text", "text": answer.choices[0].text}]
@@ -362,14 +363,14 @@ class TestErrors:
     @pytest.mark.parametrize("stream", [False, True])
     def test_status_errors(self, client, openai_server, captured, model, error, status, requests, stream):
         with pytest.raises(error) as raised:
-            client.chat.completions.create(model=model, messages=MESSAGES, stream=stream)
+            client.chat.completions.create(model=model, messages=HELLO, stream=stream)
         assert len(openai_server.requests) == requests
         found = facts(*captured(1))
         assert found["$ai_is_error"] is True
         assert found["$ai_http_status"] == status
         assert found["$ai_error"].startswith(f"{type(raised.value).__name__}: {raised.value}")
         assert found["$ai_model"] == model
-        assert found["$ai_input"] == MESSAGES
+        assert found["$ai_input"] == HELLO
 
     @pytest.mark.basics
     def test_async_status_error(self, make_async, captured):
@@ -385,7 +386,7 @@ class TestErrors:
 
     @pytest.mark.basics
     def test_a_retry_that_succeeds_is_one_event_without_error(self, client, openai_server, captured):
-        client.chat.completions.create(model="flaky-429", messages=MESSAGES)
+        client.chat.completions.create(model="flaky-429", messages=HELLO)
         assert len(openai_server.requests) == 2
         found = facts(*captured(1))
         assert found["$ai_http_status"] == 200
@@ -393,11 +394,11 @@ class TestErrors:
 
     def test_timeout(self, client, captured):
         with pytest.raises(openai.APITimeoutError):
-            client.with_options(timeout=0.1, max_retries=0).chat.completions.create(model="hang", messages=MESSAGES)
+            client.with_options(timeout=0.1, max_retries=0).chat.completions.create(model="hang", messages=HELLO)
         found = facts(*captured(1))
         assert found["$ai_error"].startswith("APITimeoutError: Request timed out. (caused by ReadTimeout: ")
         assert found["$ai_http_status"] == 0
-        assert found["$ai_input"] == MESSAGES
+        assert found["$ai_input"] == HELLO
         assert found["$ai_model"] == "hang"
 
     @pytest.mark.basics
@@ -411,7 +412,7 @@ class TestErrors:
         assert "Connection error." in found["$ai_error"]
         assert "[Errno 111] Connection refused" in found["$ai_error"]
         assert found["$ai_error_type"] == "APIConnectionError"
-        assert found["$ai_input"] == MESSAGES
+        assert found["$ai_input"] == HELLO
 
     def test_arguments_that_do_not_fit(self, client, make_async, captured):
         with pytest.raises(TypeError):
@@ -449,7 +450,7 @@ class TestErrors:
 
 class TestStreamEnds:
     def test_closed_early(self, client, captured):
-        stream = client.chat.completions.create(model="long", messages=MESSAGES, stream=True)
+        stream = client.chat.completions.create(model="long", messages=HELLO, stream=True)
         for number, _ in enumerate(stream):
             if number == 5:
                 break
@@ -476,18 +477,18 @@ class TestStreamEnds:
         assert facts(*captured(1)).get("posthog_autoinstrument_ending") == ending
 
     def test_with_block_left_early(self, client, captured):
-        with client.chat.completions.create(model="long", messages=MESSAGES, stream=True) as stream:
+        with client.chat.completions.create(model="long", messages=HELLO, stream=True) as stream:
             next(stream)
         captured(1)
 
     @needs("chat.completions.stream")
     def test_manager_left_early(self, client, captured):
-        with client.chat.completions.stream(model="long", messages=MESSAGES) as stream:
+        with client.chat.completions.stream(model="long", messages=HELLO) as stream:
             next(iter(stream))
         captured(1)
 
     def test_abandoned(self, client, captured):
-        stream = client.chat.completions.create(model="long", messages=MESSAGES, stream=True)
+        stream = client.chat.completions.create(model="long", messages=HELLO, stream=True)
         next(stream)
         del stream
         gc.collect()
@@ -495,7 +496,7 @@ class TestStreamEnds:
         assert "$ai_is_error" not in found
 
     def test_never_iterated(self, client, captured):
-        stream = client.chat.completions.create(model="long", messages=MESSAGES, stream=True)
+        stream = client.chat.completions.create(model="long", messages=HELLO, stream=True)
         del stream
         gc.collect()
         found = facts(*captured(1))
@@ -503,7 +504,7 @@ class TestStreamEnds:
 
     def test_broken_midway(self, client, captured, error_of_a_broken_stream):
         with pytest.raises(error_of_a_broken_stream) as raised:
-            list(client.chat.completions.create(model="cut", messages=MESSAGES, stream=True))
+            list(client.chat.completions.create(model="cut", messages=HELLO, stream=True))
         found = facts(*captured(1))
         assert found["$ai_is_error"] is True
         assert found["$ai_error"].startswith(f"{type(raised.value).__name__}: {raised.value}")
@@ -511,7 +512,7 @@ class TestStreamEnds:
 
     def test_error_event_inside(self, client, captured):
         with pytest.raises(openai.APIError) as raised:
-            list(client.chat.completions.create(model="error-in-stream", messages=MESSAGES, stream=True))
+            list(client.chat.completions.create(model="error-in-stream", messages=HELLO, stream=True))
         found = facts(*captured(1))
         assert found["$ai_is_error"] is True
         assert found["$ai_error"] == str(raised.value)
@@ -566,7 +567,7 @@ class TestStreamEnds:
 
                 async def read():
                     async for _ in await client.chat.completions.create(
-                        model="slow-stream", messages=MESSAGES, stream=True
+                        model="slow-stream", messages=HELLO, stream=True
                     ):
                         came.set()
 
@@ -585,7 +586,7 @@ class TestStreamEnds:
         async def main():
             async with make_async() as client:
                 with pytest.raises(asyncio.TimeoutError):
-                    await asyncio.wait_for(client.chat.completions.create(model="hang", messages=MESSAGES), 0.2)
+                    await asyncio.wait_for(client.chat.completions.create(model="hang", messages=HELLO), 0.2)
 
         arun(main())
         assert facts(*captured(1))["$ai_error"] == "cancelled"
@@ -593,10 +594,10 @@ class TestStreamEnds:
     def test_async_closed_early_and_broken(self, make_async, captured, error_of_a_broken_stream):
         async def main():
             async with make_async() as client:
-                async with await client.chat.completions.create(model="long", messages=MESSAGES, stream=True) as stream:
+                async with await client.chat.completions.create(model="long", messages=HELLO, stream=True) as stream:
                     await stream.__anext__()
                 with pytest.raises(error_of_a_broken_stream):
-                    async for _ in await client.chat.completions.create(model="cut", messages=MESSAGES, stream=True):
+                    async for _ in await client.chat.completions.create(model="cut", messages=HELLO, stream=True):
                         pass
 
         arun(main())
@@ -607,7 +608,7 @@ class TestStreamEnds:
     def test_async_abandoned(self, make_async, captured):
         async def main():
             async with make_async() as client:
-                stream = await client.chat.completions.create(model="long", messages=MESSAGES, stream=True)
+                stream = await client.chat.completions.create(model="long", messages=HELLO, stream=True)
                 await stream.__anext__()
                 del stream
                 gc.collect()
@@ -668,14 +669,14 @@ class TestCallsInsideCalls:
             client.embeddings.create(model="text-embedding-3-small", input="lookup", posthog_distinct_id="inner")
             client.chat.completions.create(**CHAT, posthog_distinct_id="other")
             client.models.list()
-            yield from MESSAGES
+            yield from HELLO
 
         client.chat.completions.create(model="gpt-4o-mini", messages=messages(), posthog_distinct_id="outer")
         embedding, other, chat = captured(3)
         assert (embedding["event"], embedding["distinct_id"]) == ("$ai_embedding", "inner")
         assert (other["event"], other["distinct_id"]) == ("$ai_generation", "other")
         assert (chat["event"], chat["distinct_id"]) == ("$ai_generation", "outer")
-        assert facts(chat)["$ai_input"] == MESSAGES
+        assert facts(chat)["$ai_input"] == HELLO
 
     @pytest.mark.parametrize("path", ["/v1/chat/completions", "v1/chat/completions", "/v1/chat/completions/"])
     def test_the_path_in_the_call_instead_of_the_base_url(self, openai_server, captured, path):
@@ -684,7 +685,7 @@ class TestCallsInsideCalls:
                 client.post(path, body=CHAT, cast_to=openai.types.chat.ChatCompletion)
             except openai.NotFoundError:
                 pass  # with a slash at the end the bundled server may not know it
-        assert facts(*captured(1))["$ai_input"] == MESSAGES
+        assert facts(*captured(1))["$ai_input"] == HELLO
 
 
 def _closes_only_at_its_end(response, events):

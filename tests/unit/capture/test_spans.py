@@ -13,6 +13,7 @@ import weakref
 from typing import Any
 
 import pytest
+from support import calls
 
 import posthog_autoinstrument
 from posthog_autoinstrument import (
@@ -24,7 +25,7 @@ from posthog_autoinstrument import (
     set_session,
 )
 
-CHAT: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
+CHAT = calls.CHAT.arguments
 
 
 def named(events: list[dict[str, Any]], name: str) -> dict[str, Any]:

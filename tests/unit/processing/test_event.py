@@ -15,6 +15,7 @@ import openai
 import posthog
 import posthog.ai.openai
 import pytest
+from support.calls import COMPLETIONS
 from support.programs import TOKEN
 
 pytest.importorskip("openai.types.responses", reason="the wrapper of posthog needs the responses of a newer openai")
@@ -180,7 +181,7 @@ UNSEEN: dict[str, tuple[Callable[[Any], Any], Answer]] = {
         response_events(ended("completed")),
     ),
     "legacy completions": (
-        lambda client: client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Hello"),
+        lambda client: client.completions.create(**COMPLETIONS.arguments),
         chat(choices=[{"index": 0, "text": "Hi", "finish_reason": "stop", "logprobs": None}], object="text_completion"),
     ),
     "the client's own post": (
