@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import wait_until
+from support.waiting import wait_until
 
 from posthog_autoinstrument.core.finished import FinalRecord
 from posthog_autoinstrument.core.records import Call, EncodedEvent, Identity
