@@ -149,7 +149,7 @@ def test_the_connection_is_used_again_and_netrc_and_cookies_are_not_sent(
     [
         (200, "delivered"),
         (204, "delivered"),
-        (400, "rejected"),
+        (400, "invalid"),
         (401, "paused"),
         (402, "paused"),
         (403, "paused"),
@@ -157,7 +157,7 @@ def test_the_connection_is_used_again_and_netrc_and_cookies_are_not_sent(
         (407, "retry"),
         (408, "retry"),
         (413, "too_large"),
-        (422, "rejected"),
+        (422, "invalid"),
         (429, "retry"),
         (500, "retry"),
         (503, "retry"),
@@ -534,7 +534,8 @@ def test_a_copy_of_requests_is_loaded_by_the_first_send_and_nothing_is_imported_
 ) -> None:
     program = """
 import sys
-from posthog_autoinstrument.core.records import EncodedEvent, http_session, posthog
+from posthog_autoinstrument.core.records import EncodedEvent
+from posthog_autoinstrument.export import http_session, posthog
 exporter = posthog.PostHogExporter("phc_x", sys.argv[1], library="x")
 assert "requests" not in sys.modules and "ssl" not in sys.modules
 http_session.requests()
