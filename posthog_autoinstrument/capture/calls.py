@@ -1,4 +1,4 @@
-"""An open call: what the call site and the wire learn about one logical call while it runs.
+"""An open call: what the patched method and the transport learn about one logical call while it runs.
 
 On the host's thread this takes references, two clock readings and the current context; it copies, parses and
 serialises nothing. `finalize` makes the plain record later, on the flusher's thread.
@@ -30,25 +30,26 @@ if TYPE_CHECKING:  # for types only: `import openai` waits for what is imported 
     from ..settings.config import Config
 
 HEADERS = ("content-encoding", "content-type", "x-litellm-response-cost", "x-request-id")
-"""Headers of answers, in lower case, that tell of a call. A provider names more."""
+"""Headers of answers, in lower case, that are kept of a call. A provider names more."""
 MAX_PATHS = 1_000
 """Paths that are remembered with their endpoints, and addresses that are."""
 CURRENT: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_current", default=None)
-"""The call whose request is on the wire in this thread or task."""
+"""The call whose request is being made in this thread or task."""
 PENDING_CONTEXT: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried", default=None)
-"""What `.stream()` read, for the `create` that its manager calls later."""
+"""The intent that `.stream()` read, for the `create` that its manager calls later."""
 
 
 class OpenCall:
     """One logical call from its start to its end. Ends exactly once; whatever comes later changes nothing."""
 
     taken = False
-    """The wire has taken it: it will end there."""
+    """The transport has taken it: it will end there."""
     shared = False
-    """Another call of the same Context was on the wire when this one came: the ContextVar does not tell them apart."""
+    """Another call of the same Context was being made when this one came: the ContextVar cannot distinguish them."""
     outer: OpenCall | None = None
-    """The call whose call site was still at work when this one was opened."""
+    """The call whose method was still running when this one was opened."""
     owner = US
+    """Who records it."""
     end: End | None = None
     client = ""
     base_url: Any = None
@@ -74,7 +75,7 @@ class OpenCall:
     duration_s = 0.0
     size = 0
     repeated = False
-    """It was perhaps handed over twice."""
+    """The hand-over may have run twice (a signal handler raised through the first); `finalize` drops the second."""
     n_finalized = 0
     """How often its record was made."""
 
@@ -117,7 +118,7 @@ class OpenCall:
         self.sent = sent if type(sent) is bytes else guard.quietly(Form, request)
 
     def set_response(self, response: Any, stream: bool) -> bool:
-        """The transport has an answer; say whether its body is in memory."""
+        """Take the answer that the transport has. Returns whether its body is in memory."""
         self.status = response.status_code
         self.headers = guard.quietly(self.calls.headers_of, response.headers)
         self.stream = stream
@@ -208,7 +209,7 @@ def _stays_off() -> bool:
 
 
 class CallRecorder:
-    """Opens calls of one provider. Made by the agent; shared by its call sites and its wire."""
+    """Opens calls of one provider. Made by the agent; shared by the patched methods and the transport."""
 
     def __init__(
         self,
@@ -224,7 +225,7 @@ class CallRecorder:
         self.emit = emit
         """Hands a finished call over; True for one that ends in a finaliser."""
         self.expect = expect
-        """Says that a call will end later, maybe in a finaliser, where no thread can be started for it."""
+        """Called when a call will end later, maybe in a finaliser, where no thread can be started for it."""
         self.recorded_elsewhere = recorded_elsewhere
         """Who else records a call of this client, endpoint and SDK that starts here."""
         self.active = active
@@ -232,7 +233,7 @@ class CallRecorder:
         self.awaken: Callable[[], bool] = _stays_off
         """Asked for each call while nothing is captured: whether it is from now on."""
         self.defaults = defaults
-        """What is said of every call of the process."""
+        """Fields of every call of the process."""
         self.keep_media = config.keep_media
         self._kept_headers = {name.encode(): name for name in (*HEADERS, *provider.response_headers)}
         self._by_path = {
@@ -250,7 +251,7 @@ class CallRecorder:
         self.streams: set[OpenCall] = set()
         """Calls whose answer is still being read."""
         self.pending_contexts: WeakKeyDictionary[Any, Intent] = WeakKeyDictionary()
-        """Stream managers that are yet to be entered, and what the program said when it asked for them."""
+        """Stream managers that are yet to be entered, and the intent of the call that made them."""
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint called `name`."""
@@ -258,7 +259,7 @@ class CallRecorder:
 
     @guard.guarded("open a call", None)
     def open(self, resource: Any, endpoint: Endpoint, overrides: Mapping[str, Any] | None, model: Any) -> Any:
-        """Open a call at its call site; `SUPPRESSED` where somebody else records it. None: nothing is captured here."""
+        """Open a call in its method. `SUPPRESSED`: another integration records it. None: nothing is captured."""
         if not self.active and not self.awaken():
             return None
         pending = ACTIVE_CALL.get()
@@ -285,7 +286,7 @@ class CallRecorder:
 
     @guard.guarded("follow a request", None)
     def call_of_request(self, client: Any, options: Any) -> OpenCall | None:
-        """The call that this request belongs to: the one its call site opened, or a new one. None: not captured."""
+        """The call that this request belongs to: the one that its method opened, or a new one. None: not captured."""
         pending = ACTIVE_CALL.get()
         if pending is SUPPRESSED or not (self.active or self.awaken()):
             return None

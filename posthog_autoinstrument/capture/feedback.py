@@ -1,4 +1,4 @@
-"""What a program or its user says of a trace: feedback and metrics."""
+"""Feedback and metrics: what a program or its user thinks of a trace."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class FinishedFeedback:
 
 
 def capture_feedback(text: str, trace_id: ids.Id | None = None) -> None:
-    """Record what a user says of an answer: feedback on a trace, by default the one that is open here.
+    """Record a user's feedback on an answer: on a trace, by default the one that is open here.
 
-    Raises TypeError for a text that is no string. Where nothing can be captured, or no trace is open, one line says so.
+    Raises TypeError for a text that is no string. Writes a line where nothing can be captured, or no trace is open.
     """
     if not isinstance(text, str):
         raise TypeError(f"capture_feedback: text must be a string, not {type(text).__name__}")
@@ -64,7 +64,7 @@ def _capture(function: str, trace_id: ids.Id | None, name: str | None, value: An
     if to is None:
         if not is_recorder_made():
             diagnostics.warn_once(
-                "remark without an agent",
+                "feedback without an agent",
                 f"{function}: nothing is captured in this process: start it with posthog-instrument, or call "
                 "posthog_autoinstrument.instrument()",
             )
@@ -72,10 +72,10 @@ def _capture(function: str, trace_id: ids.Id | None, name: str | None, value: An
     about = ids.text_of(trace_id, f"{function}: trace_id") or api.current_trace_id()
     if about is None:
         diagnostics.warn_once(
-            "remark without a trace", f"{function}: no trace is open here, so it is left out: name one with trace_id"
+            "feedback without a trace", f"{function}: no trace is open here, so it is left out: name one with trace_id"
         )
         return
-    guard.attempt("keep a remark", _emit, to, about, name, value)
+    guard.attempt("keep feedback", _emit, to, about, name, value)
 
 
 def _emit(to: Recorder, trace_id: str, name: str | None, value: Any) -> None:

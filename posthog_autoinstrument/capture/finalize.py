@@ -141,7 +141,7 @@ def _media_type(headers: Mapping[str, str] | None) -> str | None:
 
 
 def _sound_or_picture(body: bytes, media: str, size: int, keep: bool) -> bytes:
-    """An answer of sound or pictures, described as `providers.Reader` says."""
+    """An answer of sound or pictures, described as `provider.Reader` documents."""
     described: dict[str, Any] = {"content_type": media, "bytes": size}
     if keep:
         described["data"] = base64.b64encode(body).decode("ascii")

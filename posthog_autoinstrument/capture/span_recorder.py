@@ -1,4 +1,4 @@
-"""Where spans and feedback go. Apart from them: the agent makes it in every process, whether it uses any or not."""
+"""Where finished spans and feedback go. The agent makes it in every process, whether it uses any or not."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class FinishedSpan:
 class Span:
     """One span that was entered: what `with posthog_span(...) as span` gives.
 
-    `id` and `trace_id` are what its event says, and those of the calls inside. Its methods never raise.
+    `id` and `trace_id` are those of its event; calls inside have them as parent and trace. Its methods never raise.
     """
 
     input_state: str | None = None
@@ -69,7 +69,7 @@ class Span:
         self.trace_id = inherited.trace_id or scope.new_trace_id()
         self.properties: dict[str, str] = {}
         self.facts: dict[str, str] = {}
-        """What a library tells of it: `records.Span.facts`."""
+        """Properties that a library gives it: `records.Span.facts`."""
         fields = merge(Fields(trace_id=self.trace_id, parent_id=self.id), inherited)
         self.opened = scope.Context(fields, outer or inside, self)
         self.opened.join_request(inside)  # one that is over may still stand in `outer`
@@ -78,11 +78,11 @@ class Span:
         self.started = perf_counter()
 
     def set_input(self, value: Any) -> None:
-        """Say what went in: any value, made into JSON now."""
+        """Set the input: any value, made into JSON now."""
         self.input_state = guard.attempt("write a state", safejson.dumps, value)
 
     def set_output(self, value: Any) -> None:
-        """Say what came out: any value, made into JSON now."""
+        """Set the output: any value, made into JSON now."""
         self.output_state = guard.attempt("write a state", safejson.dumps, value)
 
     def set_property(self, name: str, value: Any) -> None:
@@ -90,7 +90,7 @@ class Span:
         self.properties.update(serialize({name: value}))
 
     def end(self, error: BaseException | None, names_trace: bool, is_step: bool = True) -> None:
-        """The span was left, by an exception or not. Not `is_step`: it is only what is said of the trace."""
+        """The span was left, by an exception or not. Not `is_step`: only the event of the trace is made."""
         self.over = True
         self.duration_s = perf_counter() - self.started
         self.let_go()
@@ -99,15 +99,15 @@ class Span:
             return
         if error is not None and self.error is None and not isinstance(error, GeneratorExit):
             name = type(error).__name__
-            said = "cancelled" if name in CANCELLATIONS else (guard.quietly(str, error) or "")[:MAX_ERROR_CHARS]
-            self.error = (name, said)
+            text = "cancelled" if name in CANCELLATIONS else (guard.quietly(str, error) or "")[:MAX_ERROR_CHARS]
+            self.error = (name, text)
         if is_step:
             to.emit(FinishedSpan(to, self, of_trace=False), False)
         if names_trace and self.parent_id is None:
             to.emit(FinishedSpan(to, self, of_trace=True), False)
 
     def let_go(self) -> None:
-        """It is over: its block no longer leads to it. Until then each holds the other, and all that was said."""
+        """It is over: its block no longer leads to it. Until then each holds the other, and the input and output."""
         self.opened.scope = self.left
 
 
@@ -116,7 +116,7 @@ class posthog_span:
 
     Context manager and decorator, for functions, coroutine functions, generators and asynchronous generators. A
     decorated function's arguments and its result are the span's input and output (`capture_input=False` and
-    `capture_output=False` leave them out); in a `with` block `span.set_input(value)` and `span.set_output(value)` say
+    `capture_output=False` leave them out); in a `with` block `span.set_input(value)` and `span.set_output(value)` set
     them. `type` is the kind of step, in PostHog's words "tool", "agent", "chain" and the like. `trace=True` on the
     outermost span names the whole trace, too: a trace event with the same input and output. `properties` go on
     the span's event only.

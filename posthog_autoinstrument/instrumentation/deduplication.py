@@ -1,4 +1,4 @@
-"""Recorded elsewhere: which other integration of PostHog's puts this very call into PostHog, so that it is there once.
+"""Calls that another PostHog integration records: each is in PostHog once.
 
 Asked on the host's thread when a call starts. Where none of those integrations is loaded that is a few look-ups in
 `sys.modules`; where one is, a bounded walk up the frames or one ContextVar. Nothing here imports any of them.
@@ -21,7 +21,7 @@ MAX_FRAMES = 40
 NEAREST_FRAMES = 16
 """Frames looked at for litellm, which is 4 to 8 away; it calls the SDK itself."""
 
-# The modules without which an integration records nothing, and by which calls are said to be left to it.
+# The modules without which an integration records nothing, and its names in messages.
 WRAPPER = "posthog.ai.openai"
 LANGCHAIN = "posthog.ai.langchain.callbacks"
 MIDDLEWARE = "posthog.ai.langchain.middleware"
@@ -153,7 +153,7 @@ def _langchain(frame: FrameType | None) -> Owner | None:
 
 
 def _awaited_invoke(frame: FrameType | None) -> bool:
-    """Whether the run is an `ainvoke`: cancelled, it does not tell its callbacks (langchain-core 1.7, `agenerate`)."""
+    """Whether the run is an `ainvoke`: cancelled, it calls no callback (langchain-core 1.7, `agenerate`)."""
     for _ in range(MAX_FRAMES):
         if frame is None:
             return False
@@ -164,7 +164,7 @@ def _awaited_invoke(frame: FrameType | None) -> bool:
 
 
 def mark_middleware(module: str) -> None:
-    """Have PostHog's LangChain middleware tell when it has a model called. Never raises.
+    """Mark the model calls of PostHog's LangChain middleware by a ContextVar. Never raises.
 
     It has no callbacks to be found by, and LangChain awaits its models in tasks of their own, above which no frame of
     the middleware stands; a ContextVar is there.
@@ -173,7 +173,8 @@ def mark_middleware(module: str) -> None:
 
 
 on_middleware_agent: Callable[[], object] | None = None
-"""Called inside each run of an agent that PostHog's middleware tells of, before its first step. Set by who wants it."""
+"""Called inside each run of an agent that PostHog's middleware records, before its first step. Set by LangChain's
+integration."""
 
 
 def _mark_middleware(cls: Any) -> None:

@@ -1,5 +1,5 @@
-"""The call sites: public SDK methods wrapped with wrapt. They read the user's context when a method is called, take
-the `posthog_*` arguments out, and hand the open call to the wire through a claim.
+"""Public SDK methods, wrapped with wrapt. A wrapper reads the user's context when its method is called, takes the
+`posthog_*` arguments out, and leaves the open call to the transport in a ContextVar.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ class MethodWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         return repr(self.__wrapped__)
 
 
-def patch_methods(cls: type, site: Methods, calls: CallRecorder) -> list[str]:
+def patch_methods(cls: type, row: Methods, calls: CallRecorder) -> list[str]:
     """Wrap the methods of one SDK class, each once; the names of those that are wrapped afterwards."""
     patched = []
-    for name in (*site.methods, *site.streams):
+    for name in (*row.methods, *row.streams):
         original = cls.__dict__.get(name)
         if original is None or not callable(original):
             continue
         if not isinstance(original, MethodWrapper):
-            # A method that the SDK marks deprecated warns at its caller's line, which would be ours: the wire sees it.
+            # A method that the SDK marks deprecated warns at its caller's line, which would be ours.
             if hasattr(original, "__deprecated__"):
                 continue
-            setattr(cls, name, MethodWrapper(original, _wrapper(name, site, calls)))
+            setattr(cls, name, MethodWrapper(original, _wrapper(name, row, calls)))
         patched.append(name)
     return patched
 
 
-def _wrapper(name: str, site: Methods, calls: CallRecorder) -> Callable[..., Any]:
-    if name in site.streams:
+def _wrapper(name: str, row: Methods, calls: CallRecorder) -> Callable[..., Any]:
+    if name in row.streams:
         return functools.partial(_stream, calls)
-    return (_async_call if site.is_async else _call)(calls, calls.endpoint(site.endpoint))
+    return (_async_call if row.is_async else _call)(calls, calls.endpoint(row.endpoint))
 
 
 def _resource(instance: Any, args: tuple[Any, ...]) -> Any:
@@ -94,15 +94,15 @@ def _call(calls: CallRecorder, endpoint: Endpoint) -> Callable[..., Any]:
         finally:
             ACTIVE_CALL.reset(token)
             if not call.taken:
-                _end_unclaimed(call, returned)
+                _end_untaken(call, returned)
             elif not returned:
                 _end_interrupted(call)
 
     return method
 
 
-def _end_unclaimed(call: OpenCall, returned: bool) -> None:
-    """The method came back without a request on the wire: a fake below it, or arguments it refused."""
+def _end_untaken(call: OpenCall, returned: bool) -> None:
+    """The method returned without a request: a fake below it, or arguments that it refused."""
     if returned:
         call.finish("complete")
     else:
@@ -110,7 +110,7 @@ def _end_unclaimed(call: OpenCall, returned: bool) -> None:
 
 
 def _end_interrupted(call: OpenCall) -> None:
-    """An exception leaves the method. The wire has ended the call then, unless it came just when it was about to."""
+    """An exception leaves the method. The transport has ended the call then, unless the exception came just before."""
     if call.end is None and not call.unread:
         call.fail(sys.exc_info()[1])
 
@@ -128,7 +128,7 @@ def _async_call(calls: CallRecorder, endpoint: Endpoint) -> Callable[..., Any]:
             returned = True
         finally:
             if not returned:
-                _end_unclaimed(call, False)
+                _end_untaken(call, False)
         if type(awaitable) is not CoroutineType:
             return _foreign(call, awaitable)
         driver = _drive(call, _Unstarted(awaitable).take)
@@ -142,13 +142,13 @@ def _foreign(call: OpenCall, result: Any) -> Any:
     """A mock, or another tool that wraps the method below us, returned something else than a coroutine of Python's."""
     kind = type(result)
     if not hasattr(kind, "__await__") or hasattr(kind, "_asyncio_future_blocking"):
-        _end_unclaimed(call, True)  # nothing that is awaited, or a future, whose work is done elsewhere
+        _end_untaken(call, True)  # nothing that is awaited, or a future, whose work is done elsewhere
         return result
     return (ForeignCoroutine if isinstance(result, Coroutine) else ForeignAwaitable)(result, call)
 
 
 class ForeignAwaitable(wrapt.ObjectProxy):  # type: ignore[type-arg]
-    """An awaitable of another tool's class: to the program it is that object, and awaited it claims the call."""
+    """An awaitable of another tool's class: to the program it is that object; awaited, it makes the call active."""
 
     def __init__(self, awaitable: Any, call: OpenCall) -> None:
         super().__init__(awaitable)
@@ -204,9 +204,9 @@ class _Unstarted:
 
 
 async def _drive(call: OpenCall, take: Callable[[], Awaitable[Any]]) -> Any:
-    """Await the SDK's coroutine, which `take` gives, with the claim set in the frame that awaits it.
+    """Await the SDK's coroutine, which `take` gives, with the active call set in the frame that awaits it.
 
-    Set by the plain function above, four creates under `asyncio.gather` would all claim the last call.
+    Set by the plain function above, four creates under `asyncio.gather` would all be the last call.
     """
     token = ACTIVE_CALL.set(call)
     returned = False
@@ -217,7 +217,7 @@ async def _drive(call: OpenCall, take: Callable[[], Awaitable[Any]]) -> Any:
     finally:
         reset(ACTIVE_CALL, token)
         if not call.taken:
-            _end_unclaimed(call, returned)
+            _end_untaken(call, returned)
         elif not returned:
             _end_interrupted(call)
 
@@ -239,7 +239,7 @@ def _stream(calls: CallRecorder, wrapped: Callable[..., Any], instance: Any, arg
 
 
 def _keep_context(calls: CallRecorder, manager: Any, intent: Intent) -> None:
-    """Keep what the program said beside the manager, for the `create` that its class calls on entering."""
+    """Keep the intent beside the manager, for the `create` that its class calls on entering."""
     cls = type(manager)
     if patching.replace(cls, "__enter__", functools.partial(_tap_enter, calls)):
         calls.pending_contexts[manager] = intent

@@ -31,7 +31,7 @@ class PatchPoint:
 
 @dataclass(eq=False, repr=False)
 class Patcher:
-    """The patch points of one provider. Made by the agent; told of each module when it has loaded."""
+    """The patch points of one provider. Made by the agent; `loaded` is called for each module when it has loaded."""
 
     provider: Provider
     calls: CallRecorder
@@ -44,13 +44,13 @@ class Patcher:
             self.points += [PatchPoint(wired.base_module, cls, name) for name in transport.CLIENT_METHODS]
         for cls in (wired.sync_stream, wired.async_stream):
             self.points.append(PatchPoint(wired.streaming_module, cls, "_iter_events"))
-        for site in self.provider.methods:
-            self.points += [PatchPoint(site.module, site.cls, name) for name in (*site.methods, *site.streams)]
+        for row in self.provider.methods:
+            self.points += [PatchPoint(row.module, row.cls, name) for name in (*row.methods, *row.streams)]
         for socket in self.provider.websockets:
             self.points += [PatchPoint(socket.module, socket.cls, name) for name in WEBSOCKET_METHODS]
 
     def modules(self) -> list[str]:
-        """The modules to be told of, each once."""
+        """The modules to be watched, each once."""
         return list(dict.fromkeys(point.module for point in self.points))
 
     def loaded(self, name: str) -> None:
@@ -69,9 +69,9 @@ class Patcher:
         if name == wired.streaming_module:
             yield wired.sync_stream, lambda found: transport.patch_stream(found, is_async=False)
             yield wired.async_stream, lambda found: transport.patch_stream(found, is_async=True)
-        for site in self.provider.methods:
-            if site.module == name:
-                yield site.cls, lambda found, site=site: methods.patch_methods(found, site, self.calls)  # type: ignore[misc]
+        for row in self.provider.methods:
+            if row.module == name:
+                yield row.cls, lambda found, row=row: methods.patch_methods(found, row, self.calls)  # type: ignore[misc]
         for socket in self.provider.websockets:
             if socket.module == name:
                 from . import websockets  # most programs open no WebSocket
@@ -84,7 +84,7 @@ class Patcher:
         patched = patch(found) if isinstance(found, type) else []
         for point in self.points:
             if point.module == module.__name__ and point.cls == cls:
-                # A class may be named by several sites, each with its own methods.
+                # A class may be in several rows, each with its own methods.
                 if point.method in patched:
                     point.state = "matched"
                 elif point.state == "not loaded":

@@ -26,11 +26,11 @@ _OF_EVERY_CHUNK = frozenset(
     ("id", "object", "created", "model", "service_tier", "system_fingerprint", "obfuscation", "provider")
     + ("x_groq", "time_info", "timings")
 )
-"""What a chunk that brings nothing but usage has beside it: what all chunks say, and how Groq, Cerebras and llama.cpp
-say how long the answer took. A chunk with anything else in it is shown, without its usage."""
+"""What a chunk that brings nothing but usage has beside it: what all chunks have, and the timings of Groq, Cerebras
+and llama.cpp. A chunk with anything else in it is shown, without its usage."""
 
 _ASKING = frozenset(("stream", "stream_options"))
-"""What a program may say in `extra_body` as well, which has the last word: without `stream` the options are refused."""
+"""What a program may set in `extra_body` as well, which takes precedence: without `stream` the options are refused."""
 
 _LAST = r""",\s*"usage"\s*:\s*null((?:\s*,\s*"\w+"\s*:\s*(?:"[^"\\]*"|null|true|false|-?[0-9.eE+-]+))*\s*\})\s*\Z"""
 """The member among the last ones of an event's object, where it can be cut out without parsing: up to the closing brace
@@ -101,7 +101,7 @@ class StreamUsage:
             return
         host = call.usage_host
         if host in self._known:
-            # It takes it; a 400 is about something else, unless it says so.
+            # It takes it; a 400 is about something else, unless it names the option.
             content = call.response.content() if call.response is not None else Content()
             body = content.body or b""
             if b"stream_options" not in body and b"include_usage" not in body:
@@ -198,6 +198,6 @@ def _hidden_bytes(event: bytes) -> bytes:
     if not shown:
         return b""
     end = data[0][len(data[0].rstrip(b"\r\n")) :]
-    told = b"".join(b"data: " + line.encode("utf-8", "surrogateescape") + end for line in shown.split("\n"))
+    data_lines = b"".join(b"data: " + line.encode("utf-8", "surrogateescape") + end for line in shown.split("\n"))
     first = lines.index(data[0])
-    return b"".join([*lines[:first], told, *(line for line in lines[first:] if not line.startswith(b"data:"))])
+    return b"".join([*lines[:first], data_lines, *(line for line in lines[first:] if not line.startswith(b"data:"))])

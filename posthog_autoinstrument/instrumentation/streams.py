@@ -1,4 +1,4 @@
-"""Taps on answers that are read after the call returned: SSE events, and bodies that the program reads itself.
+"""Answers that are read after the call returned: SSE events, and bodies that the program reads itself.
 
 Two signals make one end: the SDK's event decoder (texts, errors, exhaustion) and the response's byte stream (closing,
 abandonment, raw readers). Nothing is held, changed or delayed; finalisers only append to the queue.

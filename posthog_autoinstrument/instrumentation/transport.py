@@ -1,4 +1,4 @@
-"""The tap on the SDK's transport: every logical call passes it exactly once, retries inside.
+"""The patched transport of the SDK: every logical call passes it exactly once, retries inside.
 
 `SyncAPIClient.request` and `AsyncAPIClient.request` are called once per logical call in openai 1.0.0 to 3.54.0, for
 every endpoint and shape; `_build_request` makes what is sent, `_process_response` sees the HTTP response of every
@@ -124,8 +124,8 @@ def _tap_async_request(wrapped: Callable[..., Any], calls: CallRecorder, usage: 
 def _current() -> OpenCall | None:
     """The call whose request this frame works on.
 
-    For those that the ContextVar does not tell: where tasks share a Context they set it in turn, and the frame of our
-    `request` that this one runs below says it.
+    For those where the ContextVar does not help: tasks that share a Context set it in turn. Our `request`, below whose
+    frame this one runs, has it.
     """
     frame: FrameType | None = sys._getframe(1)
     for _ in range(FRAMES_TO_REQUEST):

@@ -1,4 +1,4 @@
-"""A WebSocket connection as the wire sees it: which message belongs to which response, and what was said before.
+"""One WebSocket connection: which message belongs to which response, and the messages before it.
 
 Messages are kept by reference and looked at with one search for their type; they are parsed on the flusher's thread.
 Pieces of sound and pictures are counted, never kept.
@@ -24,7 +24,7 @@ from ..providers.parsing import as_dict, as_text, parse
 from ..providers.provider import WebSocket
 
 HISTORY_LIMIT = 4 * 1024 * 1024
-"""Bytes kept of a conversation, the newest: every response in it is recorded with what was said before."""
+"""Bytes kept of a conversation, the newest: every response in it is recorded with the messages before it."""
 
 _KIND = re.compile(rb'"type"\s*:\s*"((?:response|session|conversation)\.[a-z_.]+|error)"')
 """An event's type. The types of objects inside events have no dots, and quotes inside of texts are escaped."""
@@ -106,7 +106,7 @@ class WebSocketCall(OpenCall):
         self.with_bulk = False
 
     def remember(self, history: list[bytes]) -> None:
-        """Take what was said before."""
+        """Take the messages before it."""
         self.response.size += sum(map(len, history)) - sum(map(len, self.history))
         self.history = history
 
@@ -127,7 +127,7 @@ class WebSocketSession:
     session: bytes | None = None
     history_size = 0
     private = False
-    """Something of the history was said in private: what shows it is private, too."""
+    """A message of the history was sent in privacy mode: the responses that show it are private, too."""
 
     def __init__(self, calls: CallRecorder, socket: WebSocket, client: Any) -> None:
         self.calls = calls
@@ -228,7 +228,7 @@ class WebSocketSession:
             call.response.keep(message)
         elif not call.with_bulk:
             call.with_bulk = True
-            call.response.keep(b'{"type":"%b"}' % kind)  # says when the output began
+            call.response.keep(b'{"type":"%b"}' % kind)  # its time is when the output began
         if kind == b"response.output_item.done" and not self.socket.in_turn:
             self._say(message)
         if kind in _LAST:
@@ -238,11 +238,11 @@ class WebSocketSession:
     def _begun(self, message: bytes) -> WebSocketCall | None:
         response_id = b"" if self.socket.in_turn else _response_id(message)
         if response_id is None:
-            return None  # its other events could not be told from those of other responses
+            return None  # its other events could not be distinguished from those of other responses
         lane = _lane(message) if self.laned else None
         call = next((call for call in self.pending if call.lane == lane), None)
         if call is None and lane is None and self.pending:
-            call = self.pending[0]  # what looked like a lane was something else: the server says what is one
+            call = self.pending[0]  # what looked like a lane was something else: the server decides what is one
         if call is None:
             call = self._open()
         else:

@@ -115,8 +115,8 @@ def _without_middles(
         if end - start > most:
             head, tail = _CUT.search(body, start + most * 2 // 3, end), _CUT.search(body, end - most // 3, end)
             if head is not None and tail is not None and head.end() < tail.end():
-                said = b"... [%d bytes truncated] ..." % (tail.end() - head.end())
-                pieces += body[kept : head.end()], said
+                note = b"... [%d bytes truncated] ..." % (tail.end() - head.end())
+                pieces += body[kept : head.end()], note
                 kept = tail.end()
     return b"".join([*pieces, body[kept:]]) if pieces else body
 

@@ -12,7 +12,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def is_event_stream(headers: Any) -> bool:
-    """Whether an answer's headers (a mapping with `get`, or None) say that its body is a stream of events."""
+    """Whether an answer's headers (a mapping with `get`, or None) announce a stream of events."""
     return headers is not None and "event-stream" in str(headers.get("content-type", ""))
 
 
@@ -46,7 +46,7 @@ def looks_like_events(body: bytes) -> bool:
 MAX_BYTES = 64 * 1024 * 1024
 """Of a decompressed body: a few kilobytes can stand for gigabytes."""
 _PIECE_BYTES = 1024
-"""Given to a decoder at once: not all of them can be told how much may come of it."""
+"""Given to a decoder at once: not all of them take a limit for their output."""
 _BROTLI = ("brotli", "brotlicffi")
 _ZSTD = ("compression.zstd", "backports.zstd", "zstandard")
 
@@ -82,7 +82,7 @@ def _decoders(name: str) -> list[Decoder]:
     (httpx 0.28, httpx2 2.16: `_decoders.py`).
     """
     if name in ("gzip", "x-gzip", "deflate"):
-        # zlib or gzip by its header; "deflate" is also said of what has none, as which any bytes may make sense.
+        # zlib or gzip by its header; "deflate" also names data that has none, as which any bytes may make sense.
         kinds = (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS) if name == "deflate" else (zlib.MAX_WBITS | 32,)
         made = (zlib.decompressobj(bits) for bits in kinds)
         return [(one.decompress, (zlib.error,)) for one in made]

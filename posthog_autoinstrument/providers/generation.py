@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class Usage:
-    """Token counts of one call. `None` is "the provider did not say"; 0 is "it said none"."""
+    """Token counts of one call. `None`: the provider did not report it; 0: it reported none."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None

@@ -1,6 +1,6 @@
 """Reading JSON that may be anything at all: what is not as documented counts as absent. Pure; never raises.
 
-For the readers in `providers`: they take bytes and texts off the wire apart with these functions.
+For the readers in `providers`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def read_failure(body: Any, answer_key: str) -> Failure | None:
-    """What an error body says, None for an answer (which has the member `answer_key`) and for what is neither.
+    """The failure that an error body describes; None for an answer (it has `answer_key`) and for what is neither.
 
     `{"error": {"message", "type", "param", "code"}}` is OpenAI's; others answer with `{"error": "text"}`, with a list
     of one such object (Google), or flat: `{"detail": ...}` (FastAPI), `{"message": ..., "code": ...}` (Azure, vLLM).
@@ -122,9 +122,9 @@ def read_failure(body: Any, answer_key: str) -> Failure | None:
     if error and isinstance(error, dict):
         return failure_of(error)
     if error:
-        said = in_words(body.get("error_description")) or in_words(body.get("message"))  # OAuth
-        kind = in_words(body.get("error_type")) or (in_words(error) if said else None)  # Hugging Face's TGI
-        return Failure(message=said or in_words(error), code=in_words(body.get("code")), type=kind)
+        description = in_words(body.get("error_description")) or in_words(body.get("message"))  # OAuth
+        kind = in_words(body.get("error_type")) or (in_words(error) if description else None)  # Hugging Face's TGI
+        return Failure(message=description or in_words(error), code=in_words(body.get("code")), type=kind)
     if body.get(answer_key) is not None:
         return None
     several = body.get("errors")  # Cloudflare

@@ -16,7 +16,7 @@ Reader = Callable[["bytes | None", "bytes | None", "Sequence[str] | None"], "Gen
 """`(request body, response body, texts of the SSE events) -> Generation`. Pure; runs on the flusher's thread.
 
 Any of the three may be None (a request that was not seen, an answer that never came, a call that did not stream), cut
-short or not JSON at all; a reader says what it can and does not raise for bad content. What is no text on the wire is
+short or not JSON at all; a reader reads what it can and does not raise for bad content. What is sent as no text is
 described in JSON: a form as an object of its fields, in which a file is `{"type": "file", "filename", "content_type",
 "bytes"}`; an answer of pictures or sound as `{"content_type", "bytes"}`."""
 
@@ -59,13 +59,13 @@ class Endpoint:
     one id: `/responses/{}`."""
     kind: Literal["generation", "embedding", "span", "poll"]
     """What the event is. `poll`: the answer is the present state of an earlier call that runs in the background; it
-    makes no event of its own, unless it streams what nobody here asked for."""
+    makes no event of its own, unless it streams the answer to a call of another process."""
     read: Reader
     bulky: bool = False
     """The answer is mostly vectors, pictures or sound: only its head and tail are kept on the host's thread."""
     method: str = "POST"
     transport_only: tuple[str, ...] = ()
-    """Methods that request it and have no call site, for the documents: deprecated ones, whose warning would point at
+    """Methods that request it and are not patched, for the documents: deprecated ones, whose warning would point at
     our file, and those that only ask how a call stands."""
     asks_usage: bool = False
     """Streams of it report token counts only when asked to by `stream_options.include_usage`."""
@@ -118,7 +118,7 @@ class Provider:
     """One SDK: everything the agent knows about it."""
 
     name: str
-    """What events call it, unless the client or its base URL says otherwise."""
+    """Its name in events, unless the client or its base URL gives another."""
     package: str
     """The top-level package whose import wakes the agent."""
     transport: Transport

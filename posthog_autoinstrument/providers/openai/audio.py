@@ -77,7 +77,7 @@ def read_transcription(request: bytes | None, response: bytes | None, chunks: Se
     `transcript.text.delta` and `.done`."""
     asked = as_dict(parse(request))
     generation = Generation()
-    said: Any = None
+    transcript: Any = None
     usage: Any = None
     if chunks:
         answer = read_answer(None, chunks, "text")
@@ -89,20 +89,22 @@ def read_transcription(request: bytes | None, response: bytes | None, chunks: Se
                 pieces.append(piece)
                 if generation.first_output_chunk is None:
                     generation.first_output_chunk = index
-            said = as_text(event.get("text")) if event.get("type") == "transcript.text.done" else said
+            transcript = as_text(event.get("text")) if event.get("type") == "transcript.text.done" else transcript
             usage = event.get("usage") or usage
-        said = said if said is not None else "".join(pieces) or None
+        transcript = transcript if transcript is not None else "".join(pieces) or None
     else:
         body = parse(response)
         if as_text(asked.get("response_format")) in _PLAIN_FORMATS and not isinstance(body, dict):
-            said = (response or b"").decode("utf-8", "replace") or None
+            transcript = (response or b"").decode("utf-8", "replace") or None
         else:
-            said = as_dict(body).get("text")
+            transcript = as_dict(body).get("text")
             usage = as_dict(body).get("usage")
             generation.failure = read_failure_text(response) if body is None else read_failure(body, "text")
     generation.model = as_text(asked.get("model"))
     generation.usage = _usage(usage)
-    generation.output = [{"role": "assistant", "content": [{"type": "text", "text": said}]}] if said is not None else []
+    generation.output = (
+        [{"role": "assistant", "content": [{"type": "text", "text": transcript}]}] if transcript is not None else []
+    )
     generation.parameters = {name: asked[name] for name in TEXT_PARAMETERS if asked.get(name) is not None}
     content = files_of(asked)
     content += [{"type": "text", "text": prompt} for prompt in as_list([asked.get("prompt")]) if prompt is not None]

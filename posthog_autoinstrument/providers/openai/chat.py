@@ -63,7 +63,7 @@ _COMMON = frozenset(
 
 
 def _text_only(event: dict[str, Any], known: Generation) -> str | None:
-    """The text of a chunk that says nothing else that is not `known`, as most do; None for others.
+    """The text of a chunk that has nothing else that is not `known`, as most; None for others.
 
     It is a third of the time: nothing else is looked for in it.
     """

@@ -72,25 +72,25 @@ def read_usage(raw: Any, web_search_count: int | None = None, model: str | None 
     sent = as_dict(usage.get("prompt_tokens_details")) or as_dict(usage.get("input_tokens_details"))
     made = as_dict(usage.get("completion_tokens_details")) or as_dict(usage.get("output_tokens_details"))
     given = first_count(usage.get("prompt_tokens"), usage.get("input_tokens"))
-    said = first_count(usage.get("completion_tokens"), usage.get("output_tokens"))
+    output = first_count(usage.get("completion_tokens"), usage.get("output_tokens"))
     thought = first_count(made.get("reasoning_tokens"))
     read, written = _cached(usage, sent)
     total = as_count(usage.get("total_tokens"))
     hides_thoughts = "gemini" in (model or "").lower()
-    if given is not None and (said is not None or hides_thoughts):
-        over = 0 if total is None else total - given - (said or 0)
-        beside_input, beside_output = _beside(over, given, said or 0, (read or 0) + (written or 0), thought or 0)
+    if given is not None and (output is not None or hides_thoughts):
+        over = 0 if total is None else total - given - (output or 0)
+        beside_input, beside_output = _beside(over, given, output or 0, (read or 0) + (written or 0), thought or 0)
         over -= beside_input + beside_output
         if hides_thoughts and not thought and over > 0:
             # Gemini's thoughts stand in the total alone (mozilla-ai/any-llm#1290).
             thought = beside_output = over
         given += beside_input
-        said = said + beside_output if said is not None else beside_output or None
+        output = output + beside_output if output is not None else beside_output or None
     else:
         beside_output = 0
     return Usage(
         input_tokens=given,
-        output_tokens=said,
+        output_tokens=output,
         cache_read_input_tokens=read,
         cache_creation_input_tokens=written,
         reasoning_tokens=thought,
@@ -128,14 +128,14 @@ def _most(values: tuple[Any, ...]) -> int | None:
     return max((count for value in values if (count := first_count(value)) is not None), default=None)
 
 
-def _beside(over: int, given: int, said: int, cached: int, thought: int) -> tuple[int, int]:
+def _beside(over: int, given: int, output: int, cached: int, thought: int) -> tuple[int, int]:
     """What was counted beside the input, and beside the output. `over` is what the total has over the two of them."""
     if over > 0 and over in (thought, cached, thought + cached):
         thought_beside, cached_beside = over != cached or thought == cached, over != thought
     else:
         thought_beside, cached_beside = over > thought, False
     # A part is not larger than the whole.
-    thought_beside = thought_beside or thought > said
+    thought_beside = thought_beside or thought > output
     cached_beside = cached_beside or cached > given
     return cached if cached_beside else 0, thought if thought_beside else 0
 
@@ -147,7 +147,7 @@ def only_usage(usages: Collection[dict[str, Any]]) -> dict[str, Any]:
 
 
 def count_web_searches(answer: dict[str, Any]) -> int:
-    """The web searches of one answer or chunk: their number where it says so (Responses), else 1 for a sign of any."""
+    """The web searches of one answer or chunk: their number if reported (Responses), else 1 for a sign of any."""
     items = [as_dict(item) for item in as_list(answer.get("output"))]
     calls = [item for item in items if item.get("type") == "web_search_call"]
     if calls:  # a page that is opened, or searched through, is no search of the web

@@ -33,7 +33,7 @@ class Choice:
     audio: dict[str, list[Any]] = field(default_factory=dict)
 
     def add(self, choice: dict[str, Any], streamed: bool) -> bool:
-        """Take one delta or message in; whether the model said anything in it."""
+        """Take one delta or message in; whether it has any output of the model."""
         # Perplexity streams the message so far beside each delta: it is looked at only where there is no delta.
         delta = as_dict(choice["delta"] if "delta" in choice else choice.get("message"))
         if len(delta) == 1 and "text" not in choice and as_text(delta.get("content")):  # most chunks of most streams
@@ -44,20 +44,20 @@ class Choice:
         self.stop_reason = as_text(choice.get("finish_reason")) or self.stop_reason
         content = choice["text"] if "text" in choice else delta.get("content")  # legacy completions have only a text
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")  # DeepSeek, xAI, or OpenRouter, Groq
-        said = self._add_parts(as_list(content) + as_list(delta.get("images")))  # OpenRouter's drawing models
+        has_output = self._add_parts(as_list(content) + as_list(delta.get("images")))  # OpenRouter's drawing models
         self.annotations += as_list(delta.get("annotations"))
         details = as_list(delta.get("reasoning_details"))
         if details:
             detailed = "".join(filter(None, map(_detail, details)))
             self.detailed += [detailed] if detailed else []
-            said = said or bool(detailed)
+            has_output = has_output or bool(detailed)
         for pieces, piece in ((self.thinking, reasoning), (self.text, content), (self.refusal, delta.get("refusal"))):
             if isinstance(piece, str) and piece:
                 pieces.append(piece)
-                said = True
+                has_output = True
         calls = as_list(delta.get("tool_calls"))
         if calls:
-            said = (self.calls.add(calls) if streamed else self.calls.add_whole(calls)) or said
+            has_output = (self.calls.add(calls) if streamed else self.calls.add_whole(calls)) or has_output
         function_call = as_dict(delta.get("function_call"))
         if function_call:
             self.function_call = self.function_call or ToolCall(None)
@@ -65,7 +65,7 @@ class Choice:
         audio = {name: value for name, value in as_dict(delta.get("audio")).items() if value is not None}
         for name, value in audio.items():
             self.audio.setdefault(name, []).append(value)
-        return said or bool(function_call or audio)
+        return has_output or bool(function_call or audio)
 
     def _add_parts(self, parts: list[Any]) -> bool:
         """Take in content that is a list of parts, as Mistral's reasoning models give it."""

@@ -123,7 +123,7 @@ def output_messages(output: list[Any]) -> list[Message]:
 
 
 _TOLD = ("type", "id", "call_id", "name", "arguments", "status")
-"""What is shown of a function call, or says nothing to its reader."""
+"""Members that are shown elsewhere or are noise; the rest is passed on."""
 
 
 def _item_content(item: dict[str, Any]) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ class _Arguments:
         return bool(self._is_object) and self._depth > 0
 
     def _look(self) -> None:
-        """Each piece once, and only where somebody asks: most streams leave no doubt."""
+        """Each piece once, and only when asked: most streams leave no doubt."""
         for piece in self.pieces[self._looked_at :]:
             if not isinstance(piece, str):
                 self._is_object = True
@@ -157,7 +157,7 @@ class ToolCalls:
         """The latest call of a number, or of a place in a list without numbers."""
         self._by_id: dict[str, ToolCall] = {}
         self._sound = True
-        """The numbers tell the calls apart, as far as is known."""
+        """The numbers distinguish the calls, as far as is known."""
 
     def add_whole(self, deltas: Sequence[Any]) -> bool:
         """Take the calls of a message that was not streamed. Whether there were any."""
@@ -184,7 +184,7 @@ class ToolCalls:
         return bool(found)
 
     def in_order(self) -> list[ToolCall]:
-        """By their numbers where these tell them apart, as in an answer that was not streamed; else as they came."""
+        """By their numbers where these distinguish them, as in an answer that was not streamed; else as they came."""
         if self._sound and None not in self._numbers:
             return [self._by_number[number] for number in sorted(self._by_number)]
         return self._calls
@@ -218,9 +218,9 @@ class ToolCalls:
             call_id,
             name,
             _arguments(function),
-            # The server says which call it is: by a number that one has, or by its id and no other number.
-            said=call is known or (call is named and place is None),
-            elsewhere=known is None and place is not None,
+            # The server names the call: by a number that one has, or by its id and no other number.
+            is_named=call is known or (call is named and place is None),
+            is_unknown=known is None and place is not None,
             another=call_id is not None and named is None and bool(call.id),
             odd=as_text(delta.get("type")) not in _TYPES,
         )
@@ -252,41 +252,41 @@ def _goes_on(
     call_id: str | None,
     name: str | None,
     piece: Any,
-    said: bool,
-    elsewhere: bool,
+    is_named: bool,
+    is_unknown: bool,
     another: bool,
     odd: bool,
 ) -> bool:
     """Whether a delta with an id or a name goes on with `call`, and does not begin another one.
 
-    `said`: its number or id is the call's; `elsewhere`: its number is nobody's; `another`: its id is nobody's, and the
-    call has one; `odd`: it is of a kind that has no function.
+    `is_named`: its number or id is the call's; `is_unknown`: its number is no call's; `another`: its id is no call's,
+    and the call has one; `odd`: it is of a kind that has no function.
     """
     arguments = call.arguments
     same = name is None or name == call.name
     if odd:
-        return said and not another and bool(call.unknown)
+        return is_named and not another and bool(call.unknown)
     if arguments.whole():
         if another:
-            return name is None and said and _is_blank(piece)
+            return name is None and is_named and _is_blank(piece)
         if name is None:
-            return said
+            return is_named
         repeated = _is_blank(piece) if call_id is None else _is_blank(piece) or piece == arguments.value()
-        gives_ids = bool(call.id) if call_id is None else said
-        return same and repeated and (gives_ids or (said and call.repeats_name))
+        gives_ids = bool(call.id) if call_id is None else is_named
+        return same and repeated and (gives_ids or (is_named and call.repeats_name))
     under_way = arguments.open() or (not arguments.begun() and not _is_blank(piece))
     if another:  # an id that changes in each delta, or another call
         if name is None:
-            return said or (bool(call.name) and under_way)
-        return same and (arguments.open() or (said and not arguments.begun())) and not elsewhere
-    if elsewhere and call_id is None and not call.id:
+            return is_named or (bool(call.name) and under_way)
+        return same and (arguments.open() or (is_named and not arguments.begun())) and not is_unknown
+    if is_unknown and call_id is None and not call.id:
         return False
     # A server that gives ids gives one to each call: without one, or with the same, it is no other.
     if name is None or not arguments.begun():
         return True
-    if call_id is not None and said:
+    if call_id is not None and is_named:
         return True
-    return name.startswith(call.name) and (said or arguments.open())
+    return name.startswith(call.name) and (is_named or arguments.open())
 
 
 def _number(delta: dict[str, Any]) -> int | None:

@@ -116,7 +116,7 @@ _CLIENTS = {"Azure": "azure", "Bedrock": "bedrock", "Vertex": "vertex"}
 
 
 def vendor_of(client_class: str, base_url: str, headers: Mapping[str, str], generation: Generation) -> str:
-    """Who answers: by the client's class, then the host, then what the answer shows; "openai" for whom nobody knows."""
+    """Who answers: by the client's class, then the host, then what the answer shows; "openai" otherwise."""
     for word, name in _CLIENTS.items():
         if word in client_class:
             return name

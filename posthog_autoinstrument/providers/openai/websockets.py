@@ -30,7 +30,7 @@ def read_responses_socket(request: bytes | None, response: bytes | None, chunks:
 
 
 def read_realtime(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:
-    """One response of a connection of `realtime.connect()`. `request` is the array of what was said before it."""
+    """One response of a connection of `realtime.connect()`. `request` is the array of the messages before it."""
     generation = Generation()
     final: dict[str, Any] = {}
     items = Items()
@@ -66,11 +66,11 @@ def read_realtime(request: bytes | None, response: bytes | None, chunks: Sequenc
     return generation
 
 
-def _read_request(generation: Generation, said: list[Any]) -> None:
+def _read_request(generation: Generation, messages: list[Any]) -> None:
     """Take in what the conversation was: the session's settings, then those of the response itself."""
     session: dict[str, Any] = {}
     asked: dict[str, Any] = {}
-    for event in map(as_dict, said):
+    for event in map(as_dict, messages):
         if event.get("type") in ("session.created", "session.updated"):
             session = as_dict(event.get("session"))
         elif event.get("type") == "response.create":
@@ -80,15 +80,15 @@ def _read_request(generation: Generation, said: list[Any]) -> None:
     generation.parameters = {name: settings[name] for name in PARAMETERS if settings.get(name) is not None}
     generation.tools = as_list(settings.get("tools")) or None
     generation.instructions = as_text(settings.get("instructions")) or None
-    items = as_list(asked["input"]) if "input" in asked else _items(said)
+    items = as_list(asked["input"]) if "input" in asked else _items(messages)
     generation.input = with_instructions(input_messages([*map(_shown, items)]), generation.instructions)
 
 
-def _items(said: list[Any]) -> list[dict[str, Any]]:
+def _items(messages: list[Any]) -> list[dict[str, Any]]:
     """The items of the conversation in their order: as the program sent them, as the server has them for the rest."""
     items: dict[str, dict[str, Any]] = {}
     mine: list[str] = []  # sent, and not yet confirmed
-    for number, event in enumerate(map(as_dict, said)):
+    for number, event in enumerate(map(as_dict, messages)):
         kind, item = event.get("type"), as_dict(event.get("item"))
         key = as_text(item.get("id")) or f"item {number}"
         if kind == "conversation.item.create":
