@@ -1,6 +1,6 @@
 """Decorated functions of every kind run inside a block of context: plain ones, coroutines, generators of both sorts.
 
-One implementation for `posthog_context` and `posthog_span`; a `Block` is what one run of the function is told to.
+One implementation for `posthog_context` and `posthog_span`, which differ in their `Block`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -35,88 +35,90 @@ class Block:
         """It is over; `error` is what left it."""
 
 
-def decorate(function: F, begin: Callable[[tuple[Any, ...], dict[str, Any]], Block]) -> F:
+Begin = Callable[[tuple[Any, ...], dict[str, Any]], Block]
+"""Called with the arguments of a run, when it begins."""
+
+
+def decorate(function: F, begin: Begin) -> F:
     """`function`, each call of which runs inside the block that `begin(args, kwargs)` opens."""
     if inspect.isasyncgenfunction(function):
+        wrap = _async_generator
+    elif inspect.isgeneratorfunction(function):
+        wrap = _generator
+    elif inspect.iscoroutinefunction(function):
+        wrap = _coroutine
+    else:
+        wrap = _function
+    return cast(F, functools.wraps(function)(wrap(function, begin)))
 
-        @functools.wraps(function)
-        async def in_asyncgen_block(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            block = begin(args, kwargs)
-            context: Context | None = block.opened
-            inner = function(*args, **kwargs)
-            step: Callable[[], Any] = inner.__anext__
-            done = False
-            try:
-                while True:
-                    before = CONTEXT.get()
-                    CONTEXT.set(context)
-                    try:
-                        item = await step()
-                    except StopAsyncIteration:
-                        done = True
-                        return
-                    finally:
-                        context = CONTEXT.get()  # blocks that the body has open over its `yield`
-                        CONTEXT.set(before)
-                    block.item(item)
-                    with _Thrown() as thrown:
-                        sent = yield item
-                        step = functools.partial(inner.asend, sent)
-                    if thrown.error is not None:
-                        # What the consumer throws in (`asynccontextmanager` does) is the generator's to handle.
-                        step = functools.partial(inner.athrow, thrown.error)
-            finally:
-                error = None if done else sys.exc_info()[1]
+
+def _async_generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    async def in_block(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        block = begin(args, kwargs)
+        context: Context | None = block.opened
+        inner = function(*args, **kwargs)
+        step: Callable[[], Any] = inner.__anext__
+        done = False
+        try:
+            while True:
                 before = CONTEXT.get()
                 CONTEXT.set(context)
-                closed = False
                 try:
-                    await inner.aclose()  # its clean-up is inside the block, too
-                    closed = True
+                    item = await step()
+                except StopAsyncIteration:
+                    done = True
+                    return
                 finally:
+                    context = CONTEXT.get()  # blocks that the body has open over its `yield`
                     CONTEXT.set(before)
-                    block.ended(error if closed else sys.exc_info()[1])
-                    del error  # it holds this frame
-
-        return cast(F, in_asyncgen_block)
-    if inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def in_generator_block(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            block = begin(args, kwargs)
-            done = False
+                block.item(item)
+                with _Thrown() as thrown:
+                    sent = yield item
+                    step = functools.partial(inner.asend, sent)
+                if thrown.error is not None:
+                    # What the consumer throws in (`asynccontextmanager` does) is the generator's to handle.
+                    step = functools.partial(inner.athrow, thrown.error)
+        finally:
+            error = None if done else sys.exc_info()[1]
+            before = CONTEXT.get()
+            CONTEXT.set(context)
+            closed = False
             try:
-                result = yield from _Steps(block, function(*args, **kwargs))
-                done = True
-                return result
+                await inner.aclose()  # its clean-up is inside the block, too
+                closed = True
             finally:
-                block.ended(None if done else sys.exc_info()[1])
+                CONTEXT.set(before)
+                block.ended(error if closed else sys.exc_info()[1])
+                del error  # it holds this frame
 
-        if (
-            getattr(function, "__code__", None) is not None
-            and function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
-        ):
-            return cast(F, types.coroutine(in_generator_block))  # one that is awaited
-        return cast(F, in_generator_block)
-    if inspect.iscoroutinefunction(function):
+    return in_block
 
-        @functools.wraps(function)
-        async def in_coroutine_block(*args: Any, **kwargs: Any) -> Any:
-            block = begin(args, kwargs)
-            CONTEXT.set(block.opened)
-            done = False
-            try:
-                result = await function(*args, **kwargs)
-                done = True
-                block.returned(result)
-                return result
-            finally:
-                close(block.opened.scope)
-                block.ended(None if done else sys.exc_info()[1])
 
-        return cast(F, in_coroutine_block)
+def _generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    def in_block(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        block = begin(args, kwargs)
+        done = False
+        try:
+            result = yield from _Steps(block, function(*args, **kwargs))
+            done = True
+            return result
+        finally:
+            block.ended(None if done else sys.exc_info()[1])
 
-    @functools.wraps(function)
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        return types.coroutine(in_block)  # one that is awaited
+    return in_block
+
+
+def _coroutine(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    async def in_block(*args: Any, **kwargs: Any) -> Any:
+        return await _awaited(begin(args, kwargs), lambda: function(*args, **kwargs))
+
+    return in_block
+
+
+def _function(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
     def in_block(*args: Any, **kwargs: Any) -> Any:
         block = begin(args, kwargs)
         CONTEXT.set(block.opened)
@@ -125,7 +127,9 @@ def decorate(function: F, begin: Callable[[tuple[Any, ...], dict[str, Any]], Blo
             result = function(*args, **kwargs)
             done = True
             if lazy := isinstance(result, types.CoroutineType):  # its body has yet to run
-                return _awaited(block, result)
+                made: Any = _awaited(block, lambda: result)
+                made.__name__, made.__qualname__ = result.__name__, result.__qualname__
+                return made
             block.returned(result)
             return result
         finally:
@@ -133,27 +137,21 @@ def decorate(function: F, begin: Callable[[tuple[Any, ...], dict[str, Any]], Blo
             if not lazy:
                 block.ended(None if done else sys.exc_info()[1])
 
-    return cast(F, in_block)
+    return in_block
 
 
-def _awaited(block: Block, inner: types.CoroutineType[Any, Any, Any]) -> Any:
-    """A coroutine that runs another one, which a plain function made, inside the function's block."""
-
-    async def run() -> Any:
-        CONTEXT.set(block.opened)
-        done = False
-        try:
-            result = await inner
-            done = True
-            block.returned(result)
-            return result
-        finally:
-            close(block.opened.scope)
-            block.ended(None if done else sys.exc_info()[1])
-
-    made: Any = run()
-    made.__name__, made.__qualname__ = inner.__name__, inner.__qualname__
-    return made
+async def _awaited(block: Block, make: Callable[[], Awaitable[Any]]) -> Any:
+    """Await what `make()` returns inside the block."""
+    CONTEXT.set(block.opened)
+    done = False
+    try:
+        result = await make()
+        done = True
+        block.returned(result)
+        return result
+    finally:
+        close(block.opened.scope)
+        block.ended(None if done else sys.exc_info()[1])
 
 
 class _Thrown:
