@@ -157,7 +157,7 @@ def test_any_handler_is_known(handler, step):
 
 
 def test_a_failure_of_ours_is_none(monkeypatch):
-    monkeypatch.setattr(guard, "loud", False)
+    monkeypatch.setattr(guard, "raise_failures", False)
     monkeypatch.setattr(guard, "failures", {})
 
     def fails(frame=None):

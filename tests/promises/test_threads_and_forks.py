@@ -149,7 +149,7 @@ def test_forks_while_requests_is_being_loaded(tmp_path: Path) -> None:
         tmp_path,
         FORK
         + """
-PHASES = ["sinks/http_session.py", "urllib3/connectionpool.py", "requests/__init__.py", "requests/sessions.py"]
+PHASES = ["export/http_session.py", "urllib3/connectionpool.py", "requests/__init__.py", "requests/sessions.py"]
 reached, forking = threading.Event(), threading.Event()
 
 def hold(event, arguments):

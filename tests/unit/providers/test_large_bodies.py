@@ -155,7 +155,7 @@ def test_the_memory_of_the_program_hardly_grows_by_a_large_answer(run_program, u
     server = LoopbackServer(give)
     source = """
         from openai import OpenAI
-        import time
+        import gc, sys, time
         def kilobytes(name):
             with open("/proc/self/status") as status:
                 return int(status.read().split(name + ":")[1].split()[0])
@@ -163,7 +163,10 @@ def test_the_memory_of_the_program_hardly_grows_by_a_large_answer(run_program, u
         before = kilobytes("VmRSS")
         for number in range(2):
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
-            while kilobytes("VmRSS") > before + MAX_ADDED_KB:  # what is not for the event goes, though nothing is sent
+            gc.collect()
+            for _ in range(200):  # what is not for the event goes, though nothing is sent
+                if "posthog_autoinstrument" not in sys.modules or kilobytes("VmRSS") < before + MAX_ADDED_KB:
+                    break
                 time.sleep(0.01)
         print(kilobytes("VmHWM"))
     """
