@@ -125,6 +125,7 @@ def imports(module: str, source: str, known: frozenset[str]) -> list[Import]:
 
 def _imports(module: str, source: str, known: frozenset[str]) -> Iterator[Import]:
     is_package = module == "__init__" or any(other.startswith(module + ".") for other in known)
+    is_package = is_package or FOLDER.joinpath(*module.split("."), "__init__.py").exists()
     place = [] if module == "__init__" else module.split(".")
     tree = ast.parse(source)
     only_types = {
@@ -244,6 +245,14 @@ def loaded_by_name(source: str) -> Iterator[tuple[str, str | None]]:
 
 
 def test_the_rules_hold():
+    assert violations(sources()) == []
+
+
+def test_a_package_of_one_file_imports_from_its_parent(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "FOLDER", tmp_path)
+    (tmp_path / "providers" / "acme").mkdir(parents=True)
+    (tmp_path / "providers" / "generation.py").write_text("")
+    (tmp_path / "providers" / "acme" / "__init__.py").write_text("from ..generation import Generation\n")
     assert violations(sources()) == []
 
 
