@@ -94,7 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--by", choices=get_args(By), default="model", help="what to group by (default: model)")
     parser.add_argument(
-        "--since", type=_time, metavar="WHEN", help="15m, 24h, 7d or 4w ago, or a time as 2026-01-31 (default: all)"
+        "--since",
+        type=_time,
+        metavar="WHEN",
+        help="15m, 24h, 7d or 4w ago, or a time such as 2026-01-31 (default: all)",
     )
     parser.add_argument("--user", metavar="ID", help="only the calls of this user")
     parser.add_argument("--model", metavar="NAME", help="only the calls of this model")
@@ -184,7 +187,7 @@ def _head(totals: Totals, series: Series, room: int) -> list[str]:
     lines.append(timings)
     if len(series.points) > 1:
         calls = [point.totals.calls for point in series.points]
-        label = f" calls each {stretch(series.step_s)}"
+        label = f" calls per {stretch(series.step_s)}"
         lines.append(_sparks(calls[-max(1, room - len(label)) :]) + label)
     return [cut(line, room) for line in lines]
 

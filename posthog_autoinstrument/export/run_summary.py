@@ -153,7 +153,7 @@ class RunSummary:
         if models and not self._is_price_list_there:
             reasons.append('for prices: pip install "posthog-autoinstrument[viewer]"')
         elif models:
-            reasons.append(f"no price of {', '.join(models[:3])}{' and others' if len(models) > 3 else ''}"[:200])
+            reasons.append(f"no price for {', '.join(models[:3])}{' and others' if len(models) > 3 else ''}"[:200])
         return "; ".join(reasons)
 
     def _price(self, prices_path: str) -> None:

@@ -108,7 +108,7 @@ class Config:
         consequence="privacy mode is on",
     )
     distinct_id: str | None = _setting(
-        "POSTHOG_DISTINCT_ID", TEXT, None, "The user of calls for which nothing else names one."
+        "POSTHOG_DISTINCT_ID", TEXT, None, "The user of calls for which nothing else sets one."
     )
     disabled: bool = _setting(
         "POSTHOG_AUTOINSTRUMENT_DISABLED",
@@ -152,7 +152,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_SPOOL_MAX_BYTES",
         whole(1_048_576, 2**50, "a whole number of at least 1048576"),
         1024 * 1024 * 1024,
-        "Size of one process's file in the spool; what comes on top waits in memory.",
+        "Size of one process's file in the spool; calls beyond that wait in memory.",
         only_at_start=True,
     )
     properties: Mapping[str, Any] = _setting(
@@ -184,7 +184,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_OTEL_TRACE_ID",
         FLAG,
         False,
-        "Where OpenTelemetry has an active span, use its trace id for traces that nothing else names.",
+        "Where OpenTelemetry has an active span, use its trace id for traces that nothing else sets.",
         only_at_start=True,
     )
     propagate: bool = _setting(
@@ -205,8 +205,8 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_TRUST_BAGGAGE",
         FLAG,
         False,
-        "Take trace, span, user, session and privacy from the headers of web requests: only where none but services "
-        "of yours can send one.",
+        "Take trace, span, user, session and privacy from the headers of web requests: only where every sender is a "
+        "service of your own.",
         only_at_start=True,
     )
     sample_rate: float = _setting(
@@ -225,7 +225,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_ALLOW_HOSTS",
         HOST_PATTERNS,
         frozenset(),
-        "Calls of these hosts only make events, as `api.openai.com,*.azure.com`.",
+        "Only calls to these hosts make events, for example `api.openai.com,*.azure.com`.",
         fallback=_NO_MATCH,
         consequence="no call makes an event",
     )
@@ -233,7 +233,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_DENY_HOSTS",
         HOST_PATTERNS,
         frozenset(),
-        "Calls of these hosts make no events, as `api.openai.com,*.azure.com`.",
+        "Calls to these hosts make no events, for example `api.openai.com,*.azure.com`.",
         fallback=_NO_MATCH,
         consequence="no call makes an event",
     )
@@ -241,7 +241,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_ALLOW_MODELS",
         PATTERNS,
         frozenset(),
-        "Calls of these models only make events, as `gpt-4o*`.",
+        "Only calls of these models make events, for example `gpt-4o*`.",
         fallback=_NO_MATCH,
         consequence="no call makes an event",
     )
@@ -249,7 +249,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_DENY_MODELS",
         PATTERNS,
         frozenset(),
-        "Calls of these models make no events, as `gpt-4o*`.",
+        "Calls of these models make no events, for example `gpt-4o*`.",
         fallback=_NO_MATCH,
         consequence="no call makes an event",
     )
@@ -257,7 +257,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_ALLOW_ENDPOINTS",
         PATTERNS,
         frozenset(),
-        "Calls of these endpoints only make events, as `embeddings,/audio/*`.",
+        "Only calls to these endpoints make events, for example `embeddings,/audio/*`.",
         fallback=_NO_MATCH,
         consequence="no call makes an event",
     )
@@ -265,7 +265,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_DENY_ENDPOINTS",
         PATTERNS,
         frozenset(),
-        "Calls of these endpoints make no events, as `embeddings,/audio/*`.",
+        "Calls to these endpoints make no events, for example `embeddings,/audio/*`.",
         fallback=_NO_MATCH,
         consequence="no call makes an event",
     )
@@ -273,7 +273,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_TRACING_HEADERS",
         TRACING_HEADERS,
         "1",
-        "Read `X-POSTHOG-DISTINCT-ID` and its sisters from web requests: 1 before the signed-in user, anonymous where "
+        "Read the `X-POSTHOG-...` headers of web requests: 1 before the signed-in user, anonymous where "
         "nobody is signed in, 0 not at all.",
         only_at_start=True,
     )
@@ -296,7 +296,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_STREAM_USAGE_HOSTS",
         HOSTS,
         frozenset(),
-        "Hosts beside api.openai.com that are asked: those known to take `stream_options.include_usage`.",
+        "Hosts besides api.openai.com that are asked: only those that accept `stream_options.include_usage`.",
         only_at_start=True,
     )
     keep_media: bool = _setting(
@@ -352,7 +352,7 @@ class Config:
         "POSTHOG_AUTOINSTRUMENT_QUEUE_MAX_EVENTS",
         whole(1, 1_000_000, "a whole number from 1 to 1000000"),
         10_000,
-        "Events that may wait; what comes on top is dropped and counted.",
+        "Events that may wait; those beyond that are dropped and counted.",
         only_at_start=True,
     )
     queue_max_bytes: int = _setting(

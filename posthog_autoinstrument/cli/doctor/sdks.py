@@ -15,7 +15,7 @@ from .report import Check
 
 ABSENT = "not in this version"
 """State of a patch point whose module or method this version of the SDK does not have. SDKs moved their classes."""
-DEPRECATED = "captured below"
+DEPRECATED = "captured, deprecated"
 """State of a method that the SDK marks as deprecated: a wrapper would be named in its warning. Its calls are captured
 by the patched transport."""
 

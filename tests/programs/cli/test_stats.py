@@ -53,7 +53,7 @@ def test_stats_are_sums_and_bars(path: Path, capsys: pytest.CaptureFixture[str])
     head, timings, plot, _, titles, first, second = out.splitlines()
     assert head == "4 calls, 1 failed, 2,010→205 tokens, cost $0.007 and the unknown cost of 1"
     assert timings == "latency p50 1.00 s, p95 3.00 s; first token p50 200 ms, p95 200 ms"
-    assert plot.endswith(" calls each 5 s")
+    assert plot.endswith(" calls per 5 s")
     assert plot.count("█") == 4
     assert titles.split() == ["MODEL", "CALLS", "ERRORS", "TOKENS", "COST", "P50", "P95"]
     rows = {line.split()[0]: line.split()[1:] for line in (first, second)}

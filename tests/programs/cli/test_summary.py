@@ -163,13 +163,13 @@ def test_costs_are_only_those_that_are_known(tmp_path: Path) -> None:
         return summary.line(prices, "end")
 
     unknown = call(model="no\x1b[31m-price", input_tokens=1, output_tokens=2, latency=None)
-    assert line(unknown) == "1 call, 1 token in, 2 out, cost unknown (no price of no[31m-price); end"
+    assert line(unknown) == "1 call, 1 token in, 2 out, cost unknown (no price for no[31m-price); end"
     known = call(NOON, model="gpt-4o", input_tokens=1000, output_tokens=100, latency=2.0)
     assert line(known, span()) == "1 call, 1,000 tokens in, 100 out, cost $0.0035, slowest 2.00 s (gpt-4o); end"
     reported = call(total_cost_usd=1.5, model="x\u202ey", latency=3.0, input_tokens=None, output_tokens=None)
     assert line(known, unknown, reported) == (
         "3 calls, 1,001 tokens in, 102 out (1 call unknown), cost $1.50 and the unknown cost of 1 "
-        "(no price of no[31m-price), slowest 3.00 s (xy); end"
+        "(no price for no[31m-price), slowest 3.00 s (xy); end"
     )
     own = tmp_path / "prices.toml"
     own.write_text('[[price]]\nmodel = "no*price"\ninput = 1\noutput = 1\n')
