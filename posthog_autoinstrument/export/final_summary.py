@@ -63,6 +63,9 @@ class FinalSummary:
             captured = counts is not None and counts.calls and delivery.delivered
             if not captured or not _is_first(self._config.state_folder, project.host if project else "local"):
                 return
+        if self._config.disabled:
+            diagnostics.write_once("summary", "no calls were captured: POSTHOG_AUTOINSTRUMENT_DISABLED is set")
+            return
         from .run_summary import RunSummary, where_to_look
 
         is_anything_there = delivery.delivered or not delivery.n_lost

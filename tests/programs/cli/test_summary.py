@@ -73,6 +73,9 @@ def test_a_program_that_calls_nobody_says_so(run_program: Run) -> None:
     assert said(run_program("import openai", env=ASK)) == [
         "no calls were captured in this process (those of its child processes are not counted)"
     ]
+    assert said(run_program("import openai", env={**ASK, "POSTHOG_AUTOINSTRUMENT_DISABLED": "1"})) == [
+        "no calls were captured: POSTHOG_AUTOINSTRUMENT_DISABLED is set"
+    ]
     assert said(run_program("print(1)", env={"POSTHOG_AUTOINSTRUMENT_SUMMARY": "0"})) == []
 
 
