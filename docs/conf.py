@@ -27,7 +27,7 @@ PAGES: dict[str, tuple[str, ...]] = {
         "docs/other-tools",
         "docs/testing",
     ),
-    "Reference": ("docs/settings", "docs/captured", "docs/events"),
+    "Reference": ("docs/functions", "docs/settings", "docs/captured", "docs/events"),
     "Operate": ("docs/delivery", "docs/performance"),
     "Develop": ("docs/architecture", "docs/adding-a-provider", "docs/decisions", "CONTRIBUTING", "CHANGELOG"),
 }

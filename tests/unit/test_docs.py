@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -156,6 +157,15 @@ def test_the_readme_is_read_in_a_few_minutes() -> None:
 def test_public_names_are_in_the_readme() -> None:
     for name in posthog_autoinstrument.__all__:
         assert name in README.read_text() or name == "__version__"
+
+
+def test_public_names_and_their_arguments_have_a_row() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)(.*?)` \|", (ROOT / "docs" / "functions.md").read_text(), re.MULTILINE))
+    assert set(rows) == set(posthog_autoinstrument.__all__)
+    for name, arguments in rows.items():
+        if arguments:
+            named = re.findall(r"[a-z]\w+", arguments.split("=")[0])
+            assert named == list(inspect.signature(getattr(posthog_autoinstrument, name)).parameters), name
 
 
 def test_commands_are_in_the_readme_and_in_the_help() -> None:
