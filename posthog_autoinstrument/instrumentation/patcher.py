@@ -39,11 +39,11 @@ class Patcher:
     points: list[PatchPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        wired = self.provider.transport
-        for cls in (wired.sync_client, wired.async_client):
-            self.points += [PatchPoint(wired.base_module, cls, name) for name in transport.CLIENT_METHODS]
-        for cls in (wired.sync_stream, wired.async_stream):
-            self.points.append(PatchPoint(wired.streaming_module, cls, "_iter_events"))
+        classes = self.provider.transport
+        for cls in (classes.sync_client, classes.async_client):
+            self.points += [PatchPoint(classes.base_module, cls, name) for name in transport.CLIENT_METHODS]
+        for cls in (classes.sync_stream, classes.async_stream):
+            self.points.append(PatchPoint(classes.streaming_module, cls, "_iter_events"))
         for row in self.provider.methods:
             self.points += [PatchPoint(row.module, row.cls, name) for name in (*row.methods, *row.streams)]
         for socket in self.provider.websockets:
@@ -62,13 +62,13 @@ class Patcher:
 
     def _patches(self, name: str) -> Iterator[tuple[str, Callable[[type], list[str]]]]:
         """What to patch in a module: a class, and what returns those of its methods that are patched afterwards."""
-        wired = self.provider.transport
-        if name == wired.base_module:
-            for cls in (wired.sync_client, wired.async_client):
+        classes = self.provider.transport
+        if name == classes.base_module:
+            for cls in (classes.sync_client, classes.async_client):
                 yield cls, lambda found: transport.patch_client(found, self.calls, self.usage)
-        if name == wired.streaming_module:
-            yield wired.sync_stream, lambda found: transport.patch_stream(found, is_async=False)
-            yield wired.async_stream, lambda found: transport.patch_stream(found, is_async=True)
+        if name == classes.streaming_module:
+            yield classes.sync_stream, lambda found: transport.patch_stream(found, is_async=False)
+            yield classes.async_stream, lambda found: transport.patch_stream(found, is_async=True)
         for row in self.provider.methods:
             if row.module == name:
                 yield row.cls, lambda found, row=row: methods.patch_methods(found, row, self.calls)  # type: ignore[misc]

@@ -175,7 +175,7 @@ class UsageFilter:
         return b"".join(shown)
 
     def rest(self) -> bytes:
-        """What came of an event whose end did not."""
+        """The incomplete last event, without its usage."""
         held, self._held = b"".join(self._held), []
         return _shown(held)
 

@@ -6,7 +6,6 @@ abandonment, raw readers). Nothing is held, changed or delayed; finalisers only 
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
@@ -274,7 +273,6 @@ def _call_of(stream: Any) -> OpenCall | None:
 def tap_events(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     """Wrap `Stream._iter_events`: the decoded events of one answer, before the SDK parses them."""
 
-    @functools.wraps(wrapped)
     def _iter_events(self: Any) -> Iterator[Any]:
         call = guard.quietly(_call_of, self)
         if call is None:
@@ -317,7 +315,6 @@ def _events(inner: Iterator[Any], call: OpenCall, kept: Events) -> Iterator[Any]
 def tap_reader(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     """Wrap `Stream.__stream__` of versions that leave the response open when they raise."""
 
-    @functools.wraps(wrapped)
     def __stream__(self: Any) -> Iterator[Any]:
         ended = False
         try:
@@ -333,7 +330,6 @@ def tap_reader(wrapped: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Itera
 def tap_async_reader(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[Any], AsyncIterator[Any]]:
     """Wrap `AsyncStream.__stream__`, as `tap_reader`."""
 
-    @functools.wraps(wrapped)
     async def __stream__(self: Any) -> AsyncIterator[Any]:
         ended = False
         try:
@@ -364,7 +360,6 @@ def _failed(stream: Any) -> None:
 def tap_async_events(wrapped: Callable[[Any], AsyncIterator[Any]]) -> Callable[[Any], AsyncIterator[Any]]:
     """Wrap `AsyncStream._iter_events`."""
 
-    @functools.wraps(wrapped)
     def _iter_events(self: Any) -> AsyncIterator[Any]:
         call = guard.quietly(_call_of, self)
         if call is None:

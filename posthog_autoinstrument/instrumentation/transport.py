@@ -29,11 +29,11 @@ def patch_client(cls: type, calls: CallRecorder, usage: StreamUsage) -> list[str
     """Tap a client base class; the names of the methods that carry the tap afterwards."""
     tap_request = _tap_async_request if _is_async(cls, "request") else _tap_request
     methods: dict[str, Callable[..., Any]] = {
-        "request": functools.partial(tap_request, usage=usage),
+        "request": functools.partial(tap_request, calls=calls, usage=usage),
         "_build_request": _tap_build,
         "_process_response": _tap_async_response if _is_async(cls, "_process_response") else _tap_response,
     }
-    return [name for name, tap in methods.items() if patch(cls, name, functools.partial(tap, calls=calls))]
+    return [name for name, tap in methods.items() if patch(cls, name, tap)]
 
 
 def patch_stream(cls: type, is_async: bool) -> list[str]:
@@ -66,7 +66,6 @@ def _is_async(cls: type, name: str) -> bool:
 
 
 def _tap_request(wrapped: Callable[..., Any], calls: CallRecorder, usage: StreamUsage) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
     def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = calls.call_of_request(self, args[1] if len(args) > 1 else kwargs.get("options"))
         if call is None and CURRENT.get() is None:
@@ -93,7 +92,6 @@ def _tap_request(wrapped: Callable[..., Any], calls: CallRecorder, usage: Stream
 
 
 def _tap_async_request(wrapped: Callable[..., Any], calls: CallRecorder, usage: StreamUsage) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
     async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = calls.call_of_request(self, args[1] if len(args) > 1 else kwargs.get("options"))
         if call is None and CURRENT.get() is None:
@@ -173,55 +171,52 @@ def _failed(call: OpenCall, usage: StreamUsage) -> None:
         usage.refused(call)
 
 
-def _tap_build(wrapped: Callable[..., Any], calls: CallRecorder) -> Callable[..., Any]:
+def _tap_build(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     """What is sent is known before it is: a call that is cancelled or interrupted has no other trace of it."""
 
-    @functools.wraps(wrapped)
     def _build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         request = wrapped(self, *args, **kwargs)
         call = CURRENT.get()
         if call is None or call.shared:
             call = _current()
         if call is not None:
-            _built(call, request)
+            _take_request(call, request)
         return request
 
     return _build_request
 
 
 @guard.guarded("read a request", None)
-def _built(call: OpenCall, request: Any) -> None:
+def _take_request(call: OpenCall, request: Any) -> None:
     call.set_request(request)
 
 
-def _tap_response(wrapped: Callable[..., Any], calls: CallRecorder) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
+def _tap_response(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = CURRENT.get()
         if call is None or call.shared:
             call = _current()
         if call is not None:
-            _answered(call, kwargs)
+            _take_response(call, kwargs)
         return wrapped(self, *args, **kwargs)
 
     return _process_response
 
 
-def _tap_async_response(wrapped: Callable[..., Any], calls: CallRecorder) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
+def _tap_async_response(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     async def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = CURRENT.get()
         if call is None or call.shared:
             call = _current()
         if call is not None:
-            _answered(call, kwargs)
+            _take_response(call, kwargs)
         return await wrapped(self, *args, **kwargs)
 
     return _process_response
 
 
 @guard.guarded("read an answer", None)
-def _answered(call: OpenCall, kwargs: dict[str, Any]) -> None:
+def _take_response(call: OpenCall, kwargs: dict[str, Any]) -> None:
     response = kwargs["response"]
     stream = bool(kwargs.get("stream"))
     in_memory = call.set_response(response, stream)

@@ -1,7 +1,7 @@
 """One WebSocket connection: which message belongs to which response, and the messages before it.
 
 Messages are kept by reference and looked at with one search for their type; they are parsed on the flusher's thread.
-Pieces of sound and pictures are counted, never kept.
+Pieces of audio and images are not kept: the first of a response leaves its type and its time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KIND = re.compile(rb'"type"\s*:\s*"((?:response|session|conversation)\.[a-z_.]+
 """An event's type. The types of objects inside events have no dots, and quotes inside of texts are escaped."""
 _LANE = re.compile(rb'"stream_id"\s*:\s*"([^"]*)"')
 _RESPONSE_ID = re.compile(rb'"response"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([^"]+)"')
-_SOUND = re.compile(rb'("audio"\s*:\s*")[^"]*')
+_AUDIO = re.compile(rb'("audio"\s*:\s*")[^"]*')
 
 _LAST = frozenset(
     (b"response.done", b"response.completed", b"response.failed", b"response.incomplete", b"response.cancelled")
@@ -188,16 +188,16 @@ class WebSocketSession:
         kind = match[1] if match is not None else b""
         if kind == b"response.create":
             call = self._open()
-            call.asked = message if self.socket.in_turn else _silent(message)
+            call.asked = message if self.socket.in_turn else _without_audio(message)
             call.response.size = len(call.asked)
             if self.socket.in_turn:
                 call.lane = _lane(message)
                 self.laned = self.laned or call.lane is not None
             else:
-                self._recall(call, self._said())
+                self._recall(call, self._messages_before())
             self.pending.append(call)
         elif kind == b"conversation.item.create" and not self.socket.in_turn:
-            self._say(_silent(message))
+            self._add_to_history(_without_audio(message))
 
     @guard.guarded("read a message of the server", None)
     def received(self, message: bytes | str) -> None:
@@ -215,7 +215,7 @@ class WebSocketSession:
         elif kind in (b"session.created", b"session.updated"):
             self.session = message
         elif kind in _HISTORY:
-            self._say(message)
+            self._add_to_history(message)
             if kind == _TRANSCRIBED:  # often comes after the answer has begun
                 for call in self.live:
                     self._recall(call, [*call.history, message])
@@ -230,7 +230,7 @@ class WebSocketSession:
             call.with_bulk = True
             call.response.keep(b'{"type":"%b"}' % kind)  # its time is when the output began
         if kind == b"response.output_item.done" and not self.socket.in_turn:
-            self._say(message)
+            self._add_to_history(message)
         if kind in _LAST:
             self.live.remove(call)
             call.finish("complete")
@@ -251,7 +251,7 @@ class WebSocketSession:
         call.lane = lane
         if not self.socket.in_turn:
             call.response_id = response_id
-            self._recall(call, self._said())
+            self._recall(call, self._messages_before())
         self.live.append(call)
         return call
 
@@ -306,10 +306,11 @@ class WebSocketSession:
         self.calls.expect()
         return call
 
-    def _said(self) -> list[bytes]:
+    def _messages_before(self) -> list[bytes]:
+        """The state of the session and the history, as a call that starts now has them before it."""
         return [*([self.session] if self.session is not None else []), *self.history]
 
-    def _say(self, message: bytes) -> None:
+    def _add_to_history(self, message: bytes) -> None:
         self._look()
         self.history.append(message)
         self.history_size += len(message)
@@ -330,15 +331,15 @@ def _response_id(message: bytes) -> bytes | None:
     return name.encode() if name else None
 
 
-def _silent(message: bytes) -> bytes:
-    """The message without the sound in it."""
-    return _SOUND.sub(rb"\1", message) if b"input_audio" in message else message
+def _without_audio(message: bytes) -> bytes:
+    """The message without its audio data."""
+    return _AUDIO.sub(rb"\1", message) if b"input_audio" in message else message
 
 
 def _tap_frames(
     wrapped: Callable[..., Any], protocol: ReferenceType[Any], session: ReferenceType[WebSocketSession]
 ) -> Callable[..., Any]:
-    # Weak both: the program's objects are freed when they were, and the end of a conversation is seen.
+    # Both weak: the program's objects are freed as without us, and an abandoned connection ends its calls.
     @functools.wraps(wrapped)
     def send(data: Any, *args: Any, **kwargs: Any) -> Any:
         watching = session()

@@ -2,9 +2,9 @@
 
 What the program receives passes the SDK's `recv_bytes`, in every version (openai 1.60 to 3.54: `recv`, iteration,
 `dispatch_events`, sessions). What it sends has no such method: queued messages and the lanes of openai 3 write to the
-transport directly. So that is tapped by `Conversation.follow`, where the transport frames a message: `send_text` and
-`send_binary` of the connection's own protocol object (websockets 13 to 17). Its public methods stay as they are: they
-warn about the frame that calls them.
+transport directly. So that is tapped by `WebSocketSession.follow`, where the transport frames a message: `send_text`
+and `send_binary` of the connection's own protocol object (websockets 13 to 17). Its public methods stay as they are:
+they warn about the frame that calls them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def patch_websocket(cls: type, socket: WebSocket, calls: CallRecorder) -> list[s
     """Tap a connection class; the names of the methods that carry the tap afterwards."""
     if not callable(getattr(cls, "recv_bytes", None)):
         return []
-    conversations: Known = WeakKeyDictionary()
+    sessions: Known = WeakKeyDictionary()
     awaits = inspect.iscoroutinefunction
     taps: dict[str, Callable[..., Any]] = {
         "__init__": functools.partial(_tap_init, socket=socket, calls=calls),
@@ -39,13 +39,10 @@ def patch_websocket(cls: type, socket: WebSocket, calls: CallRecorder) -> list[s
         "close": _tap_async_close if awaits(getattr(cls, "close", None)) else _tap_close,
         "_flush_send_queue": _tap_flush,
     }
-    return [
-        name for name, tap in taps.items() if transport.patch(cls, name, functools.partial(tap, known=conversations))
-    ]
+    return [name for name, tap in taps.items() if transport.patch(cls, name, functools.partial(tap, known=sessions))]
 
 
 def _tap_init(wrapped: Callable[..., Any], socket: WebSocket, calls: CallRecorder, known: Known) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         wrapped(self, *args, **kwargs)
         if calls.active or calls.awaken():
@@ -68,7 +65,6 @@ def _client_of(frame: FrameType) -> Any:
 
 
 def _tap_flush(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
     def _flush_send_queue(self: Any, *args: Any, **kwargs: Any) -> Any:
         session = known.get(self)
         if session is not None:
@@ -79,7 +75,6 @@ def _tap_flush(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
 
 
 def _tap_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
     def recv_bytes(self: Any, *args: Any, **kwargs: Any) -> Any:
         session = known.get(self)
         if session is None:
@@ -98,7 +93,6 @@ def _tap_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
 
 
 def _tap_async_recv(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
     async def recv_bytes(self: Any, *args: Any, **kwargs: Any) -> Any:
         session = known.get(self)
         if session is None:
@@ -125,7 +119,6 @@ def _broke_off(session: WebSocketSession) -> None:
 
 
 def _tap_close(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
     def close(self: Any, *args: Any, **kwargs: Any) -> Any:
         _closed(known.get(self))
         return wrapped(self, *args, **kwargs)
@@ -134,7 +127,6 @@ def _tap_close(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
 
 
 def _tap_async_close(wrapped: Callable[..., Any], known: Known) -> Callable[..., Any]:
-    @functools.wraps(wrapped)
     async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
         _closed(known.get(self))
         return await wrapped(self, *args, **kwargs)
