@@ -11,13 +11,13 @@ from typing import Any
 from ..core import fastjson
 from ..core.records import EncodedEvent
 from . import search as full_text
-from .columns import CALLS, make_row, summary
-from .database import Row, Store, StoreError
+from .columns import IS_CALL, make_row, summary
+from .database import Store, StoreError
 from .results import Pricing
+from .schema import Row
 
 _CHUNK = 200
 """Rows in one transaction."""
-_IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
 
 
 def catch_up(store: Store, prices: Pricing | None, budget_s: float, search: bool = True) -> int:
@@ -54,15 +54,15 @@ def _make_columns(store: Store, until: float) -> int:
 
 
 def _uuids(store: Store, old: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    marks = ", ".join("?" * len(old))
-    return store.rows(f"SELECT uuid FROM events WHERE uuid IN ({marks})", [row[1] for row in old])
+    placeholders = ", ".join("?" * len(old))
+    return store.rows(f"SELECT uuid FROM events WHERE uuid IN ({placeholders})", [row[1] for row in old])
 
 
 def _make_costs(store: Store, prices: Pricing, until: float) -> int:
     """Costs of the calls that have none yet, the newest first; of all calls if the prices have changed."""
     if store.meta("prices") != prices.version:
         with store.change():
-            store.run(f"UPDATE facts SET priced = 0 WHERE {_IS_CALL} AND priced != 0")
+            store.run(f"UPDATE facts SET priced = 0 WHERE {IS_CALL} AND priced != 0")
             store.set_meta("prices", prices.version)
     while time.monotonic() < until:
         found = store.rows(

@@ -1,7 +1,7 @@
 """PostHog's events read back: the columns that lists show, the text that is searched, the usage that is billed.
 
-Beside `event` the only module that spells the `$ai_` names. Pure. Events may come from other
-SDKs, so any value may have any type: a value that is not as documented counts as missing.
+It reads the `$ai_` names that `processing.event` writes. Pure. Events may come from other SDKs, so any value may have
+any type: a value that is not as documented counts as missing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ KINDS = {
 }
 CALLS = ("generation", "embedding")
 """The kinds that are calls of a model."""
+IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
+"""The same as a condition in SQL."""
 
 MAX_TEXT_CHARS = 65_536
 """Characters of an input and of an output that are searched: the end of the input, as its beginning is history."""
@@ -167,9 +169,9 @@ def make_row(event: EncodedEvent, summarise: Callable[[dict[str, Any]], EventSum
         "input_text": _first_words(summary.input_text),
         "output_text": _first_words(summary.output_text),
     }
-    columns = {column.name: _storable(values[column.field]) for column in COLUMNS}
+    columns = {column.name: storable(values[column.field]) for column in COLUMNS}
     of_event = (columns["trace_id"], columns["model"], columns["is_error"])
-    distinct_id = _storable(_text(parsed.get("distinct_id")))
+    distinct_id = storable(_text(parsed.get("distinct_id")))
     return Row(
         event.uuid,
         (event.uuid, when.isoformat(), when.timestamp(), event.name, distinct_id, *of_event, body),
@@ -187,7 +189,7 @@ def _utc(timestamp: object) -> datetime:
         return datetime.now(timezone.utc)
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """The value as SQLite takes it: a lone surrogate is not UTF-8."""
     if not isinstance(value, str) or value.isascii():
         return value
@@ -299,7 +301,7 @@ def _flat(content: Any) -> str:
     return "\n".join(_texts(content, 0))
 
 
-_MARKS = frozenset(("role", "type", "id", "index", "tool_call_id", "call_id", "status", "finish_reason", "detail"))
+_SHAPE_KEYS = frozenset(("role", "type", "id", "index", "tool_call_id", "call_id", "status", "finish_reason", "detail"))
 _MAX_DEPTH = 12
 
 
@@ -311,5 +313,5 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
             yield from _texts(item, depth + 1)
     elif depth < _MAX_DEPTH and isinstance(value, dict):
         for key, item in value.items():
-            if key not in _MARKS or not isinstance(item, str):
+            if key not in _SHAPE_KEYS or not isinstance(item, str):
                 yield from _texts(item, depth + 1)

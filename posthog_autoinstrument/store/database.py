@@ -1,4 +1,4 @@
-"""The local store: events in one SQLite file, for people who have no PostHog project yet. The only user of sqlite3.
+"""The local store: events in one SQLite file, for people who have no PostHog project yet.
 
 Several processes may write at once (WAL, immediate transactions). The file is private to its user and bounded in size.
 
@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dependencies, descriptors, forks
 from . import ownership
-from .schema import ADD_COLUMNS, ADD_EVENT, APPLICATION_ID, MIGRATIONS
-from .schema import WORDS_BLOCK as WORDS_BLOCK
-from .schema import Row as Row
+from .schema import ADD_COLUMNS, ADD_EVENT, APPLICATION_ID, MIGRATIONS, Row
 
 if TYPE_CHECKING:
     import sqlite3
@@ -286,16 +284,16 @@ class Store:
     def _set_up(self, timeout_s: float) -> None:
         with self.snapshot():  # another process may make the file just now
             version = self._number("PRAGMA user_version")
-            foreign = self._number("PRAGMA application_id") != APPLICATION_ID
+            is_foreign = self._number("PRAGMA application_id") != APPLICATION_ID
             filled = self._number("SELECT count(*) FROM sqlite_master") > 0
         if version > len(MIGRATIONS):
             raise StoreError(
                 f"{self.path} was written by a newer version (its format is {version}, this version knows "
                 f"{len(MIGRATIONS)}): upgrade posthog-autoinstrument or choose another file"
             )
-        if foreign and filled:
+        if is_foreign and filled:
             raise StoreError(f"{self.path} is another program's database: choose another file")
-        if foreign:
+        if is_foreign:
             # Before there is anything in the file, and before WAL writes its first page: later it has no effect.
             self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._use_wal(timeout_s)

@@ -15,15 +15,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import search
 from .backfill import catch_up, parsed
-from .columns import CALLS
+from .columns import IS_CALL, storable
 from .database import Store
 from .results import Entry, EventPage, Full, GroupPage, Pricing, Totals, TracePage, TraceRow
 from .retention import delete_all
 from .schema import COLUMNS
 from .selection import Selection, condition
 from .sums import COLUMN_OF, SUMMED, By, Calls
-
-_IS_CALL = f"kind IN ({', '.join(map(repr, CALLS))})"
 
 _ENTRY = {"number": "number", **{column.field: column.name for column in COLUMNS if column.name != "priced"}}
 """Field of an entry -> its column."""
@@ -77,8 +75,8 @@ class Queries:
     def version(self) -> str:
         """A text that changes when anything in the file has changed."""
         found = self._store.rows("SELECT seq FROM sqlite_sequence WHERE name = 'facts'")
-        marks = self._store.rows("SELECT value FROM marks WHERE name IN ('deletions', 'costs') ORDER BY name")
-        return ".".join(str(value) for (value,) in [*found, *marks])
+        meta = self._store.rows("SELECT value FROM marks WHERE name IN ('deletions', 'costs') ORDER BY name")
+        return ".".join(str(value) for (value,) in [*found, *meta])
 
     # --- sums ---
 
@@ -122,7 +120,7 @@ class Queries:
         where, values = self._where(selection)
         found = self._store.rows(
             # "+": in the order of the table. In that of an index on the users each row is looked up on its own.
-            f"SELECT +session_id, max(epoch), max(number) AS last FROM facts f WHERE {where} AND {_IS_CALL}"
+            f"SELECT +session_id, max(epoch), max(number) AS last FROM facts f WHERE {where} AND {IS_CALL}"
             f" AND session_id != '' GROUP BY 1 HAVING {_before(before, values, 'max(epoch)', 'max(number)')}"
             " ORDER BY max(epoch) DESC, last DESC LIMIT :limit",
             {**values, "limit": limit + 1},
@@ -137,7 +135,7 @@ class Queries:
     def trace(self, trace_id: str, limit: int = 5000) -> list[Entry]:
         """The events of one trace by start time; of longer traces the `limit` events that ended first."""
         rows = self._entries("f.trace_id = :trace ORDER BY f.epoch, f.number LIMIT :limit",
-                             {"trace": _sendable(trace_id), "limit": limit})  # fmt: skip
+                             {"trace": storable(trace_id), "limit": limit})  # fmt: skip
         return sorted(rows, key=lambda entry: (entry.started, entry.number))
 
     @_at_once
@@ -152,8 +150,8 @@ class Queries:
     @_at_once
     def event(self, uuid: str) -> Full | None:
         """One event; None if it does not exist."""
-        found = self._entries("f.uuid = :uuid", {"uuid": _sendable(uuid)})
-        bodies = self._store.rows("SELECT body FROM events WHERE uuid = ?", (_sendable(uuid),))
+        found = self._entries("f.uuid = :uuid", {"uuid": storable(uuid)})
+        bodies = self._store.rows("SELECT body FROM events WHERE uuid = ?", (storable(uuid),))
         event = parsed(bodies[0][0]) if bodies else None
         if not found or event is None:
             return None
@@ -192,7 +190,7 @@ class Queries:
 
     def _calls(self, selection: Selection, by: Sequence[By], where: str, values: dict[str, Any]) -> Calls:
         columns = ", ".join([*SUMMED, *(COLUMN_OF[one] for one in by)])
-        rows = self._store.rows(f"SELECT {columns} FROM facts f WHERE {where} AND {_IS_CALL}", values)
+        rows = self._store.rows(f"SELECT {columns} FROM facts f WHERE {where} AND {IS_CALL}", values)
         return Calls(rows, by, selection, time.time())
 
     def _entries(self, condition: str, values: dict[str, Any]) -> list[Entry]:
@@ -207,7 +205,7 @@ class Queries:
         (row,) = self._store.rows(
             "SELECT min(epoch - coalesce(latency_s, 0)), max(epoch), count(*), sum(is_call), sum(is_error),"
             " sum(input_tokens), sum(output_tokens), sum(cost_usd), sum(is_call AND cost_usd IS NULL AND is_error = 0),"
-            f" max(user), max(session_id) FROM (SELECT *, {_IS_CALL} AS is_call {of_trace})",
+            f" max(user), max(session_id) FROM (SELECT *, {IS_CALL} AS is_call {of_trace})",
             ask,
         )
         if row[0] is None:
@@ -218,7 +216,7 @@ class Queries:
             ask,
         )
         models = self._store.rows(f"SELECT model {of_trace} AND model IS NOT NULL GROUP BY 1 ORDER BY min(epoch)", ask)
-        first = self._store.rows(f"SELECT words {of_trace} ORDER BY NOT {_IS_CALL}, epoch LIMIT 1", ask)
+        first = self._store.rows(f"SELECT words {of_trace} ORDER BY NOT {IS_CALL}, epoch LIMIT 1", ask)
         name = names[0][0] if names else None
         return TraceRow(
             *(trace, *row, name, tuple(model for (model,) in models), (first[0][0] if first else None) or None)
@@ -242,8 +240,3 @@ def _before(key: str, values: dict[str, Any], epoch: str = "f.epoch", number: st
     except ValueError:
         return "1"
     return f"{epoch} <= :key_epoch AND ({epoch} < :key_epoch OR {number} < :key_number)"
-
-
-def _sendable(text: str) -> str:
-    """Replace lone surrogates, which SQLite does not accept."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .database import WORDS_BLOCK, Store, StoreError
+from .database import Store, StoreError
+from .schema import WORDS_BLOCK
 
 DEFAULT_MAX_BYTES = 512 * 1_000_000
 DEFAULT_MAX_AGE_DAYS = 30

@@ -18,7 +18,8 @@ from typing import Any
 
 from ..core import fastjson
 from .columns import words_to_search
-from .database import WORDS_BLOCK, Store
+from .database import Store
+from .schema import WORDS_BLOCK
 
 _CHUNK = 100
 """Events that one transaction indexes: other processes wait that long for the file, about 0.1 s at most."""
@@ -115,9 +116,8 @@ def _index_some(store: Store, block: int, newest: int) -> int:
     last = texts[-1][0] if len(texts) == _CHUNK else newest
     with store.change():
         done = _done(store, block)
-        if (
-            done != first - 1 or store.meta("deletions") != deletions
-        ):  # another reader indexed them, or events were deleted
+        # Another reader has indexed them, or events were deleted.
+        if done != first - 1 or store.meta("deletions") != deletions:
             return max(done, first - 1)
         if done < block * WORDS_BLOCK:
             # An index that a writer without FTS5 could only empty, not drop.

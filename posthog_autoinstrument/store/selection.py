@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from .columns import storable
+
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
 _MAX_VALUE_CHARS = 1_000
@@ -101,19 +103,14 @@ def condition(selection: Selection, now: float, alias: str = "f") -> tuple[str, 
     ):
         if value is not None:
             parts.append(f"{alias}.{part}")
-            values[name] = _sendable(value)
+            values[name] = storable(value)
     for name, column in (("model", "model"), ("user", "user"), ("endpoint", "endpoint"), ("session", "session_id")):
         value = getattr(selection, name)
         if value == "":
             parts.append(f"{alias}.{column} IS NULL")
         elif value is not None:
             parts.append(f"{alias}.{column} = :{name}")
-            values[name] = _sendable(value)
+            values[name] = storable(value)
     if selection.errors:
         parts.append(f"{alias}.is_error = 1")
     return " AND ".join(parts), values
-
-
-def _sendable(value: Any) -> Any:
-    """Replace lone surrogates, which SQLite does not accept."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value

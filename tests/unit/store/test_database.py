@@ -21,8 +21,9 @@ from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.settings.config import default_path
 from posthog_autoinstrument.store import database
 from posthog_autoinstrument.store.columns import make_row
-from posthog_autoinstrument.store.database import Row, Store, StoreError
+from posthog_autoinstrument.store.database import Store, StoreError
 from posthog_autoinstrument.store.retention import prune
+from posthog_autoinstrument.store.schema import Row
 from posthog_autoinstrument.store.summary import EventSummary
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")

@@ -20,11 +20,12 @@ from support.stored import NOON, call, span, write
 from posthog_autoinstrument.core.records import EncodedEvent
 from posthog_autoinstrument.export.local import LocalExporter
 from posthog_autoinstrument.store import columns, database, schema
-from posthog_autoinstrument.store.database import WORDS_BLOCK, Store
+from posthog_autoinstrument.store.database import Store
 from posthog_autoinstrument.store.prices import Prices
 from posthog_autoinstrument.store.queries import Queries
 from posthog_autoinstrument.store.results import Totals
 from posthog_autoinstrument.store.retention import prune
+from posthog_autoinstrument.store.schema import WORDS_BLOCK
 from posthog_autoinstrument.store.selection import Selection
 
 EVERYTHING = Selection()
