@@ -131,9 +131,8 @@ def _run_command(word: str, arguments: list[str], local: bool, debug: bool) -> i
     if debug:
         environ["POSTHOG_AUTOINSTRUMENT_DEBUG"] = "1"
     settings = loader.load(environ)
-    diagnostics.main_pid = diagnostics.tree = (
-        None  # our commands write to standard error even when they were launched themselves
-    )
+    # Our commands write to standard error even when they were launched themselves.
+    diagnostics.main_pid = diagnostics.tree = None
     if word == "events":
         from . import events
 

@@ -72,14 +72,14 @@ def ask(demo: Demo) -> None:
     """A plain chat completion."""
     system = {"role": "system", "content": "You are a travel agent. Answer in one sentence."}
     completion = demo.chat(system, "Where is it warm in November?")
-    say("chat", completion.choices[0].message.content)
+    report("chat", completion.choices[0].message.content)
 
 
 @posthog_context(properties={"feature": "chat"})
 def stream(demo: Demo) -> None:
     """A streamed chat completion that asks for its token counts."""
     chunks = demo.chat("Name three things to see in Lisbon.", stream=True, stream_options={"include_usage": True})
-    say("stream", "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
+    report("stream", "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
 
 
 @posthog_context(properties={"feature": "weather"})
@@ -88,10 +88,10 @@ def call_a_tool(demo: Demo) -> None:
     question = {"role": "user", "content": "Do I need an umbrella in Lisbon today?"}
     asked = demo.chat(question, tools=[WEATHER_TOOL], tool_choice="required").choices[0].message
     tool_call = asked.tool_calls[0]
-    say("tool call", f"{tool_call.function.name}({tool_call.function.arguments})")
+    report("tool call", f"{tool_call.function.name}({tool_call.function.arguments})")
     result = {"role": "tool", "tool_call_id": tool_call.id, "content": json.dumps({"sky": "clear", "celsius": 21})}
     answered = demo.chat(question, asked, result, tools=[WEATHER_TOOL])
-    say("tool answer", answered.choices[0].message.content)
+    report("tool answer", answered.choices[0].message.content)
 
 
 @posthog_context(properties={"feature": "itinerary"})
@@ -102,21 +102,21 @@ def respond(demo: Demo) -> None:
     response = demo.client.responses.create(
         model=demo.model, instructions="Answer in one sentence.", input="Plan a day in Lisbon."
     )
-    say("response", response.output_text)
+    report("response", response.output_text)
 
 
 @posthog_context(properties={"feature": "search"})
 def embed(demo: Demo) -> None:
     """Two embeddings in one call."""
     answer = demo.client.embeddings.create(model=demo.embedding_model, input=["tram 28", "Belém tower"])
-    say("embeddings", f"{len(answer.data)} vectors of {len(answer.data[0].embedding)} numbers")
+    report("embeddings", f"{len(answer.data)} vectors of {len(answer.data[0].embedding)} numbers")
 
 
 @posthog_context(properties={"feature": "chat"})
 def be_rate_limited(demo: Demo) -> None:
     """The fake server refuses the first attempt, the SDK tries again: two requests, but one call."""
     completion = demo.chat("[flaky-429] Is the castle open on Mondays?")
-    say("after a rate limit", completion.choices[0].message.content)
+    report("after a rate limit", completion.choices[0].message.content)
 
 
 @posthog_context(properties={"feature": "chat"})
@@ -125,10 +125,10 @@ def make_a_mistake(demo: Demo) -> None:
     try:
         demo.chat("Be as creative as you can.", temperature=9)
     except openai.BadRequestError as error:
-        say("error, as expected", f"{error.status_code} {error.code}")
+        report("error, as expected", f"{error.status_code} {error.code}")
 
 
-def say(what: str, text: str | None) -> None:
+def report(what: str, text: str | None) -> None:
     """One line about a call, on stdout, at once."""
     print(f"  {what}: {' '.join((text or '').split())[:100]}", flush=True)
 

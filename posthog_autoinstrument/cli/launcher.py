@@ -36,7 +36,7 @@ def _is_python_file(path: str) -> bool:
 
 
 def environment(environ: dict[str, str], local: bool, debug: bool, summary: bool = False) -> dict[str, str]:
-    """The environment of the program: `environ` with our folder first on PYTHONPATH and the launcher's marks."""
+    """The environment of the program: `environ` with our folder first on PYTHONPATH and the launcher's variables."""
     folder = os.path.dirname(os.path.abspath(sitecustomize_template.__file__))
     entries = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry != folder]
     if entries == [""]:

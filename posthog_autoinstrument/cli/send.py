@@ -88,10 +88,10 @@ class _Progress:
         self._live = stream.isatty()
         self.n_sent = 0
         self.n_all = 0
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def take(self, progress: Progress) -> None:
-        """Show how far a upload is."""
+        """Show how far an upload is."""
         self.n_sent, self.n_all = progress.sent, progress.total
         if progress.waiting:
             self.wait(progress.waiting)
@@ -105,8 +105,8 @@ class _Progress:
 
     def wait(self, why: str) -> None:
         """Print why nothing is being sent, once for each reason."""
-        if why not in self._said:
-            self._said.add(why)
+        if why not in self._reported:
+            self._reported.add(why)
             self.end()
             self._stream.write(f"send: {why}; trying again, for 15 minutes\n")
             self._stream.flush()
@@ -116,7 +116,7 @@ class _Progress:
             self._stream.write("\n")
 
 
-def _ship(delivery: Delivery, source: BatchSource, batch_events: int, shown: _Progress) -> None:
+def _deliver_all(delivery: Delivery, source: BatchSource, batch_events: int, shown: _Progress) -> None:
     """Deliver all that `source` has, or until PostHog takes no more."""
     before = shown.n_sent - delivery.delivered
     delivery.while_waiting = lambda: shown.wait(delivery.why)
@@ -153,14 +153,14 @@ def _send_spool(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
                     "name it in POSTHOG_AUTOINSTRUMENT_BEFORE_SEND\n"
                 )
             else:
-                _ship(delivery, writer.AbandonedEvents(reader, abandoned), settings.flush_at, shown)
+                _deliver_all(delivery, writer.AbandonedEvents(reader, abandoned), settings.flush_at, shown)
             left += abandoned.count()
         except StoreError as error:
             stderr.write(f"send: {error}\n")
             left += 1
         finally:
             abandoned.close()
-    _say_losses(delivery.lost, delivery.stays, stderr)
+    _print_losses(delivery.lost, delivery.stays, stderr)
     return left
 
 
@@ -193,11 +193,11 @@ def _send_store(path: Path, settings: Config, dry_run: bool, shown: _Progress, s
     if dry_run:
         return upload.count()
     result = upload.run()
-    _say_losses(result.lost, result.stopped, stderr)
+    _print_losses(result.lost, result.stopped, stderr)
     return result.left
 
 
-def _say_losses(lost: Mapping[str, int], stopped: str, stderr: IO[str]) -> None:
+def _print_losses(lost: Mapping[str, int], stopped: str, stderr: IO[str]) -> None:
     for reason, count in lost.items():
         stderr.write(f"send: {count} could not be sent: {reason}\n")
     if stopped:

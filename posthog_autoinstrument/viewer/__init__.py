@@ -1,6 +1,6 @@
 """The page of the local store: sums, lists, search, costs, live in the browser.
 
-selection (which events, from a URL) ──> queries (sums, lists, one event) ──> page, `stats`, `events`
-                                           ├── words  (the index for searching)
-                                           └── prices (what calls cost)
+store.selection (which events, from a URL) ──> store.queries (sums, lists, one event) ──> the page, `stats`
+                                                 ├── store.search (the index for searching)
+                                                 └── store.prices (what calls cost)
 """

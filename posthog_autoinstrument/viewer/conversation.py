@@ -1,7 +1,7 @@
 """A conversation as people read it: the input and output of an event as messages of parts.
 
-Reads what `event.build` writes, and also what other SDKs of PostHog write: chat messages, items of the Responses API,
-plain strings, lists of strings. Whatever it does not know is shown as the JSON that it is. Pure; never raises.
+Reads what `processing.event.build` writes, and also what other SDKs of PostHog write: chat messages, items of the
+Responses API, plain strings, lists of strings. Whatever it does not know is shown as the JSON that it is. Pure; never raises.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MEDIA = {
     "input_file": "file",
     "document": "file",
 }
-_MEDIA_FACTS = (
+_MEDIA_DETAILS = (
     "filename", "file_id", "format", "media_type", "detail", "url", "file_url", "data", "b64_json", "result",
     "file_data",
 )  # fmt: skip
@@ -221,13 +221,13 @@ def _media(kind: str, part: dict[str, Any]) -> Part:
     if isinstance(inner, str):
         inner = {"url": inner}
     inner = {**part, **inner} if isinstance(inner, dict) else part
-    facts = []
-    for key in _MEDIA_FACTS:
+    details = []
+    for key in _MEDIA_DETAILS:
         value = inner.get(key)
         if isinstance(value, str) and value:
-            facts.append(_source(value))
+            details.append(_source(value))
     transcript = inner.get("transcript")
-    return Part("media", transcript if isinstance(transcript, str) else "", " · ".join(dict.fromkeys([kind, *facts])))
+    return Part("media", transcript if isinstance(transcript, str) else "", " · ".join(dict.fromkeys([kind, *details])))
 
 
 def _source(value: str) -> str:

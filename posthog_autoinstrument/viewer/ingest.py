@@ -62,7 +62,7 @@ class Ingest:
     ) -> None:
         self.kept = 0
         self.others = 0
-        self._sink = LocalExporter(path, columns.summary, max_bytes)
+        self._exporter = LocalExporter(path, columns.summary, max_bytes)
         self._limits = capture_protocol.Limits()
         self._body_timeout_s = body_timeout_s
         self._lock = asyncio.Lock()
@@ -89,7 +89,7 @@ class Ingest:
             try:
                 body = await _body_of(request, self._limits, self._body_timeout_s)
                 events, answer = await run_in_threadpool(read, request, body)
-                async with self._lock:  # the sink is used by one thread at a time
+                async with self._lock:  # the exporter is used by one thread at a time
                     await run_in_threadpool(self._keep, events)
             except Refused as refused:
                 return PlainTextResponse(str(refused), refused.status)
@@ -99,13 +99,13 @@ class Ingest:
 
     def _keep(self, events: Sequence[Properties]) -> None:
         """Put the events of calls into the store. Raises Refused where that cannot be: it will be sent again."""
-        made = [_stored(event) for event in events if capture_protocol.is_ai(str(event["event"]))]
-        if made:
-            outcome = self._sink.send(made, STORE_TIMEOUT_S)
-            if outcome.kind != "delivered":
-                raise Refused(503, f"the local store cannot be written: {outcome.detail}")
-        self.kept += len(made)
-        self.others += len(events) - len(made)
+        kept = [_stored(event) for event in events if capture_protocol.is_ai(str(event["event"]))]
+        if kept:
+            result = self._exporter.send(kept, STORE_TIMEOUT_S)
+            if result.kind != "delivered":
+                raise Refused(503, f"the local store cannot be written: {result.detail}")
+        self.kept += len(kept)
+        self.others += len(events) - len(kept)
 
     # --- v0 ---
 
@@ -196,7 +196,7 @@ class Ingest:
         raise Refused(415, f"content-encoding {encoding} is not supported: use gzip or deflate")
 
 
-class Gate:
+class IngestGate:
     """The ASGI app around the page: requests for its endpoints go to `ingest`, all others to `app`."""
 
     def __init__(self, app: ASGIApp, ingest: Ingest, port: int) -> None:
@@ -207,7 +207,7 @@ class Gate:
         self._names = frozenset(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through to where it belongs, or refuse it."""
+        """Pass the request on to where it belongs, or refuse it."""
         if scope["type"] != "http" or scope["path"] not in self._paths:
             await self._app(scope, receive, send)
             return

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup as Markup
+from markupsafe import Markup
 
 from ..core import formatting
 
@@ -53,10 +53,10 @@ def link(path: str, query: str | Mapping[str, str | None] = "") -> str:
     return f"{path}?{query}" if query else path
 
 
-def to_hits(formatting: str) -> str:
+def to_hits(text: str) -> str:
     """The fragment that makes a browser highlight the words of the search and scroll to the first of them (text
     fragments, WICG). Other browsers just open the page."""
-    words = (quote(word, safe="", errors="replace").replace("-", "%2D") for word in formatting.split()[:_MARKED_WORDS])
+    words = (quote(word, safe="", errors="replace").replace("-", "%2D") for word in text.split()[:_MARKED_WORDS])
     found = "&".join(f"text={word}" for word in words)
     return f"#:~:{found}" if found else ""
 
@@ -66,7 +66,7 @@ _MARKED_WORDS = 8
 
 def environment() -> Environment:
     """Jinja2 with our filters. Templates of the package only."""
-    made = Environment(
+    found = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         finalize=_finalize,
@@ -75,7 +75,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(
+    found.filters.update(
         count=formatting.count,
         short=formatting.short,
         money=formatting.money,
@@ -87,5 +87,5 @@ def environment() -> Environment:
         to_hits=to_hits,
         clock=lambda epoch: formatting.clock(epoch, time.time()),
     )
-    made.globals.update(link=link, share=formatting.share, static=lambda name: f"/static/{STATIC_VERSION}/{name}")
-    return made
+    found.globals.update(link=link, share=formatting.share, static=lambda name: f"/static/{STATIC_VERSION}/{name}")
+    return found

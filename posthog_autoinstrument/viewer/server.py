@@ -15,7 +15,7 @@ from typing import TextIO
 import uvicorn
 
 from .app import Pages
-from .ingest import Gate, Ingest
+from .ingest import Ingest, IngestGate
 
 DEFAULT_PORT = 8742
 _TRIED = 20
@@ -69,7 +69,7 @@ def serve(
     pages = make_pages(port, token)
     address = f"http://{HOST}:{port}/?token={token}"
     config = uvicorn.Config(
-        pages.app if ingest is None else Gate(pages.app, ingest, port),
+        pages.app if ingest is None else IngestGate(pages.app, ingest, port),
         loop="asyncio",
         http="h11",
         ws="none",

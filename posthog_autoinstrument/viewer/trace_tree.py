@@ -11,7 +11,7 @@ from .charts import nice_step
 MAX_DEPTH = 12
 """Deeper rows are not indented further."""
 _LONG_STEPS_S = (30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 28_800.0, 43_200.0)
-_REMARKS = ("feedback", "metric")
+_FEEDBACK = ("feedback", "metric")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Tree:
     """The rows from top to bottom, and the other events of the trace."""
 
     rows: tuple[Row, ...]
-    remarks: tuple[Entry, ...]
+    feedback: tuple[Entry, ...]
     """Feedback and metrics: they take no time."""
     trace: Entry | None
     """The event of the trace as a whole, if there is one."""
@@ -51,9 +51,9 @@ def build(entries: Sequence[Entry]) -> Tree:
     """The tree of one trace's events, even with missing parents, cycles and duplicate ids."""
     trace = next((entry for entry in entries if entry.kind == "trace"), None)
     steps = sorted(
-        (e for e in entries if e.kind != "trace" and e.kind not in _REMARKS), key=lambda e: (e.started, e.number)
+        (e for e in entries if e.kind != "trace" and e.kind not in _FEEDBACK), key=lambda e: (e.started, e.number)
     )
-    remarks = tuple(entry for entry in entries if entry.kind in _REMARKS)
+    feedback = tuple(entry for entry in entries if entry.kind in _FEEDBACK)
     started = min((entry.started for entry in steps), default=trace.started if trace else 0.0)
     ended = max((entry.epoch for entry in steps), default=started)
     length = max(ended - started, 1e-6)
@@ -101,7 +101,7 @@ def build(entries: Sequence[Entry]) -> Tree:
         )
     step = _step(length / 5)
     ticks = tuple((100 * n * step / length, n * step) for n in range(int(length / step) + 1))
-    return Tree(tuple(rows), remarks, trace, started, ended - started, ticks)
+    return Tree(tuple(rows), feedback, trace, started, ended - started, ticks)
 
 
 def _step(least: float) -> float:

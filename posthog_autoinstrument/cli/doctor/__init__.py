@@ -52,14 +52,14 @@ def main(arguments: Sequence[str], settings: Config) -> int:
     report.add("", values.check_functions(settings, folders))
     report.add("Versions", python.versions())
     report.add("Start-up", python.start_up(os.environ))
-    hooks = api.start(explicit=True).patchers
-    for hook in hooks:
-        report.add(sdks.heading(hook), sdks.check(hook))
+    patchers = api.start(explicit=True).patchers
+    for one in patchers:
+        report.add(sdks.heading(one), sdks.check(one))
     report.add("Web servers, frameworks and libraries", integrations.check(settings))
     report.add(
         "Other PostHog integrations (calls that one of them captures are not captured twice)", integrations.others()
     )
-    report.add("", sdks.none_installed(hooks))
+    report.add("", sdks.none_installed(patchers))
     report.add("PostHog", destination.check_posthog(settings))
     report.add("Local store", destination.check_store(settings))
     if settings.spool is not None:

@@ -20,21 +20,21 @@ DEPRECATED = "captured, deprecated"
 by the patched transport."""
 
 
-def heading(hook: patcher.Patcher) -> str:
+def heading(sdk: patcher.Patcher) -> str:
     """The title of an SDK's section."""
-    package = hook.provider.package
+    package = sdk.provider.package
     return f"Patch points of {package} {version_of(package) or ''}".rstrip()
 
 
-def check(hook: patcher.Patcher) -> Iterator[Check]:
+def check(sdk: patcher.Patcher) -> Iterator[Check]:
     """The patch points of an SDK, and whether its version is one that is tested."""
-    yield from _points(hook)
-    yield from _version(hook)
+    yield from _points(sdk)
+    yield from _version(sdk)
 
 
-def none_installed(hooks: Sequence[patcher.Patcher]) -> Iterator[Check]:
+def none_installed(sdks: Sequence[patcher.Patcher]) -> Iterator[Check]:
     """A problem if no SDK is installed at all."""
-    packages = [hook.provider.package for hook in hooks]
+    packages = [sdk.provider.package for sdk in sdks]
     if not any(map(importlib.util.find_spec, packages)):
         names = " or ".join(packages)
         yield Check("", problem=f"the {names} package is not installed for {sys.executable}: no calls can be captured")
@@ -49,36 +49,36 @@ def imported(module: str) -> bool:
     return True
 
 
-def _points(hook: patcher.Patcher) -> Iterator[Check]:
-    package = hook.provider.package
+def _points(sdk: patcher.Patcher) -> Iterator[Check]:
+    package = sdk.provider.package
     if importlib.util.find_spec(package) is None:
         yield Check("not loaded", "the package is not installed for this Python")
         return
     if guard.attempt(f"import {package}", importlib.import_module, package) is None:
         yield Check("", problem=f"the {package} package cannot be imported")
         return
-    missing = {module for module in hook.modules() if not imported(module)}
-    for point in hook.points:
+    missing = {module for module in sdk.modules() if not imported(module)}
+    for point in sdk.points:
         if point.module in missing:
             point.state = ABSENT
         elif point.state == "not matched":
             point.state = _why_not_matched(point)
-    for state, where, methods in _rows(point for point in hook.points if point.state != ABSENT):
+    for state, where, methods in _rows(point for point in sdk.points if point.state != ABSENT):
         text = f"{where}: {', '.join(methods)}"
         problem = f"{text} of this version of {package} is not patched ({state})"
         yield Check(state, text, problem if state in ("not matched", "not loaded") else "")
-    yield Check(ABSENT, ", ".join(_absent(hook)))
-    transport = (hook.provider.transport.base_module, hook.provider.transport.streaming_module)
-    if any(point.state != "matched" for point in hook.points if point.module in transport):
-        versions = hook.provider.versions
+    yield Check(ABSENT, ", ".join(_absent(sdk)))
+    transport = (sdk.provider.transport.base_module, sdk.provider.transport.streaming_module)
+    if any(point.state != "matched" for point in sdk.points if point.module in transport):
+        versions = sdk.provider.versions
         wanted = f": pip install '{package}>={versions[1]},<{versions[2]}'" if versions else ""
         problem = f"not every call of this version of {package} can be captured: use another version of {package}"
         yield Check("", problem=problem + wanted)
 
 
-def _version(hook: patcher.Patcher) -> Iterator[Check]:
+def _version(sdk: patcher.Patcher) -> Iterator[Check]:
     """A version of the SDK that is too old or too new, with the remedy."""
-    package, versions = hook.provider.package, hook.provider.versions
+    package, versions = sdk.provider.package, sdk.provider.versions
     version = version_of(package)
     if versions is None or version is None:
         return
@@ -105,18 +105,18 @@ def _why_not_matched(point: PatchPoint) -> str:
     return DEPRECATED if hasattr(method, "__deprecated__") else "not matched"
 
 
-def _absent(hook: patcher.Patcher) -> list[str]:
+def _absent(sdk: patcher.Patcher) -> list[str]:
     """What this version of the SDK does not have in any of the places where versions have it: `chat.completions.parse`,
     `responses.connect` for all of a WebSocket, and the transport's own methods."""
-    there = {(point.module, point.cls, point.method): point.state != ABSENT for point in hook.points}
+    there = {(point.module, point.cls, point.method): point.state != ABSENT for point in sdk.points}
     labels: dict[tuple[str, str], str] = {}
     found: dict[str, bool] = {}
-    for site in hook.provider.methods:
-        for method in (*site.methods, *site.streams):
-            label = labels.setdefault((site.endpoint, method), f"{_public(site.module)}.{method}")
-            found[label] = there.pop((site.module, site.cls, method)) or found.get(label, False)
+    for row in sdk.provider.methods:
+        for method in (*row.methods, *row.streams):
+            label = labels.setdefault((row.endpoint, method), f"{_public(row.module)}.{method}")
+            found[label] = there.pop((row.module, row.cls, method)) or found.get(label, False)
     connects: dict[str, str] = {}
-    for socket in hook.provider.websockets:
+    for socket in sdk.provider.websockets:
         states = [there.pop((socket.module, socket.cls, method)) for method in patcher.WEBSOCKET_METHODS]
         label = connects.setdefault(socket.endpoint.name, f"{_public(socket.module)}.connect")
         found[label] = any(states) or found.get(label, False)

@@ -23,7 +23,7 @@ from support.viewing import Viewer, end, settled, start
 
 from posthog_autoinstrument.store.database import Store
 from posthog_autoinstrument.viewer import server
-from posthog_autoinstrument.viewer.ingest import Gate, Ingest
+from posthog_autoinstrument.viewer.ingest import Ingest, IngestGate
 
 View = Callable[..., Viewer]
 TOKEN = "phc_any"
@@ -326,7 +326,7 @@ def test_a_body_that_does_not_come(tmp_path: Path) -> None:
     listener = server.listen(0)
     port = listener.getsockname()[1]
     ingest = Ingest(tmp_path / "received.db", body_timeout_s=0.2)
-    config = uvicorn.Config(Gate(PlainTextResponse("the page"), ingest, port), log_level="error", lifespan="off")
+    config = uvicorn.Config(IngestGate(PlainTextResponse("the page"), ingest, port), log_level="error", lifespan="off")
     serving = uvicorn.Server(config)
     thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})
     thread.start()

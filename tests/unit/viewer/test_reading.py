@@ -298,7 +298,7 @@ def test_remarks_and_what_is_said_of_the_trace_are_no_steps() -> None:
         (step(1, 0, 1), step(2, 1, 1, kind="feedback"), step(3, 1, 1, kind="trace", name="The trace"))
     )
     assert [row.entry.number for row in tree.rows] == [1]
-    assert [entry.number for entry in tree.remarks] == [2]
+    assert [entry.number for entry in tree.feedback] == [2]
     assert tree.trace is not None
     assert tree.trace.name == "The trace"
 
