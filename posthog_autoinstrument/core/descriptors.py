@@ -1,8 +1,8 @@
 """Which descriptors of this process are still ours.
 
 A program that becomes a daemon closes all descriptors by their numbers (`os.closerange`), and what it opens next gets
-the numbers of our connection or of SQLite's files. Writing to such a number, or
-closing it, would then hit a file of the program's.
+the numbers of our connection or of SQLite's files. Writing to such a number, or closing it, would
+then hit a file of the program's.
 """
 
 from __future__ import annotations

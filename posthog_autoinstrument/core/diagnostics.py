@@ -15,18 +15,20 @@ from .process_tree import ProcessTree
 PREFIX = "posthog-autoinstrument: "
 
 debug = False
-"""Set by `config` from POSTHOG_AUTOINSTRUMENT_DEBUG: children of the launched process write too, and nothing is held
-back because another process wrote it."""
+"""Set by `settings.loader` from POSTHOG_AUTOINSTRUMENT_DEBUG: children of the launched process write too, and nothing is
+held back because another process wrote it."""
 main_pid: int | None = None
-"""The process that writes what is not urgent: set by `config`, 0 in children of the launched process. None: any."""
+"""The process that writes what is not urgent: set by `settings.loader`, 0 in children of the launched process. None:
+any."""
 tree: ProcessTree | None = None
-"""The processes that give each warning once between them: set by `config`. None: this process is alone."""
+"""The processes that give each warning once between them: set by `settings.loader` and `api`. None: this process is
+alone."""
 
 _written: set[str] = set()
 
 
 def is_main_process() -> bool:
-    """Whether this is the launched process (or one that no launcher started), after `config` was read."""
+    """Whether this is the launched process (or one that no launcher started), after the settings were read."""
     return main_pid == os.getpid()
 
 

@@ -1,4 +1,4 @@
-"""Environment variables that are no settings, and flags that are read before `config` may be imported.
+"""Environment variables that are no settings, and flags that are read before `settings` may be imported.
 
 Read at start-up in processes that may never load the agent: imports nothing that a bare interpreter has not loaded.
 """

@@ -18,7 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 raise_failures = False
-"""Set by `config` from POSTHOG_AUTOINSTRUMENT_RAISE: failures are raised into the host program. For our tests."""
+"""Set by `settings.loader` from POSTHOG_AUTOINSTRUMENT_RAISE: failures are raised into the program. For our tests."""
 
 failures: dict[str, int] = {}
 """How often each step failed in this process."""

@@ -42,11 +42,11 @@ def classes_of(module: ModuleType) -> list[type]:
     return [cls for cls in list(vars(module).values()) if isinstance(cls, type) and cls.__module__ == module.__name__]
 
 
-def mark(made: F, original: Any, patch: str = "") -> F:
-    """Give `made` the metadata of the function that it wraps, and mark it as ours."""
-    functools.update_wrapper(made, original)
-    setattr(made, PATCHED, (*_patches_of(original), patch))
-    return made
+def mark(function: F, original: Any, patch: str = "") -> F:
+    """Give `function` the metadata of `original`, which it wraps, and mark it as ours."""
+    functools.update_wrapper(function, original)
+    setattr(function, PATCHED, (*_patches_of(original), patch))
+    return function
 
 
 def is_patched(function: Any, patch: str = "") -> bool:

@@ -21,7 +21,7 @@ _EXCLUSIVE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
 
 
 def folders(environ: Mapping[str, str]) -> list[str]:
-    """Where marks may be, the best first: the user's folder for sockets and the like, or for temporary files."""
+    """Where marker files may be, the best first: the user's folder for sockets and the like, or for temporary files."""
     named = [environ.get(name, "") for name in ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")]
     usual = ["/tmp", "/var/tmp"] if os.name == "posix" else []
     return [folder for folder in named + usual if folder]
@@ -34,7 +34,7 @@ def label() -> str:
 
 
 class ProcessTree:
-    """One tree of processes. `folders`: where its marks may be, the best first; they need not exist."""
+    """One tree of processes. `folders`: where its marker files may be, the best first; they need not exist."""
 
     def __init__(self, label: str, folders: Sequence[str] = ()) -> None:
         pid, _, rest = label.partition(":")
@@ -57,10 +57,10 @@ class ProcessTree:
         words = "".join(letter if letter.isalnum() else "_" for letter in kind)[:80]
         if self._error_stream and self._error_stream != _error_stream():
             words += "+"
-        mark = f"{self._name}.{words}"
+        marker = f"{self._name}.{words}"
         period = int(now // every_s) if every_s else 0
         for folder in self._own_folders():
-            path = os.path.join(folder, mark)
+            path = os.path.join(folder, marker)
             if every_s:
                 if _age_s(f"{path}@{period - 1}", now) < every_s:
                     return False
@@ -80,9 +80,8 @@ class ProcessTree:
         """Our folders that exist now, made if need be, and that no other user can read or write."""
         found = []
         for base in self._folders:
-            uid = (
-                os.geteuid() if hasattr(os, "geteuid") else ""
-            )  # Windows: the folder for temporary files is the user's
+            # Windows has no user ids; its folder for temporary files is the user's.
+            uid = os.geteuid() if hasattr(os, "geteuid") else ""
             folder = os.path.join(base, f"{NAME}-{uid}")
             try:
                 if not os.path.isabs(base):
@@ -121,7 +120,7 @@ def _error_stream() -> str:
 
 
 def _remove_old(folder: str, now: float) -> None:
-    """Remove marks that are out of date. A program that runs for days may warn once a day."""
+    """Remove marker files that are out of date. A program that runs for days may warn once a day."""
     try:
         with os.scandir(folder) as entries:
             for number, entry in enumerate(entries):

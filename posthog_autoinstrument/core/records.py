@@ -56,9 +56,9 @@ class Call:
     """One logical SDK call, retries included.
 
     `request` and `response` are the bodies as they were sent and received (the response decompressed), or JSON that
-    describes them where they are forms, pictures or sound (`providers.Reader`); `chunks` are the `data:` texts of a
-    stream's events and `chunk_offsets_s` when each came, in seconds after the start. Times are epoch seconds. `cut` is
-    the number of bytes of a bulky answer that were left out between the response's head and tail.
+    describes them where they are forms, images or audio (`providers.provider.Reader`); `chunks` are the `data:` texts
+    of a stream's events and `chunk_offsets_s` when each came, in seconds after the start. Times are epoch seconds.
+    `cut` is the number of bytes of a bulky answer that were left out between the response's head and tail.
     """
 
     sdk: str
@@ -115,7 +115,7 @@ class Span:
     error: Error | None = None
     of_trace: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
-    """Properties that a library gives its step: names of `event.LIBRARY_PROPERTIES` -> JSON text."""
+    """Properties that a library gives its step: names of `processing.event.LIBRARY_PROPERTIES` -> JSON text."""
     spooled: tuple[int, ...] = ()
 
     def to_bytes(self) -> bytes:

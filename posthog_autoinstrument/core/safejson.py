@@ -1,8 +1,8 @@
 """The user's own objects as bounded JSON text, made on the thread that owns them. Never raises, never loses a key.
 
 The work is bounded as the text is: what has no room is not looked at. What goes by the name of a credential is left out
-here already (`secretnames`), so that no text that is made here has it; what looks like one is looked for later
-(`scrubber`).
+here already (`scrubbing.secret_names`), so that no text made here has it; what looks like one is looked for later
+(`scrubbing.scrubber`).
 """
 
 from __future__ import annotations

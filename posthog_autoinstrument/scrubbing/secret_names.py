@@ -121,7 +121,7 @@ _off = False
 
 
 def use(text: str) -> None:
-    """Set by `config` from POSTHOG_AUTOINSTRUMENT_SCRUB: 1, 0 (nothing is scrubbed) or more names."""
+    """Called by `settings.loader` with POSTHOG_AUTOINSTRUMENT_SCRUB: 1, 0 (nothing is scrubbed) or more names."""
     global _own, _off
     _off = text == "0"
     _own = () if text in ("0", "1") else tuple(words for part in text.split(",") if (words := words_of(part)))

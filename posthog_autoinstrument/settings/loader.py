@@ -119,7 +119,7 @@ def proxy_of(url: str) -> tuple[str, str] | None:
 
 
 def process_tree_of(label: str, environ: Mapping[str, str] | None = None) -> process_tree.ProcessTree:
-    """The tree of processes with this label, which leaves its marks in the user's folder for temporary files."""
+    """The tree of processes with this label, which leaves its marker files in the user's folder for temporary files."""
     return process_tree.ProcessTree(label, process_tree.folders(os.environ if environ is None else environ))
 
 

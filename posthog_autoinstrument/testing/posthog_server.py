@@ -1,6 +1,6 @@
 """A fake PostHog: records what is captured and refuses what PostHog's capture service refuses.
 
-The rules are those of `capture`.
+The rules are those of `capture_protocol`.
 """
 
 from __future__ import annotations
