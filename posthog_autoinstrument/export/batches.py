@@ -191,19 +191,19 @@ class BatchProcessor:
             guard.attempt("keep a call", self.commit, item, committed)
             item = committed[0] if committed else item
         started = perf_counter()
-        made = guard.attempt("build an event", self._made, item)
+        events = guard.attempt("build an event", self._events_of, item)
         self._rest(perf_counter() - started)
-        if made:
-            self._batch += made
+        if events:
+            self._batch += events
             self._batch_bytes += size
             return True
-        if made is LATER and not self._has_waited_long():
+        if events is LATER and not self._has_waited_long():
             self._queue.put_back(item)
             self.n_in_hand -= 1
             self._send_batch(with_overdue=False)
             return False
         self.n_in_hand -= 1
-        if (made is None or made is LATER) and not isinstance(item, FinalRecord):  # else it is in the spool
+        if (events is None or events is LATER) and not isinstance(item, FinalRecord):  # else it is in the spool
             self._delivery.count_lost(1, "could not be made")
         return True
 
@@ -213,7 +213,7 @@ class BatchProcessor:
             sleep(REST_S)
             self._worked_s = 0.0
 
-    def _made(self, item: Finished) -> Sequence[EncodedEvent]:
+    def _events_of(self, item: Finished) -> Sequence[EncodedEvent]:
         """The event of an item, if it makes one. `LATER` where a module of ours cannot be read at the moment: a process
         may have all the files open that it can have."""
         try:

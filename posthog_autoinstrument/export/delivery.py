@@ -291,8 +291,8 @@ class Delivery:
 
     def take_unreported(self) -> int:
         """How many events were lost that no event has reported yet."""
-        untold, self._unreported = self._unreported, 0
-        return untold
+        unreported, self._unreported = self._unreported, 0
+        return unreported
 
     def take_lost(self) -> dict[str, int]:
         """What was lost since the last time this was asked: how many, by reason."""

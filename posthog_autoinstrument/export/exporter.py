@@ -1,4 +1,4 @@
-"""Sinks: where finished events go. PostHog's HTTP API, or the local store."""
+"""Exporters: what delivers events to one place, PostHog's HTTP API or the local store."""
 
 from __future__ import annotations
 

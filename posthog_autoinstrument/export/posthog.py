@@ -283,8 +283,8 @@ _QUOTAS_OF_OTHERS = frozenset(("exceptions", "feature_flags", "recordings", "sur
 
 
 def _drops_ours(quota_limited: Any) -> bool:
-    """Whether PostHog has dropped our events, by the `quota_limited` of its answer: `llm_events` are ours, and what
-    nobody knows may be."""
+    """Whether PostHog has dropped our events, by the `quota_limited` of its answer: `llm_events` are ours, and an
+    unknown name may be."""
     named = quota_limited if isinstance(quota_limited, (list, dict)) else [quota_limited] if quota_limited else []
     return any(str(name) not in _QUOTAS_OF_OTHERS for name in named)
 

@@ -1,8 +1,8 @@
 """Calls that run on in the background after their answer: one event each, when their result is seen.
 
 `responses.create(background=True)` returns a queued response; `responses.retrieve` later returns its state. The call is
-held here until an answer has its outcome; after `WAIT_S`, or at exit, its event goes out with
-what was known last. Lives on the flusher's thread.
+held here until an answer has its outcome; after `WAIT_S`, or at exit, its event goes out with what was known last.
+Lives on the flusher's thread.
 """
 
 from __future__ import annotations

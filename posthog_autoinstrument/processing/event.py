@@ -1,8 +1,8 @@
 """PostHog's events: from a recorded call and its generation to the `$ai_` properties PostHog documents.
 
-This module writes those names, `store.columns` reads them; no other spells them. Values and shapes are those of
-PostHog's own wrapper (`posthog.ai.openai`, posthog 7.91.1) for every call it captures too; the differences that are
-wanted are listed in the differential test.
+This module writes those names and `store.columns` reads them; `privacy` and `kept_events` list some of them. Values and
+shapes are those of PostHog's own wrapper (`posthog.ai.openai`, posthog 7.91.1) for every call it captures too; the
+differences that are wanted are listed in the differential test.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ ENDING = "posthog_autoinstrument_ending"
 """Property of an answer that is no error and yet not all that was asked for: how it ended."""
 _LIMITS = frozenset(("length", "max_tokens", "max_output_tokens", "model_length"))
 _FILTERS = frozenset(("content_filter", "safety", "recitation"))
-_SAY_THEIR_END = frozenset(("chat", "completions", "responses"))
+_MARK_THEIR_END = frozenset(("chat", "completions", "responses"))
 """Endpoints whose streams have an event for their end."""
 
 
@@ -136,11 +136,11 @@ def _ending(call: Call, generation: Generation) -> str | None:
         return "length"
     if reason in _FILTERS:
         return "content_filter"
-    parts = (part for said in generation.output or () for part in said.get("content") or ())
+    parts = (part for message in generation.output or () for part in message.get("content") or ())
     if reason == "refusal" or any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts):
         return "refusal"
     is_over = bool(reason) or bool(call.chunks and call.chunks[-1].startswith("[DONE]"))
-    if not call.stream or is_over or call.endpoint not in _SAY_THEIR_END or generation.pending:
+    if not call.stream or is_over or call.endpoint not in _MARK_THEIR_END or generation.pending:
         return None
     if call.end in ("closed", "abandoned"):
         return "left early"
@@ -486,14 +486,14 @@ def _kind_of_error(error: Error | None, failure: Failure | None) -> str | None:
 
 
 def _error_text(error: Error, failure: Failure | None) -> str:
-    """`NotFoundError: Error code: 404 - what the server says [code type] (caused by ...)`, each thing once.
+    """`NotFoundError: Error code: 404 - the server's message [code type] (caused by ...)`, each part once.
 
     openai 3 has only `error.message` of a body in its own message, and nothing where a server names it otherwise.
     """
     text = error.message
-    said = failure.message if failure is not None else None
-    if said and said not in text and repr(said)[1:-1] not in text:
-        text = f"{text} - {said}" if text else said
+    reason = failure.message if failure is not None else None
+    if reason and reason not in text and repr(reason)[1:-1] not in text:
+        text = f"{text} - {reason}" if text else reason
     text = f"{error.name}: {text}" if text else error.name
     words = [word for source in (error, failure) if source is not None for word in (source.code, source.type)]
     missing = [word for word in dict.fromkeys(words) if word and word not in text]

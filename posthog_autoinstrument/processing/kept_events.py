@@ -16,7 +16,7 @@ NOTE = "background"
 """Member of an event in the spool, beside those that are sent."""
 
 Key = tuple[str, str, str]
-"""SDK, base URL, id of the response or run."""
+"""SDK, base URL, id of the response."""
 
 
 class State(NamedTuple):

@@ -181,7 +181,7 @@ def dumps(value: Any, untrusted: bool = False) -> bytes:
 
 
 def written(value: Any) -> bytes:
-    """What is of JSON's own types, as JSON."""
+    """`value`, which holds JSON's own types only, as JSON."""
     return fastjson.dumps(value) or _write(value)
 
 

@@ -93,12 +93,12 @@ def _calls(generation: Generation) -> Iterator[tuple[str, str, Any]]:
         for part in as_list(message.get("content")):
             part = as_dict(part)
             if part.get("type") in _ASKING:
-                said = as_dict(part.get("function")) or as_dict(part.get("custom")) or part
-                ident, name = as_text(part.get("id")) or as_text(part.get("call_id")), as_text(said.get("name"))
+                tool = as_dict(part.get("function")) or as_dict(part.get("custom")) or part
+                ident, name = as_text(part.get("id")) or as_text(part.get("call_id")), as_text(tool.get("name"))
                 if part.get("type") == "custom_tool_call":
                     ident = as_text(part.get("call_id"))
                 if ident and name:
-                    yield ident, name, said.get("arguments", said.get("input"))
+                    yield ident, name, tool.get("arguments", tool.get("input"))
 
 
 def _results(generation: Generation) -> Iterator[tuple[str, Any]]:

@@ -78,7 +78,7 @@ def bounded(body: bytes) -> bytes | None:
 
 
 def put_together(pieces: list[str]) -> str:
-    """A text of its pieces. Of one that no event has room for, the middle is left out."""
+    """The pieces as one text, which loses its middle where it is longer than `MAX_BYTES`."""
     size = sum(map(len, pieces))
     if size <= MAX_BYTES:
         return "".join(pieces)

@@ -28,7 +28,7 @@ class Usage:
 
 @dataclass
 class Failure:
-    """An error the answer itself carried: an error body, a failed response, an error event inside a stream."""
+    """An error in the answer itself: an error body, a failed response, an error event inside a stream."""
 
     message: str | None = None
     code: str | None = None
@@ -68,7 +68,7 @@ class Generation:
     cost_usd: float | None = None
     """A total cost that the provider itself reported, in US dollars."""
     truncated: bool = False
-    """Something in it lost its middle before it was read, since no event has room for it."""
+    """A text in it was too long for an event and lost its middle before it was read."""
     first_output_chunk: int | None = None
     """Index of the first streamed chunk that carried output of the model (text, tool call, refusal, audio)."""
 

@@ -120,7 +120,7 @@ class Provider:
     name: str
     """Its name in events, unless the client or its base URL gives another."""
     package: str
-    """The top-level package whose import wakes the agent."""
+    """The top-level package whose import loads the agent."""
     transport: Transport
     methods: tuple[Methods, ...]
     endpoints: tuple[Endpoint, ...]

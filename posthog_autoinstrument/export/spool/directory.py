@@ -243,7 +243,7 @@ class Spool:
         return made
 
     def check(self) -> None:
-        """Raises StoreError where the directory is none that may be used."""
+        """Raises StoreError where the directory may not be used."""
         problem = ownership.folder_problem(self.folder)
         if problem is not None:
             raise StoreError(problem)
@@ -253,8 +253,8 @@ class Spool:
             self._leave_lost()
             return
         why = getattr(error, "strerror", None) or error  # without the path
-        said = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {why}"
-        diagnostics.warn_once("spool", f"POSTHOG_SPOOL: {said}; calls wait in memory instead")
+        problem = str(error) if isinstance(error, StoreError) else f"cannot use {self.folder}: {why}"
+        diagnostics.warn_once("spool", f"POSTHOG_SPOOL: {problem}; calls wait in memory instead")
         if isinstance(error, StoreError) and error.damaged and self._outbox is not None:
             # Ours, broken under our hands. What is in it is kept aside; a new one is begun.
             broken, self._outbox = self._outbox, None
@@ -461,5 +461,5 @@ def put_aside(path: Path) -> None:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Tells destinations apart without naming them."""
+    """A hash that distinguishes destinations without naming them."""
     return hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -26,10 +26,10 @@ else:  # the program may have a `sqlite3.py`
 
 RECORD = 0
 EVENT = 1
-"""Kinds of rows: a `Call` as bytes, or an event as JSON, before the user's hook."""
+"""Kinds of rows: a record as bytes, or an event as JSON, before the user's hook."""
 
 _APPLICATION_ID = 0x5048414F
-"""Tells our files from other programs' SQLite files: "PHAO"."""
+"""Distinguishes our files from other programs' SQLite files: "PHAO"."""
 _VERSION = 1
 _PAGE_BYTES = 8192
 """A row of 2 KB takes 16 us, 24 with pages of 4 KB; one of 100 KB 130 us, 155."""
@@ -292,7 +292,7 @@ def empty(path: Path) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete a file and what SQLite puts beside it. Nobody may have it open."""
+    """Delete a file and what SQLite puts beside it. No process may have it open."""
     for suffix in ("", "-wal", "-shm"):
         try:
             os.unlink(f"{path}{suffix}")

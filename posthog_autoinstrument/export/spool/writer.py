@@ -155,5 +155,5 @@ def _must_be_reduced(record: Record) -> bool:
 
 
 def make(settings: Config, pipeline: Pipeline) -> SpoolWriter:
-    """The durable mode of this process."""
+    """The spool writer of this process."""
     return SpoolWriter(settings, Spool(str(settings.spool), settings.spool_max_bytes), pipeline)

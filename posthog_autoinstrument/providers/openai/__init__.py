@@ -32,7 +32,7 @@ HEADERS = (
     "apim-request-id",
     "azureml-model-session",
 )
-"""Headers that give a server away, whatever its address: a proxy of LiteLLM, Groq, Azure, ... `names` reads them."""
+"""Headers that give a server away, whatever its address: a proxy of LiteLLM, Groq, Azure, ... `vendor` reads them."""
 
 
 def _either(name: str) -> tuple[str, str]:

@@ -42,14 +42,14 @@ def _read_choices(response: bytes | None, chunks: Sequence[str] | None) -> Gener
             error = choice.get("error")  # OpenRouter: the upstream broke off in the middle of an answer
             if error and generation.failure is None:
                 generation.failure = read_failure({"error": error}, "choices")
-            said = choices[number].add(choice, answer.streamed)
-            if said and answer.streamed and generation.first_output_chunk is None:
+            has_output = choices[number].add(choice, answer.streamed)
+            if has_output and answer.streamed and generation.first_output_chunk is None:
                 generation.first_output_chunk = index
     usage = usage or only_usage(usages.values())
     generation.usage = read_usage(usage, web_searches or None, generation.model)
     generation.cost_usd = as_amount(usage.get("cost"))  # OpenRouter
     generation.output = [choices[number].message() for number in sorted(choices)]
-    if not any(said["content"] for said in generation.output):
+    if not any(message["content"] for message in generation.output):
         generation.output = []
     generation.stop_reason = choices[min(choices)].stop_reason if choices else None
     if generation.failure is None and any(choice.stop_reason == "error" for choice in choices.values()):
@@ -105,10 +105,10 @@ def _chat_message(message: Any) -> Message:
     if len(message) == 2 and "content" in message and as_text(message.get("role")):
         return message
     # The SDK's own answers, sent back, are full of nulls and empty lists.
-    said = {name: value for name, value in message.items() if value is not None and value != []}
-    role = said.pop("role", "user")
-    said.pop("content", None)
-    return {"role": role, "content": message.get("content"), **said}
+    rest = {name: value for name, value in message.items() if value is not None and value != []}
+    role = rest.pop("role", "user")
+    rest.pop("content", None)
+    return {"role": role, "content": message.get("content"), **rest}
 
 
 def read_completions(request: bytes | None, response: bytes | None, chunks: Sequence[str] | None) -> Generation:

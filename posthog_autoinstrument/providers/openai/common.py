@@ -43,6 +43,7 @@ class Answer(NamedTuple):
 
 
 def read_answer(response: bytes | None, chunks: Sequence[str] | None, answer_key: str) -> Answer:
+    """The JSON of an answer and its failure; one that has `answer_key` is no failure."""
     if chunks:
         events, failure = read_events(chunks)
         return Answer(events, True, failure)
@@ -141,7 +142,8 @@ def _beside(over: int, given: int, output: int, cached: int, thought: int) -> tu
 
 
 def only_usage(usages: Collection[dict[str, Any]]) -> dict[str, Any]:
-    """The usage that all choices of an answer state; nothing where they differ: who knows what was counted twice."""
+    """The usage that all choices of an answer state; nothing where they differ, since tokens may
+    have been counted twice."""
     first = next(iter(usages), {})
     return first if all(usage == first for usage in usages) else {}
 

@@ -122,7 +122,7 @@ def output_messages(output: list[Any]) -> list[Message]:
     return [{"role": roles[-1] if roles else "assistant", "content": content}] if content else []
 
 
-_TOLD = ("type", "id", "call_id", "name", "arguments", "status")
+_SHOWN_ELSEWHERE = ("type", "id", "call_id", "name", "arguments", "status")
 """Members that are shown elsewhere or are noise; the rest is passed on."""
 
 
@@ -137,7 +137,7 @@ def _item_content(item: dict[str, Any]) -> list[dict[str, Any]]:
     if kind == "function_call":
         call_id = item.get("call_id") if item.get("call_id") is not None else item.get("id", "")
         function = {"name": item.get("name"), "arguments": item.get("arguments", {})}
-        more = {name: value for name, value in without_nulls(item).items() if name not in _TOLD}
+        more = {name: value for name, value in without_nulls(item).items() if name not in _SHOWN_ELSEWHERE}
         return [{"type": "function", "id": call_id, "function": function, **more}]
     if kind == "image_generation_call":
         more = {name: value for name, value in without_nulls(item).items() if name != "id"}
