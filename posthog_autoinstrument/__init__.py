@@ -2,9 +2,9 @@
 
     posthog-instrument python app.py
 
-The folders read as the way of a call: `bootstrap` (start-up) -> `agent` -> `instrumentation` (patches) -> `capture` (a
-call while it runs) -> `providers` (what its bytes mean) and `processing` (record to event) -> `export` (event to
-PostHog or to the `store`).
+A call goes through the folders in this order: `bootstrap` (start-up) -> `agent` -> `instrumentation` (patches) ->
+`capture` (a call while it runs) -> `providers` (what its bytes mean) and `processing` (record to event) -> `export`
+(event to PostHog or to the `store`).
 
 Names are imported when they are first used: every Python process under the launcher imports this package.
 """

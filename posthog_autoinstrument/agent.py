@@ -124,8 +124,8 @@ class Agent:
 
     def check_patched(self, one: patcher.Patcher) -> None:
         """Warn where an SDK has loaded and nothing in it could be patched: silence would look like no calls."""
-        wired = [point for point in one.points if point.module == one.provider.transport.base_module]
-        if not any(point.state == "matched" for point in wired):
+        points = [point for point in one.points if point.module == one.provider.transport.base_module]
+        if not any(point.state == "matched" for point in points):
             diagnostics.warn_once(
                 "unpatched",
                 f"nothing of {one.provider.package} {_version_of(one.provider.package)} could be patched: "

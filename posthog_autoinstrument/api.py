@@ -30,18 +30,18 @@ def start(explicit: bool = False) -> Agent:
             settings = loader.load()
             if not settings.launched:
                 diagnostics.tree = loader.process_tree_of(import_hook.finder().tree)
-            made = Agent(settings)
+            agent = Agent(settings)
             # Started by PYTHONPATH alone, without a destination: capture nothing.
             if not (explicit or settings.launched or settings.local or settings.token or settings.disabled):
-                made.wait_for_project()
-            made.install()
-            running = made
+                agent.wait_for_project()
+            agent.install()
+            running = agent
             # `import openai` alone opens no context; the public names that do install propagation as well.
             if explicit or scope.CONTEXT.get() is not None:
                 from . import propagation
 
                 propagation.install(settings)
-            span_recorder.recorder = made.recorder
+            span_recorder.recorder = agent.recorder
             scope.opentelemetry_trace_ids = settings.otel_trace_id
             scope.private = settings.privacy_mode
             if not settings.launched:  # the launcher has written them already
@@ -69,9 +69,9 @@ def instrument(token: str | None = None, host: str | None = None) -> None:
     All other settings come from the environment as under the launcher. Without a token, here, in the environment or set
     in code on the `posthog` module, nothing is captured.
     """
-    made = guard.attempt("start", start, True)
-    if made is not None and (token is not None or host is not None):
-        guard.attempt("take the project", made.take_arguments, token, host)
+    agent = guard.attempt("start", start, True)
+    if agent is not None and (token is not None or host is not None):
+        guard.attempt("take the project", agent.take_arguments, token, host)
 
 
 def flush(timeout_s: float | None = 10.0) -> bool:
@@ -119,7 +119,7 @@ def deliver_now() -> None:
 
 
 def begin_delivery() -> Callable[[], bool] | None:
-    """The same without waiting (`TaskDelivery.begin`)."""
+    """As `deliver_for_task`, without waiting (`TaskDelivery.begin`)."""
     return running.task_delivery.begin() if running is not None else None
 
 

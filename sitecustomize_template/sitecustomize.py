@@ -1,4 +1,4 @@
-"""Put first on PYTHONPATH by `posthog-instrument`: runs the host's own sitecustomize, then wakes the agent.
+"""Put first on PYTHONPATH by `posthog-instrument`: runs the host's own sitecustomize, then our start-up code.
 
 Any Python that inherits the environment runs this file, whatever its version, virtual environment or packages. So it
 is written in old syntax, imports nothing that is not loaded, and is silent where the agent is not installed. The
@@ -58,7 +58,7 @@ def _chain_python2():
     imp.load_module("sitecustomize", *found)
 
 
-def _wake():
+def _start():
     reason = ""
     if sys.version_info < (3, 10):
         reason = "is Python %d.%d, older than the 3.10 that it needs" % sys.version_info[:2]
@@ -126,7 +126,7 @@ def _report(reason):
 
 def _is_reported(os, label):
     """Whether another Python below the same shell script has reported that it has no agent; if not, this one has from
-    now on. A mark as those of `process_tree`, which is not installed here."""
+    now on. A marker file like those of `process_tree`, which is not installed here."""
     parts = label.split(":")
     name = "".join(one for one in "-".join(parts[:2]) if one.isalnum() or one == "-")[:60]
     for base in [os.environ.get(one, "") for one in ("XDG_RUNTIME_DIR", "TMPDIR")] + ["/tmp", "/var/tmp"]:
@@ -168,4 +168,4 @@ def _is_first(os):
 try:
     _chain()
 finally:
-    _wake()
+    _start()

@@ -35,7 +35,7 @@ MAX_PATHS = 1_000
 """Paths that are remembered with their endpoints, and addresses that are."""
 CURRENT: ContextVar[OpenCall | None] = ContextVar("posthog_autoinstrument_current", default=None)
 """The call whose request is being made in this thread or task."""
-PENDING_CONTEXT: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_carried", default=None)
+PENDING_CONTEXT: ContextVar[Intent | None] = ContextVar("posthog_autoinstrument_pending_context", default=None)
 """The intent that `.stream()` read, for the `create` that its manager calls later."""
 
 
@@ -146,15 +146,15 @@ class OpenCall:
         if self.end is not None:
             return
         self.end = end
-        handed = False
+        handed_over = False
         try:
             self.duration_s = perf_counter() - self.started
             self.ended_at = time()
             self.size = self._release()
             self._hand_over(end)
-            handed = True
+            handed_over = True
         finally:
-            if not handed and not self.n_finalized:  # the program is interrupted, by a time limit or Ctrl-C
+            if not handed_over and not self.n_finalized:  # the program is interrupted, by a time limit or Ctrl-C
                 self.repeated = True
                 self.ended_at = self.ended_at or time()
                 self._hand_over(end)

@@ -10,7 +10,7 @@ from typing import Any
 from ..context import api, fields
 from ..context.identity import Intent
 from ..core import diagnostics, guard, ids, safejson
-from .span_recorder import Recorder, is_recorder_made, recording
+from .span_recorder import Recorder, active_recorder, is_recorder_made
 
 
 class FinishedFeedback:
@@ -60,7 +60,7 @@ def _number(value: Any) -> float | int | bool | None:
 
 
 def _capture(function: str, trace_id: ids.Id | None, name: str | None, value: Any) -> None:
-    to = recording()
+    to = active_recorder()
     if to is None:
         if not is_recorder_made():
             diagnostics.warn_once(

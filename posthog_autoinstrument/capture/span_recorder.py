@@ -26,8 +26,8 @@ start: Callable[[], object] | None = None
 """Starts the agent, where the launcher is and no SDK was imported yet. Set by the agent's module."""
 
 
-def recording() -> Recorder | None:
-    """The recorder, where something is to be recorded."""
+def active_recorder() -> Recorder | None:
+    """The recorder of this process; None where nothing is captured."""
     if recorder is None and start is not None:
         guard.attempt("start", start)
     return recorder if recorder is not None and (recorder.active or recorder.awaken()) else None

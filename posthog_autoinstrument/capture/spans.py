@@ -19,7 +19,7 @@ from ..context.fields import NO_FIELDS, Fields, check_mapping, merge, serialize
 from ..context.identity import Intent
 from ..core import guard, ids, safejson
 from .exceptions import CANCELLATIONS, MAX_ERROR_CHARS
-from .span_recorder import Recorder, recording
+from .span_recorder import Recorder, active_recorder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,7 +94,7 @@ class Span:
         self.over = True
         self.duration_s = perf_counter() - self.started
         self.let_go()
-        to = recording()
+        to = active_recorder()
         if to is None:
             return
         if error is not None and self.error is None and not isinstance(error, GeneratorExit):
@@ -179,7 +179,7 @@ class posthog_span:
 
         def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> decorators.Block:
             span = self._opened()
-            if signature is not None and recording() is not None:
+            if signature is not None and active_recorder() is not None:
                 guard.attempt("read the arguments of a span", _take_arguments, span, signature, args, kwargs)
             return _Run(span, self._capture_output, self._trace)
 
@@ -204,7 +204,7 @@ class _Run(decorators.Block):
     def __init__(self, span: Span, capture_output: bool, names_trace: bool) -> None:
         super().__init__(span.opened)
         self._span = span
-        self._captures = capture_output and recording() is not None
+        self._captures = capture_output and active_recorder() is not None
         self._names_trace = names_trace
         self._items: list[str] | None = None
         self._size = 0

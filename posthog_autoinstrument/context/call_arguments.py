@@ -22,7 +22,8 @@ NAMES = frozenset(
 
 
 def fields_of(overrides: Mapping[str, Any]) -> Fields:
-    """The per-call `posthog_*` arguments of one call. Odd types are mended, never an error: the call must go out."""
+    """The per-call `posthog_*` arguments of one call. A value of a wrong type is converted or left out,
+    never an error: the call must go out."""
 
     def text(name: str) -> str | None:
         return ids.text_of(overrides.get(name), name)

@@ -127,9 +127,9 @@ def _function(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
             result = function(*args, **kwargs)
             done = True
             if lazy := isinstance(result, types.CoroutineType):  # its body has yet to run
-                made: Any = _awaited(block, lambda: result)
-                made.__name__, made.__qualname__ = result.__name__, result.__qualname__
-                return made
+                driver: Any = _awaited(block, lambda: result)
+                driver.__name__, driver.__qualname__ = result.__name__, result.__qualname__
+                return driver
             block.returned(result)
             return result
         finally:

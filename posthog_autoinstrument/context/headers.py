@@ -51,11 +51,11 @@ def inject(fields: Fields, get: Callable[[str], str | None]) -> dict[str, str]:
             headers[TRACEPARENT] = f"00-{trace}-{span}-01"
     before = get(BAGGAGE) or ""
     there = {member.partition("=")[0].strip() for member in before.split(",")}
-    said = {name: _shown(name, getattr(fields, name)) for name in IDS}
-    said[PRIVACY] = "1" if fields.privacy_mode else None
+    found_values = {name: _shown(name, getattr(fields, name)) for name in IDS}
+    found_values[PRIVACY] = "1" if fields.privacy_mode else None
     members = [
         f"{PREFIX}{name}={quote(value, safe=_SAFE, errors='replace')}"
-        for name, value in said.items()
+        for name, value in found_values.items()
         if value and PREFIX + name not in there
     ]
     text = ",".join([*([before] if before else []), *members])
@@ -96,18 +96,18 @@ def extract(get: Callable[[str], Any]) -> Fields | None:
         return None
     if len(text) > MAX_BAGGAGE:
         text = text[:MAX_BAGGAGE].rpartition(",")[0]
-    said: dict[str, str] = {}
+    found_values: dict[str, str] = {}
     for member in text.split(","):
         name, equals, value = member.partition(";")[0].partition("=")  # properties of a member mean nothing to us
         name = name.strip(" \t")
-        if equals and name.startswith(PREFIX) and name not in said:
+        if equals and name.startswith(PREFIX) and name not in found_values:
             found = decoded(value.strip(" \t"))
             if found:
-                said[name] = found
-    fields = Fields(privacy_mode=True if said.get(PREFIX + PRIVACY) == "1" else None)
+                found_values[name] = found
+    fields = Fields(privacy_mode=True if found_values.get(PREFIX + PRIVACY) == "1" else None)
     for name in IDS:
-        setattr(fields, name, said.get(PREFIX + name))
-    if fields.trace_id is None and said:
+        setattr(fields, name, found_values.get(PREFIX + name))
+    if fields.trace_id is None and found_values:
         fields.trace_id = _trace_of(_text(get(TRACEPARENT)))
     if fields.trace_id is None:
         fields.parent_id = None  # a span of no trace

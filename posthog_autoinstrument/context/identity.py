@@ -73,7 +73,7 @@ def resolve(intent: Intent, defaults: Fields) -> Identity:
         if trace_id in (None, web.trace_id) and scope.opentelemetry_trace_ids:
             trace_id = active[0]
     if tags:
-        # As in PostHog's wrapper, a tag does not take the place of a fact of the call; a property does.
+        # As in PostHog's wrapper, a tag replaces no property that the agent sets; a property of the program's does.
         named = {*own.properties, *intent.call_fields.properties}
         properties = {key: text for key, text in properties.items() if key in named or key not in tags}
     return Identity(

@@ -1,8 +1,8 @@
 """How long the context of a web request lasts: until its response is sent, and a moment longer for what it left behind.
 
 A thread, task or scheduler that a request starts inherits its context, and may serve other users for ever after.
-Nothing tells such work from what the request itself left behind but time and quiet: what begins soon after the end,
-while no other request is or was answered, is the request's; the rest is nobody's. Wrong is worse than missing.
+Only time and quiet distinguish such work from what the request itself left behind: what begins soon after the end,
+while no other request is or was answered, is the request's; the rest belongs to none. Wrong is worse than missing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GRACE_S = 2.0
 
 
 class Presence:
-    """One web request that is being answered, for as long as it is, or as somebody holds it."""
+    """One web request that is being answered, for as long as it is and somebody holds this object."""
 
     __slots__ = ("__weakref__",)
 

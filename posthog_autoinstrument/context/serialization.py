@@ -23,27 +23,27 @@ def pack(fields: Fields) -> str:
     privacy."""
     from ..scrubbing import scrubber, secret_texts
 
-    said: dict[str, Any] = {PRIVACY: True} if fields.privacy_mode else {}
+    packed: dict[str, Any] = {PRIVACY: True} if fields.privacy_mode else {}
     for name in TEXTS:
         value = getattr(fields, name)
         if value and len(value) <= MAX_CHARS:
             shown = scrubber.scrub_id(value) if name.endswith("_id") else secret_texts.scrub_text(value)
             if name != "distinct_id" or shown == value:  # a credential is no user id
-                said[name] = shown
+                packed[name] = shown
     for name in MAPPINGS:
         values = getattr(fields, name)
         if values and sum(map(len, values.values())) <= MAX_CHARS:
             found = scrubber.scrub_properties({key: json.loads(text) for key, text in values.items()})
-            said[name] = {key: _dumps(value) for key, value in found.items()}
+            packed[name] = {key: _dumps(value) for key, value in found.items()}
     for left_out in ((), MAPPINGS, (*MAPPINGS, "span_name", "provider"), (*MAPPINGS, *TEXTS)):
-        text = _dumps({name: value for name, value in said.items() if name not in left_out})
+        text = _dumps({name: value for name, value in packed.items() if name not in left_out})
         if len(text) <= MAX_CHARS:
             break
     return text
 
 
-def _dumps(said: Any) -> str:
-    return json.dumps(said, separators=(",", ":"), default=dict)
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), default=dict)
 
 
 def unpack(text: str) -> dict[str, Any]:
@@ -54,19 +54,19 @@ def unpack(text: str) -> dict[str, Any]:
     if len(text) > MAX_CHARS:
         return {}
     try:
-        said = json.loads(text)
+        packed = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(said, dict):
+    if not isinstance(packed, dict):
         return {}
-    found: dict[str, Any] = {name: value for name in TEXTS if isinstance(value := said.get(name), str) and value}
+    found: dict[str, Any] = {name: value for name in TEXTS if isinstance(value := packed.get(name), str) and value}
     for name in MAPPINGS:
-        values = said.get(name)
+        values = packed.get(name)
         if isinstance(values, dict):
             kept = {key: value for key, value in values.items() if isinstance(value, str) and _is_json(value)}
             if kept:
                 found[name] = kept
-    if said.get(PRIVACY) is True:
+    if packed.get(PRIVACY) is True:
         found[PRIVACY] = True
     return found
 

@@ -89,7 +89,7 @@ class Signals:
             for number in NUMBERS:
                 if self._is_ours(number):
                     signal.signal(number, signal.SIG_DFL)
-            self._wake_nobody()
+            self._remove_wakeup_fd()
         except ValueError:  # not the main thread
             pass
 
@@ -172,7 +172,7 @@ class Signals:
             if self._n_forking:
                 return
         # The program has closed the pipe: a number must not go into a file that has its descriptor now.
-        guard.attempt("let go of a descriptor", self._call_on_main_thread, self._wake_nobody)
+        guard.attempt("let go of a descriptor", self._call_on_main_thread, self._remove_wakeup_fd)
 
     def _see_to(self, number: int) -> None:
         """Have the main thread run the handler. Not for a second signal, which the first one's delivery is bounded for:
@@ -247,7 +247,7 @@ class Signals:
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _wake_nobody(self) -> None:
+    def _remove_wakeup_fd(self) -> None:
         if self._pipe_id is not None and self._set_wakeup_fd is not None:
             before = self._set_wakeup_fd(-1)
             if before not in (-1, self._writer):  # the program's

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
-from ...capture.span_recorder import recording
+from ...capture.span_recorder import active_recorder
 from ...capture.spans import Span
 from ...context import scope
 from ...core import guard, safejson
@@ -56,7 +56,7 @@ class Step(Span, scope.LibraryScope):
         self.facts["framework"] = safejson.dumps(framework)
         if session_id and not self.opened.fields.session_id:
             self.opened.fields.session_id = session_id
-        to = recording()
+        to = active_recorder()
         self._private = bool(self.opened.fields.privacy_mode or (to is not None and to.defaults.privacy_mode))
 
     def enter(self) -> None:

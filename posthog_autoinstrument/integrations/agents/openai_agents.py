@@ -96,6 +96,8 @@ class Steps:
 class _Workflow(Step):
     """A trace of the library: the trace of everything inside, where nothing around it belongs to one."""
 
+    is_step = False
+
     def __init__(self, trace: Any) -> None:
         around = scope.current()
         session_id = getattr(trace, "group_id", None)
@@ -114,8 +116,6 @@ class _Workflow(Step):
         # It is no span: its parent is that of everything inside.
         self.opened.fields.parent_id = self.parent_id
         self.silent = _is_recorded(trace)
-
-    is_step = False
 
 
 def _is_recorded(traced: Any) -> bool:
@@ -186,11 +186,11 @@ def instrument(module: ModuleType, settings: Config) -> bool:
         return False  # another package of that name
     processor = type("PostHogSteps", (Steps, base), {"__module__": __name__})()
     provider = getattr(sys.modules.get(f"{module.__name__}.provider"), "DefaultTraceProvider", None)
-    made = getattr(sys.modules.get(f"{module.__name__}.setup"), "GLOBAL_TRACE_PROVIDER", provider)
-    if provider is None or made is not None:
+    existing = getattr(sys.modules.get(f"{module.__name__}.setup"), "GLOBAL_TRACE_PROVIDER", provider)
+    if provider is None or existing is not None:
         add(processor)
     if provider is not None:
-        _keep(provider, processor, adds=made is None)
+        _keep(provider, processor, adds=existing is None)
     return True
 
 

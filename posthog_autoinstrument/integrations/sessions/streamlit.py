@@ -19,7 +19,7 @@ from ...settings.config import Config
 from ..web.request import Answering, Web
 from . import turns
 
-NOBODY = "test@example.com"
+DEVELOPER = "test@example.com"
 
 
 def user_of(host: Any) -> str | None:
@@ -27,7 +27,7 @@ def user_of(host: Any) -> str | None:
     if not isinstance(host, Mapping) or not host.get("is_logged_in", True):
         return None
     found = host.get("email") or host.get("sub")
-    return found if isinstance(found, str) and found != NOBODY else None
+    return found if isinstance(found, str) and found != DEVELOPER else None
 
 
 def instrument(module: ModuleType, settings: Config) -> bool:

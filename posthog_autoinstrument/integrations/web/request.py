@@ -124,7 +124,7 @@ class Request(scope.RequestScope):
             around.fields.trace_id, around.fields.parent_id = self.trace_id, self.remote.parent_id
 
     def _read_remote(self, received: Received) -> None:
-        """`traceparent` and `baggage`, where another service told its context (`context.headers`) and is trusted.
+        """`traceparent` and `baggage`, where another service sent its context (`context.headers`) and is trusted.
 
         A visitor could choose another user's trace, and by it whether it is sampled, or switch the content off."""
         if self.web.trust_baggage:

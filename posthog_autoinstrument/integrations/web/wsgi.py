@@ -177,7 +177,7 @@ def wrap_app(web: Web, app: Callable[..., Any]) -> Callable[..., Any]:
     return answer
 
 
-def _answers(cls: type, name: str, web: Web) -> bool:
+def _replace_answer(cls: type, name: str, web: Web) -> bool:
     """Replace the method of a server in which it answers a request."""
 
     def wrap(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,14 +186,14 @@ def _answers(cls: type, name: str, web: Web) -> bool:
     return replace(cls, name, wrap)
 
 
-def _makes(owner: type | ModuleType, name: str, environ_of: Callable[[Any, Any], Any]) -> bool:
+def _replace_environ(owner: type | ModuleType, name: str, environ_of: Callable[[Any, Any], Any]) -> bool:
     """Replace the function of a server that makes the environ: `environ_of(first argument, result)`."""
 
     def wrap(make: Callable[..., Any]) -> Callable[..., Any]:
         def make_environ(*args: Any, **kwargs: Any) -> Any:
-            made = make(*args, **kwargs)
-            guard.attempt("read a request", lambda: fill(environ_of(args[0], made)))
-            return made
+            result = make(*args, **kwargs)
+            guard.attempt("read a request", lambda: fill(environ_of(args[0], result)))
+            return result
 
         return make_environ
 
@@ -202,24 +202,36 @@ def _makes(owner: type | ModuleType, name: str, environ_of: Callable[[Any, Any],
 
 def _gunicorn(module: ModuleType, web: Web) -> bool:
     if module.__name__ == "gunicorn.http.wsgi":
-        return _makes(module, "create", lambda request, made: made[1])
+        return _replace_environ(module, "create", lambda request, result: result[1])
     names = ("handle_request", "handle_http2_request")
-    return sum(_answers(cls, name, web) for cls in classes_of(module) for name in names) > 0
+    return sum(_replace_answer(cls, name, web) for cls in classes_of(module) for name in names) > 0
 
 
 def _waitress(module: ModuleType, web: Web) -> bool:
     task = module.WSGITask
-    return any([_answers(task, "execute", web), _makes(task, "get_environment", lambda task, made: made)])
+    return any(
+        [_replace_answer(task, "execute", web), _replace_environ(task, "get_environment", lambda task, result: result)]
+    )
 
 
 def _werkzeug(module: ModuleType, web: Web) -> bool:
     handler = module.WSGIRequestHandler
-    return any([_answers(handler, "run_wsgi", web), _makes(handler, "make_environ", lambda handler, made: made)])
+    return any(
+        [
+            _replace_answer(handler, "run_wsgi", web),
+            _replace_environ(handler, "make_environ", lambda handler, result: result),
+        ]
+    )
 
 
 def _wsgiref(module: ModuleType, web: Web) -> bool:
     handler = module.BaseHandler
-    return any([_answers(handler, "run", web), _makes(handler, "setup_environ", lambda handler, made: handler.environ)])
+    return any(
+        [
+            _replace_answer(handler, "run", web),
+            _replace_environ(handler, "setup_environ", lambda handler, result: handler.environ),
+        ]
+    )
 
 
 def _cheroot(module: ModuleType, web: Web) -> bool:

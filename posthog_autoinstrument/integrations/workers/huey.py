@@ -33,8 +33,8 @@ def instrument(module: ModuleType, settings: Config) -> bool:
 
 def _serialize(original: Any) -> Any:
     def _serialize(self: Any, data: Any) -> Any:
-        made, text = original(self, data), _text.get()
-        return made + LABEL + text.encode() if text is not None and isinstance(made, bytes) else made
+        message, text = original(self, data), _text.get()
+        return message + LABEL + text.encode() if text is not None and isinstance(message, bytes) else message
 
     return _serialize
 

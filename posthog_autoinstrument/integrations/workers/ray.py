@@ -22,23 +22,23 @@ LOOK_S = 0.01
 
 def instrument(module: ModuleType, settings: Config) -> bool:
     """`ray._private.function_manager`."""
-    return replace(vars(module).get("FunctionActorManager"), "get_execution_info", _looking_up)
+    return replace(vars(module).get("FunctionActorManager"), "get_execution_info", _get_execution_info)
 
 
-def _looking_up(original: Callable[..., Any]) -> Callable[..., Any]:
+def _get_execution_info(original: Callable[..., Any]) -> Callable[..., Any]:
     def get_execution_info(*args: Any, **kwargs: Any) -> Any:
         info = original(*args, **kwargs)
-        return guard.attempt("deliver before results of Ray", _delivering_info, info) or info
+        return guard.attempt("deliver before results of Ray", _with_delivery, info) or info
 
     return get_execution_info
 
 
-def _delivering_info(info: Any) -> Any:
+def _with_delivery(info: Any) -> Any:
     """`info` with a function that delivers; None where it does already. Called once for each function."""
-    return None if patching.is_patched(info.function, PATCH) else info._replace(function=_delivering(info.function))
+    return None if patching.is_patched(info.function, PATCH) else info._replace(function=_deliver_after(info.function))
 
 
-def _delivering(function: Callable[..., Any]) -> Callable[..., Any]:
+def _deliver_after(function: Callable[..., Any]) -> Callable[..., Any]:
     def execute(*args: Any, **kwargs: Any) -> Any:
         result = None
         try:

@@ -1,7 +1,7 @@
 """RQ: a job runs in the worker in the context in which it was saved to its queue. RQ 1.16 to 3.0.
 
 The context is an entry of the job's `meta`, which repeats and retries keep. A job that has one is not changed.
-`exits` has the process of a job deliver its events before it ends.
+`lifecycle.exits` has the process of a job deliver its events before it ends.
 """
 
 from __future__ import annotations
