@@ -15,8 +15,8 @@ from .process_tree import ProcessTree
 PREFIX = "posthog-autoinstrument: "
 
 debug = False
-"""Set by `settings.loader` from POSTHOG_AUTOINSTRUMENT_DEBUG: children of the launched process write too, and nothing is
-held back because another process wrote it."""
+"""Set by `settings.loader` from POSTHOG_AUTOINSTRUMENT_DEBUG: children of the launched process write too, and nothing
+is held back because another process wrote it."""
 main_pid: int | None = None
 """The process that writes what is not urgent: set by `settings.loader`, 0 in children of the launched process. None:
 any."""

@@ -1,7 +1,8 @@
 """A conversation as people read it: the input and output of an event as messages of parts.
 
 Reads what `processing.event.build` writes, and also what other SDKs of PostHog write: chat messages, items of the
-Responses API, plain strings, lists of strings. Whatever it does not know is shown as the JSON that it is. Pure; never raises.
+Responses API, plain strings, lists of strings. Whatever it does not know is shown as the JSON that it is. Pure; never
+raises.
 """
 
 from __future__ import annotations
