@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
-from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -43,7 +42,7 @@ _FAREWELL_S = 2.0
 """How long the end of the page waits for an upload to stop."""
 
 Values = dict[str, Any]
-_PAUSE = Markup("<!-- the sums follow -->")
+_PAUSE = rendering.Markup("<!-- the sums follow -->")
 """Where the overview is split: what is above is sent first."""
 
 
