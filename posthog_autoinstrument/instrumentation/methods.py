@@ -74,14 +74,14 @@ def _resource(instance: Any, args: tuple[Any, ...]) -> Any:
     return args[0] if instance is None and args else instance
 
 
-def _taken(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _take_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     """The `posthog_*` arguments, taken out of `kwargs`."""
     return {name: kwargs.pop(name) for name in NAMES if name in kwargs}
 
 
 def _call(calls: CallRecorder, endpoint: Endpoint) -> Callable[..., Any]:
     def method(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        overrides = None if NAMES.isdisjoint(kwargs) else _taken(kwargs)
+        overrides = None if NAMES.isdisjoint(kwargs) else _take_arguments(kwargs)
         call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
         if call is None:
             return wrapped(*args, **kwargs)
@@ -117,7 +117,7 @@ def _end_interrupted(call: OpenCall) -> None:
 
 def _async_call(calls: CallRecorder, endpoint: Endpoint) -> Callable[..., Any]:
     def method(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        overrides = None if NAMES.isdisjoint(kwargs) else _taken(kwargs)
+        overrides = None if NAMES.isdisjoint(kwargs) else _take_arguments(kwargs)
         call = calls.open(_resource(instance, args), endpoint, overrides, kwargs.get("model"))
         if call is None:
             return wrapped(*args, **kwargs)
@@ -130,7 +130,7 @@ def _async_call(calls: CallRecorder, endpoint: Endpoint) -> Callable[..., Any]:
             if not returned:
                 _end_untaken(call, False)
         if type(awaitable) is not CoroutineType:
-            return _foreign(call, awaitable)
+            return _wrap_foreign(call, awaitable)
         driver = _drive(call, _Unstarted(awaitable).take)
         driver.__name__, driver.__qualname__ = awaitable.__name__, awaitable.__qualname__  # type: ignore[attr-defined]
         return driver
@@ -138,7 +138,7 @@ def _async_call(calls: CallRecorder, endpoint: Endpoint) -> Callable[..., Any]:
     return method
 
 
-def _foreign(call: OpenCall, result: Any) -> Any:
+def _wrap_foreign(call: OpenCall, result: Any) -> Any:
     """A mock, or another tool that wraps the method below us, returned something else than a coroutine of Python's."""
     kind = type(result)
     if not hasattr(kind, "__await__") or hasattr(kind, "_asyncio_future_blocking"):
@@ -224,7 +224,7 @@ async def _drive(call: OpenCall, take: Callable[[], Awaitable[Any]]) -> Any:
 
 def _stream(calls: CallRecorder, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """`.stream()` returns a manager that calls `create` later (sync) or has called it already (async)."""
-    overrides = _taken(kwargs)
+    overrides = _take_arguments(kwargs)
     if not (calls.active or calls.awaken()):
         return wrapped(*args, **kwargs)
     intent = guard.attempt("read the context", Intent, overrides)
