@@ -20,6 +20,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from support.tasks import seen, seen_and
 from support.waiting import wait_until
 
 import posthog_autoinstrument
@@ -67,11 +68,6 @@ def generations(posthog_events: Any, here: tuple[Any, ...]) -> Callable[[], list
         ]
 
     return read
-
-
-def seen() -> str | None:
-    """The trace in the thread that calls this."""
-    return current_trace_id()
 
 
 class TestThreads:
@@ -209,14 +205,10 @@ class TestExecutors:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
             with posthog_context(trace_id="first"):
                 assert pool.submit(seen).result() == "first"
-                assert list(pool.map(_seen_and, range(3), chunksize=2)) == ["first"] * 3
+                assert list(pool.map(seen_and, range(3), chunksize=2)) == ["first"] * 3
             assert pool.submit(seen).result() is None
             with posthog_context(trace_id="second"):
                 assert pool.submit(seen).result() == "second"
-
-
-def _seen_and(number: int) -> str | None:
-    return seen()
 
 
 class TestPools:
@@ -234,11 +226,11 @@ class TestPools:
                     pool.apply(seen),
                     pool.apply_async(seen).get(),
                     pool.apply_async(func=seen).get(),
-                    *pool.map(_seen_and, [1]),
-                    *pool.map_async(_seen_and, [1]).get(),
-                    *pool.starmap(_seen_and, [(1,)]),
-                    *pool.imap(_seen_and, [1, 2], chunksize=2),
-                    *pool.imap_unordered(_seen_and, [1]),
+                    *pool.map(seen_and, [1]),
+                    *pool.map_async(seen_and, [1]).get(),
+                    *pool.starmap(seen_and, [(1,)]),
+                    *pool.imap(seen_and, [1, 2], chunksize=2),
+                    *pool.imap_unordered(seen_and, [1]),
                 ]
             assert found == ["t"] * 9
             assert pool.apply(seen) is None
